@@ -1,0 +1,114 @@
+"""The three graphs as ONNX files.
+
+Opset 20 is read by ONNX Runtime, OpenVINO and TensorRT 10 alike. Frozen batch norms are folded
+into the convolutions first, since the exporter would keep them as separate operations.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from collections.abc import Iterator
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from visolo_core.contract import DYNAMIC, GRAPHS, GraphName, GraphSpec, TensorSpec
+from visolo_core.errors import VisoloError
+from visolo_core.nn import Visolo
+from visolo_core.nn.backbone import fold_batch_norms
+from visolo_core.nn.graphs import graph_modules
+
+OPSET = 20
+_EXAMPLE_MASKS = 3  # any number but 0 and 1, which the exporter treats as constants
+
+
+def export_onnx(
+    model: Visolo,
+    contract: dict[GraphName, GraphSpec],
+    folder: Path,
+    report: Callable[[str], None],
+) -> dict[GraphName, str]:
+    """Write ``frame.onnx``, ``memory.onnx`` and ``decode.onnx``.
+
+    Args:
+        model: the network.
+        contract: names and shapes of all inputs and outputs.
+        folder: where the files go; it exists.
+        report: told the name of each graph before it is exported.
+
+    Returns:
+        the file name of each graph.
+    """
+    modules = graph_modules(fold_batch_norms(model))
+    files: dict[GraphName, str] = {}
+    for graph in GRAPHS:
+        report(graph)
+        files[graph] = f"{graph}.onnx"
+        _export_graph(modules[graph], contract[graph], folder / files[graph])
+    return files
+
+
+def _export_graph(module: nn.Module, spec: GraphSpec, file: Path) -> None:
+    dynamic = torch.export.Dim(DYNAMIC, min=1, max=_limit_of_masks(spec))
+    shapes = tuple(
+        {axis: dynamic for axis, side in enumerate(tensor.shape) if side == DYNAMIC}
+        for tensor in spec.inputs
+    )
+    with _quiet():
+        program = torch.onnx.export(
+            module,
+            tuple(_example(tensor) for tensor in spec.inputs),
+            input_names=spec.names("inputs"),
+            output_names=spec.names("outputs"),
+            opset_version=OPSET,
+            dynamo=True,
+            dynamic_shapes=shapes,
+            verbose=False,
+        )
+    if program is None:
+        raise VisoloError(f"PyTorch exported nothing for '{file.name}'")
+    program.save(file, external_data=False)
+    proto = onnx.load(file)
+    onnx.checker.check_model(proto, full_check=True)
+    _check_shapes(proto, spec, file)
+
+
+def _limit_of_masks(spec: GraphSpec) -> int:
+    # The exporter only needs a range; every size in it is the same graph.
+    return max([2, *(side for tensor in spec.inputs for side in tensor.shape if isinstance(side, int))])
+
+
+def _example(tensor: TensorSpec) -> Tensor:
+    shape = [_EXAMPLE_MASKS if side == DYNAMIC else int(side) for side in tensor.shape]
+    return torch.zeros(shape, dtype=getattr(torch, tensor.dtype))
+
+
+def _check_shapes(proto: onnx.ModelProto, spec: GraphSpec, file: Path) -> None:
+    """The exporter infers shapes; they must come out as the contract has them."""
+    for values, tensors in ((proto.graph.input, spec.inputs), (proto.graph.output, spec.outputs)):
+        for value, tensor in zip(values, tensors, strict=True):
+            dims = [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+            if value.name != tensor.name or dims != list(tensor.shape):
+                raise VisoloError(
+                    f"'{file.name}' came out with {value.name} {dims}, "
+                    f"the contract says {tensor.name} {list(tensor.shape)}"
+                )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's chatter on stderr, which is for its developers."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,206 @@
+"""The bundle: one directory with everything that a device needs, and a manifest that says so."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from visolo_core.categories import LabelSet
+from visolo_core.config import InferenceConfig, ModelConfig
+from visolo_core.contract import GRAPHS, GraphName, GraphSpec, contract
+from visolo_core.errors import VisoloError
+from visolo_core.files import inside, reason, replaced
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileEntry(_Strict):
+    """A file of the bundle."""
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    size: int = Field(ge=0)
+    """bytes"""
+
+
+class GraphFiles(_Strict):
+    """The three graphs in one format and precision."""
+
+    format: Literal["onnx"]
+    precision: Literal["fp32"]
+    opset: int
+    files: dict[GraphName, str]
+    """Paths inside the bundle, with forward slashes."""
+
+
+class Parity(_Strict):
+    """What the last ``visolo verify`` found."""
+
+    reference: str
+    """sha256 of the weights that were the reference"""
+    source: str
+    """the video that was run"""
+    frames: int
+    passed: bool
+    max_score_difference: float | None
+    min_mask_iou: float | None
+    max_tensor_error: dict[str, float]
+    """largest absolute error by graph and tensor"""
+
+
+class Manifest(_Strict):
+    """What is in a bundle. Stored as ``manifest.json``."""
+
+    format_version: int
+    model: ModelConfig
+    inference: InferenceConfig
+    labels: LabelSet
+    slots: int = Field(ge=1)
+    """memory slots T of the frame graph"""
+    batch: int = Field(ge=1)
+    """streams B of the frame and memory graphs"""
+    contract: dict[GraphName, GraphSpec]
+    graphs: list[GraphFiles] = Field(min_length=1)
+    files: dict[str, FileEntry]
+    producer: dict[str, str]
+    """versions of what made the bundle"""
+    weights_sha256: str | None = None
+    """of the checkpoint that was exported"""
+    calibration: str | None = None
+    """how int8 ranges were found; None without int8"""
+    parity: Parity | None = None
+
+    def write(self, folder: Path) -> None:
+        """Write ``manifest.json`` in one go."""
+        with replaced(folder / MANIFEST) as temporary:
+            temporary.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+class Bundle:
+    """An opened bundle, whose manifest was checked.
+
+    Args:
+        folder: the bundle's directory.
+
+    Raises:
+        VisoloError: if the manifest is missing, of a later format, or inconsistent.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest = _read_manifest(folder)
+        for name in (*self.manifest.files, *self._graph_names()):
+            if PurePosixPath(name).is_absolute():
+                raise VisoloError(f"'{folder / MANIFEST}' names an absolute path, '{name}'")
+            inside(folder, name)
+        unlisted = [name for name in self._graph_names() if name not in self.manifest.files]
+        if unlisted:
+            raise VisoloError(
+                f"'{folder / MANIFEST}' lists no checksum for {', '.join(unlisted)}: "
+                "export the bundle again"
+            )
+
+    def graph_files(self, format: str) -> dict[GraphName, Path]:
+        """The graphs in a format, their checksums verified.
+
+        Raises:
+            VisoloError: if the bundle has no such format, or a file is missing or changed.
+        """
+        for graphs in self.manifest.graphs:
+            if graphs.format == format:
+                for name in graphs.files.values():
+                    self._check_file(name)
+                return {graph: inside(self.folder, graphs.files[graph]) for graph in GRAPHS}
+        had = ", ".join(graphs.format for graphs in self.manifest.graphs)
+        raise VisoloError(f"'{self.folder}' has no {format} graphs, only {had}")
+
+    def check_files(self) -> None:
+        """Verify every file of the bundle.
+
+        Raises:
+            VisoloError: if one is missing or changed.
+        """
+        for name in self.manifest.files:
+            self._check_file(name)
+
+    def _graph_names(self) -> list[str]:
+        return [name for graphs in self.manifest.graphs for name in graphs.files.values()]
+
+    def _check_file(self, name: str) -> None:
+        entry, path = self.manifest.files[name], inside(self.folder, name)
+        try:
+            found = file_entry(path)
+        except OSError as error:
+            raise VisoloError(
+                f"bundle '{self.folder}' lacks '{name}' ({reason(error)}): export or copy it again"
+            ) from error
+        if found != entry:
+            raise VisoloError(
+                f"'{name}' in bundle '{self.folder}' is not the file that was exported "
+                "(its checksum differs): export or copy it again"
+            )
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether a path is a directory with a manifest."""
+    return (path / MANIFEST).is_file()
+
+
+def file_entry(path: Path) -> FileEntry:
+    """Checksum and size of a file."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return FileEntry(sha256=digest, size=path.stat().st_size)
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = reason(error) if isinstance(error, OSError) else "it is not text"
+        raise VisoloError(f"'{folder}' is no bundle, cannot read its {MANIFEST}: {why}") from error
+    try:
+        # The version comes first: a later format may not even have these fields.
+        version = json.loads(text)["format_version"]
+        if version != FORMAT_VERSION:
+            raise VisoloError(
+                f"bundle '{folder}' has format {version}, this visolo reads {FORMAT_VERSION}: "
+                "update visolo, or export the bundle again"
+            )
+        manifest = Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise VisoloError(f"'{path}' is not valid at '{where}': {first['msg'].lower()}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise VisoloError(f"'{path}' is not a manifest: {error}") from error
+    _check_consistency(manifest, path)
+    return manifest
+
+
+def _check_consistency(manifest: Manifest, path: Path) -> None:
+    if manifest.contract != contract(manifest.model, manifest.slots, manifest.batch):
+        raise VisoloError(
+            f"'{path}' promises other tensors than this visolo runs: export the bundle again"
+        )
+    if len(manifest.labels) != manifest.model.classes:
+        raise VisoloError(
+            f"'{path}' names {len(manifest.labels)} labels for {manifest.model.classes} classes"
+        )
+    if manifest.inference.memory_slots > manifest.slots:
+        raise VisoloError(
+            f"'{path}' wants {manifest.inference.memory_slots} memory slots of {manifest.slots}"
+        )
+    for graphs in manifest.graphs:
+        missing = [graph for graph in GRAPHS if graph not in graphs.files]
+        if missing:
+            raise VisoloError(f"'{path}' has no {', '.join(missing)} graph in {graphs.format}")

@@ -1,0 +1,119 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from visolo_core.contract import GraphName, GraphSpec
+from visolo_core.errors import VisoloError
+from visolo_runtime.engine import Array, Backend, Context, Engine, check_signature
+
+_NUMPY_NAMES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(bool)": "bool"}
+
+
+class OnnxRuntimeBackend(Backend):
+    """Runs ONNX files on the CPU.
+
+    Args:
+        files: the ONNX file of each graph.
+        threads: within an operator; 0 lets ONNX Runtime choose.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(self, files: dict[GraphName, Path], threads: int = 0) -> None:
+        self._files = files
+        self._threads = threads
+        self._ort = _import_onnxruntime()
+
+    @property
+    def description(self) -> str:
+        """Library, version and device, for people."""
+        return f"ONNX Runtime {self._ort.__version__}, CPU"
+
+    def engine(self, graph: GraphName, spec: GraphSpec) -> Engine:
+        """Load and optimise a graph."""
+        options = self._ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.log_severity_level = 3
+        # Three sessions take turns on the same cores: none may go on spinning after its run.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        if graph == "decode":
+            # The number of masks changes from frame to frame. An arena would keep the largest
+            # working set for ever; without one, memory goes back after each frame.
+            options.enable_cpu_mem_arena = False
+            options.enable_mem_pattern = False
+        file = self._files[graph]
+        try:
+            session = self._ort.InferenceSession(
+                str(file), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime has a dozen exceptions without a common base
+            raise VisoloError(
+                f"ONNX Runtime cannot load '{file}': {' '.join(str(error).split())[:200]}"
+            ) from error
+        for found, tensors in (
+            (session.get_inputs(), spec.inputs),
+            (session.get_outputs(), spec.outputs),
+        ):
+            signature = {
+                node.name: (_NUMPY_NAMES.get(node.type, node.type), len(node.shape))
+                for node in found
+            }
+            check_signature(file.name, signature, list(tensors))
+        return _OnnxEngine(session)
+
+
+class _OnnxEngine(Engine):
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def context(self) -> Context:
+        return _OnnxContext(self._session)
+
+
+class _OnnxContext(Context):
+    """I/O binding: the graph reads and writes the buffers themselves, nothing is copied."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._binding = session.io_binding()
+        self._held: dict[str, Array] = {}  # ONNX Runtime keeps addresses, not references
+
+    def bind_input(self, name: str, buffer: Array) -> None:
+        self._held[name] = buffer
+        self._binding.bind_input(name, "cpu", 0, buffer.dtype, buffer.shape, buffer.ctypes.data)
+
+    def bind_output(self, name: str, buffer: Array) -> None:
+        self._held[name] = buffer
+        self._binding.bind_output(name, "cpu", 0, buffer.dtype, buffer.shape, buffer.ctypes.data)
+
+    def run(self) -> None:
+        self._session.run_with_iobinding(self._binding)
+
+
+def _import_onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise VisoloError(
+            "ONNX Runtime is not usable here: run 'pip install onnxruntime', or 'visolo doctor' "
+            f"to see what is ({error})"
+        ) from error
+    return onnxruntime
+
+
+def installed_distributions() -> dict[str, str]:
+    """The ONNX Runtime packages that are installed, with their versions.
+
+    All of them put their files into one folder, ``onnxruntime``; only one may be there.
+    """
+    found = {}
+    for name in ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,213 @@
+"""One video stream: frames in, instances with identity out.
+
+A session owns all state of its stream: the memory buffer in its engine chain, the slots' frame
+numbers, the keys that the next frame is compared with, and the tracks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from visolo_core import memory_policy
+from visolo_core.association import Associator, TrackState
+from visolo_core.config import InferenceConfig
+from visolo_core.decoding import (
+    Floats,
+    Ints,
+    choose_cells,
+    grid_weight,
+    select_instances,
+)
+from visolo_core.errors import VisoloError
+from visolo_core.results import Instances, Track, TrackRecorder
+from visolo_runtime.chain import EngineChain, FrameResult
+
+GRAPH_STAGES = ("frame graph", "memory graph", "decode graph")
+STAGES = ("resize", "frame graph", "choose", "decode graph", "associate", "memory graph", "record")
+
+
+class Session:
+    """Follows the instances of one video, frame by frame.
+
+    Args:
+        chain: engines and buffers of this stream alone.
+        inference: thresholds and bounds.
+        record: keep every mask for :meth:`finish`. Off, memory stays constant however long the
+            stream runs, and :meth:`finish` cannot be called.
+        output_size: height and width of the masks; None gives them the frame's own size.
+
+    Raises:
+        VisoloError: if ``inference`` asks for more memory slots than the engines have.
+    """
+
+    def __init__(
+        self,
+        chain: EngineChain,
+        inference: InferenceConfig,
+        record: bool = True,
+        output_size: tuple[int, int] | None = None,
+    ) -> None:
+        if inference.memory_slots > chain.slots:
+            raise VisoloError(
+                f"{inference.memory_slots} memory slots were asked for, but the model was "
+                f"exported with {chain.slots}: export it again with more --memory-slots"
+            )
+        self._chain = chain
+        self._inference = inference
+        self._output_size = output_size
+        self._recorder = TrackRecorder() if record else None
+        self._associator = Associator(inference.match_threshold, inference.lost_limit)
+        self._slots = (memory_policy.EMPTY,) * inference.memory_slots
+        self._frame_size: tuple[int, int] | None = None
+        self._position = 0  # in the video
+        self._computed = 0  # frames that the network has seen
+        self._previous_key: Floats | None = None
+        self._kept_key: Floats | None = None
+        self.stage_ms: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+        """Milliseconds that each stage of the last step took."""
+
+    def step(self, frame: NDArray[np.uint8]) -> Instances:
+        """The instances of the next frame.
+
+        Args:
+            frame: uint8 [H, W, 3] RGB, of the same size as the frames before.
+
+        Raises:
+            VisoloError: if the frame is of another type, shape or size.
+        """
+        self._check_frame(frame)
+        self.stage_ms = dict.fromkeys(STAGES, 0.0)
+        with self._timed("resize"):
+            image = resize_frame(frame, self._chain.input_size)
+        with self._timed("frame graph"):
+            result = self._chain.frame(image, self._valid())
+        instances, tracks = self._instances(result)
+        self._store(result.key)
+        if self._recorder is not None:
+            with self._timed("record"):
+                self._recorder.add(instances, tracks)
+        self._position += 1
+        return instances
+
+    def skip(self) -> None:
+        """Pass over a frame of the video that cannot be read: no track has a mask there."""
+        self._position += 1
+
+    def finish(self) -> list[Track]:
+        """The tracks of the video up to here: class, score, and a mask or None for every frame.
+
+        Raises:
+            VisoloError: if the session does not record.
+        """
+        if self._recorder is None:
+            raise VisoloError("this session was opened with record=False and has kept no masks")
+        return self._recorder.tracks(self._position)
+
+    @property
+    def frames(self) -> int:
+        """Frames of the video so far, skipped ones included."""
+        return self._position
+
+    def _check_frame(self, frame: NDArray[np.uint8]) -> None:
+        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
+            raise VisoloError(
+                f"a frame must be uint8 [H, W, 3] RGB, not {frame.dtype} {list(frame.shape)}"
+            )
+        size = frame.shape[0], frame.shape[1]
+        if self._frame_size not in (None, size):
+            before = self._frame_size or size
+            raise VisoloError(
+                f"frame {self._position} is {size[1]}x{size[0]}, but the video began with "
+                f"{before[1]}x{before[0]}: all frames of a video must have one size"
+            )
+        self._frame_size = size
+
+    def _valid(self) -> NDArray[np.bool_]:
+        valid = np.zeros(self._chain.slots + 1, bool)
+        valid[: len(self._slots)] = [stored != memory_policy.EMPTY for stored in self._slots]
+        valid[-1] = not valid.any()
+        return valid
+
+    def _instances(self, result: FrameResult) -> tuple[Instances, list[TrackState]]:
+        with self._timed("choose"):
+            keys = [key for key in (self._previous_key, self._kept_key) if key is not None]
+            weight = grid_weight(result.query, keys)
+            candidates = choose_cells(result.scores, weight, self._inference.score_threshold)
+        index, score = np.empty(0, np.int64), np.empty(0, np.float32)
+        masks = np.empty((0, *self._chain.input_size), np.uint8)
+        if len(candidates):
+            with self._timed("decode graph"):
+                decoded = self._chain.decode(candidates.cell)
+        with self._timed("associate"):
+            if len(candidates):
+                index, score = select_instances(
+                    candidates,
+                    decoded.area,
+                    decoded.probability_sum,
+                    decoded.intersection,
+                    self._inference,
+                )
+                masks = decoded.masks[index]
+            cell = candidates.cell[index]
+            tracks = self._associator.step(cell, result.query, result.key, result.scores)
+            instances = self._describe(tracks, candidates.label[index], score, cell, masks)
+        return instances, tracks
+
+    def _describe(
+        self,
+        tracks: list[TrackState],
+        label: Ints,
+        score: Floats,
+        cell: Ints,
+        masks: NDArray[np.uint8],
+    ) -> Instances:
+        classes = [track.classify() for track in tracks]
+        return Instances(
+            frame=self._position,
+            size=self._output_size or self._frame_size or self._chain.input_size,
+            track_id=np.array([track.track_id for track in tracks], np.int64),
+            label=label,
+            score=score,
+            track_label=np.array([label for label, _ in classes], np.int64),
+            track_score=np.array([score for _, score in classes], np.float32),
+            cell=cell,
+            input_masks=masks,
+        )
+
+    def _store(self, key: Floats) -> None:
+        """Remember the frame that was just computed."""
+        frame, every = self._computed, self._inference.keep_every
+        if self._slots:
+            with self._timed("memory graph"):
+                self._slots, slot = memory_policy.store(self._slots, frame, every)
+                self._chain.store(slot)
+        if frame > 0 and (frame - 1) % every == 0:
+            # For the next frame, the frame before this one is two back: the newest kept.
+            self._kept_key = self._previous_key
+        self._previous_key = key.copy()
+        self._computed += 1
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self.stage_ms[stage] += (time.perf_counter() - begin) * 1e3
+
+
+def resize_frame(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A frame as the network takes it: resized bilinearly, the aspect ratio not kept (paper).
+
+    Args:
+        frame: uint8 [H, W, 3].
+        size: (height, width) of the result.
+    """
+    if frame.shape[:2] == size:
+        return frame
+    resized = Image.fromarray(frame).resize(size[::-1], Image.Resampling.BILINEAR)
+    return np.asarray(resized)

@@ -1,0 +1,131 @@
+"""The weights and the video that the golden results belong to, made from numbers alone.
+
+Official checkpoints cannot be shipped, so the official implementation was run on weights that are
+drawn from a counter-based generator, seeded with each parameter's official name, and tuned so
+that the untrained network finds, loses and finds again a dozen instances. This module draws the
+same numbers; the CRC-32 of every parameter and frame is on record.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+# ---------------------------------------------------------------------------- weights
+
+
+def draw_weights(
+    shapes: Mapping[str, Sequence[int]], offset: int, constants: Mapping[str, Any]
+) -> dict[str, Array]:
+    """Float32 parameters by official name (``model.*``)."""
+    return {name: _parameter(name, tuple(shapes[name]), offset, constants) for name in shapes}
+
+
+def _parameter(name: str, shape: tuple[int, ...], offset: int, tuned: Mapping[str, Any]) -> Array:
+    seed_name = name.replace(".track_R_", ".track_Q_") if tuned["tie_tracking"] else name
+    key = zlib.crc32(seed_name.encode()) + (offset << 32)
+    generator = np.random.Generator(np.random.Philox(key=key))
+    values = _draw(generator, name, shape)
+    branch_and_layer, leaf = name.removeprefix("model.").rsplit(".", 1)
+    match branch_and_layer, leaf:
+        # The first channel of queries and keys is a constant, so every match logit is shifted.
+        case ("Tracking_branch.track_Q_conv2.norm" | "Tracking_branch.track_R_conv2.norm"), "weight":
+            values = values * tuned["tra_scale"]
+            values[0] = 0
+        case "Tracking_branch.track_Q_conv2.norm", "bias":
+            values[0] = 1
+        case "Tracking_branch.track_R_conv2.norm", "bias":
+            values[0] = tuned["tra_off"]
+        # So are the first channels of mask features and kernels: masks get a common offset.
+        case "Mask_branch.pred.norm", "weight":
+            values[0] = 0
+        case "Mask_branch.pred.norm", "bias":
+            values[0] = 1
+        case "Kernel_branch.pred.norm", "weight":
+            values[0] = 0
+            values = values * tuned["ker_scale"]
+        case "Kernel_branch.pred.norm", "bias":
+            values = values * tuned["ker_bias_gain"]
+            values[0] = tuned["mask_off"]
+        case "Category_branch_post.pred", "weight":
+            values = values * tuned["cat_scale"]
+        case "Category_branch_post.pred", "bias":
+            values = values + tuned["cat_bias"]
+        case ("Kernel_branch.conv_layers.kernel_conv1" | "Mask_branch.convR4"), "weight":
+            values[:, -2:] *= tuned["coord_gain"]
+    return np.ascontiguousarray(values, np.float32)
+
+
+def _draw(generator: np.random.Generator, name: str, shape: tuple[int, ...]) -> Array:
+    leaf = name.rsplit(".", 1)[1]
+    if leaf == "running_var" or (leaf == "weight" and ".norm." in name):
+        return generator.uniform(0.8, 1.2, shape)
+    normal = generator.standard_normal(shape)
+    if leaf != "weight":
+        return normal * 0.05
+    normal = normal - normal.mean(axis=(1, 2, 3), keepdims=True)
+    return normal * np.sqrt(2.0 / np.prod(shape[1:]))
+
+
+# ------------------------------------------------------------------------------ video
+
+# Each object: ellipse or rectangle; centre in thousandths of the frame; half sizes in thousandths
+# of its height; speed in half thousandths a frame; two colours; size of the checks in pixels; and
+# the frames (from, to) in which it is hidden.
+OBJECTS: tuple[tuple[Any, ...], ...] = (
+    ("e", (200, 300), (170, 150), (28, 14), (230, 40, 40), (250, 200, 60), 9, ()),
+    ("r", (760, 640), (140, 190), (-24, -16), (30, 60, 220), (40, 220, 230), 7, ((4, 7),)),
+    ("e", (480, 820), (120, 110), (12, -36), (20, 200, 40), (0, 60, 0), 5, ((0, 2), (8, 9))),
+    ("r", (880, 180), (110, 120), (-34, 22), (245, 245, 245), (10, 10, 10), 11, ((6, 10),)),
+    ("e", (520, 420), (220, 170), (8, 20), (200, 30, 200), (90, 0, 120), 13, ((3, 5),)),
+)
+
+
+def draw_video(name: str, frames: int, height: int, width: int) -> Array:
+    """uint8 [frames, height, width, 3] RGB: moving checked shapes over a noisy background."""
+    seed = zlib.crc32(f"visolo-golden-{name}".encode())
+    blocks = (-(-height // 16), -(-width // 16), 3)
+    background = 60 + _bytes(seed, blocks) // 3
+    background = background.repeat(16, 0).repeat(16, 1)[:height, :width]
+    video = np.empty((frames, height, width, 3), np.uint8)
+    for frame in range(frames):
+        image = background.copy()
+        for shape in OBJECTS:
+            _paint(image, shape, frame)
+        noise = _bytes(seed + 1 + frame, (height, width, 3)) % 9 - 4
+        video[frame] = np.clip(image + noise, 0, 255)
+    return video
+
+
+def _bytes(seed: int, shape: tuple[int, ...]) -> Array:
+    count = int(np.prod(shape))
+    words = np.random.Philox(key=seed).random_raw(-(-count // 8)).astype("<u8")
+    return words.view(np.uint8)[:count].reshape(shape).astype(np.int64)
+
+
+def _paint(image: Array, shape: tuple[Any, ...], frame: int) -> None:
+    kind, centre, half, speed, light, dark, checks, hidden = shape
+    if any(first <= frame < last for first, last in hidden):
+        return
+    height, width = image.shape[:2]
+    x = np.arange(width) - _bounce(centre[0] + speed[0] * frame // 2) * width // 1000
+    y = np.arange(height)[:, None] - _bounce(centre[1] + speed[1] * frame // 2) * height // 1000
+    a, b = (max(2, side * height // 1000) for side in half)
+    if kind == "e":
+        inside = (x * b) ** 2 + (y * a) ** 2 <= (a * b) ** 2
+    else:
+        inside = (np.abs(x) <= a) & (np.abs(y) <= b)
+    light_check = (x // checks + y // checks) % 2 == 0
+    image[inside] = np.where(light_check[..., None], light, dark)[inside]
+
+
+def _bounce(position: int, low: int = 40, high: int = 960) -> int:
+    span = high - low
+    offset = (position - low) % (2 * span)
+    return low + min(offset, 2 * span - offset)

@@ -1,0 +1,1 @@
+"""Training. Only the clip forward that it stands on exists so far: ``visolo_core.nn.Visolo``."""

@@ -1,0 +1,131 @@
+"""Settings of the network and of its use on a video, and the named presets.
+
+``ModelConfig`` is fixed by training and travels with the weights. ``InferenceConfig`` holds the
+paper's thresholds and the size of the memory; it can be changed without touching a weight.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from visolo_core.errors import VisoloError
+
+BACKBONES = ("resnet50", "resnet18")
+STRIDE = 16  # of the deepest backbone stage in use (res4)
+MASK_STRIDE = 4  # of the mask features
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of the network.
+
+    Raises:
+        VisoloError: if the sizes do not fit together.
+    """
+
+    backbone: str = "resnet50"
+    """``resnet50`` (the paper) or ``resnet18``, both cut after res4."""
+    width: int = 256
+    """Channels D of every branch; queries and keys have D/2."""
+    groups: int = 32
+    """Groups of every GroupNorm."""
+    grid: tuple[int, int] = (12, 21)
+    """Rows and columns of the cells; an object belongs to the cells around its centre."""
+    classes: int = 40
+    """Number of categories C."""
+    input_size: tuple[int, int] = (352, 624)
+    """Height and width in pixels of what the network sees; multiples of 16."""
+
+    def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES:
+            raise VisoloError(
+                f"backbone '{self.backbone}' is unknown: choose one of {', '.join(BACKBONES)}"
+            )
+        height, width = self.input_size
+        if height < STRIDE or width < STRIDE or height % STRIDE or width % STRIDE:
+            raise VisoloError(
+                f"input size {height}x{width} cannot be used: "
+                f"height and width must be positive multiples of {STRIDE}"
+            )
+        if self.groups < 1 or self.width < 2 or self.width % (2 * self.groups):
+            raise VisoloError(
+                f"width {self.width} does not fit {self.groups} groups: "
+                "half the width must be a multiple of the groups"
+            )
+        if min(self.grid) < 1:
+            raise VisoloError(f"grid {self.grid[0]}x{self.grid[1]} needs at least one cell a side")
+        if self.classes < 1:
+            raise VisoloError(f"a model needs at least one class, not {self.classes}")
+
+    @property
+    def key_width(self) -> int:
+        """Channels of queries and keys, D/2."""
+        return self.width // 2
+
+    @property
+    def cells(self) -> int:
+        """Number of cells S of the grid."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def mask_size(self) -> tuple[int, int]:
+        """Height and width of the mask features, a quarter of the input."""
+        return self.input_size[0] // MASK_STRIDE, self.input_size[1] // MASK_STRIDE
+
+    def with_classes(self, classes: int) -> ModelConfig:
+        """The same network for another number of categories."""
+        return replace(self, classes=classes)
+
+
+@dataclass(frozen=True)
+class InferenceConfig:
+    """How a video is run: the paper's thresholds and the bounds that the paper lacks.
+
+    Raises:
+        VisoloError: if a value is out of its range.
+    """
+
+    memory_slots: int = 9
+    """Stored frames T that a frame can read. 9 hold a 36-frame clip exactly as the paper does;
+    0 lets every frame read itself alone."""
+    keep_every: int = 5
+    """Every ``keep_every``-th frame stays in memory after it stops being one of the last two."""
+    score_threshold: float = 0.1
+    """A cell is decoded if its class score times its grid weight reaches this."""
+    nms_sigma: float = 2.0
+    """Width of the Gaussian of matrix NMS."""
+    update_threshold: float = 0.05
+    """An instance stays if its score after matrix NMS reaches this."""
+    pre_nms_limit: int = 500
+    """At most so many masks enter matrix NMS."""
+    max_instances: int = 100
+    """At most so many instances a frame leave it."""
+    overlap_threshold: float = 0.5
+    """A mask is dropped if one better mask covers more than this share of it."""
+    match_threshold: float = 0.1
+    """An instance continues a track if the match value reaches this."""
+    lost_limit: int = 256
+    """At most so many lost tracks are remembered; the longest lost is forgotten first."""
+
+    def __post_init__(self) -> None:
+        for name in ("memory_slots", "lost_limit"):
+            if getattr(self, name) < 0:
+                raise VisoloError(f"{name} must be 0 or more, not {getattr(self, name)}")
+        for name in ("keep_every", "pre_nms_limit", "max_instances"):
+            if getattr(self, name) < 1:
+                raise VisoloError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        for name in ("score_threshold", "update_threshold", "overlap_threshold", "match_threshold"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise VisoloError(f"{name} must lie in 0 to 1, not {getattr(self, name)}")
+        if not (math.isfinite(self.nms_sigma) and self.nms_sigma > 0):
+            raise VisoloError(f"nms_sigma must be a positive number, not {self.nms_sigma}")
+
+
+PAPER = ModelConfig()
+"""The network of the paper: ResNet-50, 256 channels, 352x624."""
+
+LITE = ModelConfig(backbone="resnet18", width=64, groups=8, input_size=(192, 336))
+"""A small network for a CPU: ResNet-18, 64 channels, 192x336."""
+
+PRESETS = {"r50": PAPER, "lite": LITE}

@@ -1,0 +1,177 @@
+"""From the cells of a frame to its instances, in NumPy.
+
+The steps and thresholds are the paper's (section 3.4; SOLOv2's matrix NMS): choose cells by class
+score times grid weight, weigh each score by the certainty of its mask, matrix NMS within a class,
+then drop masks that a better mask covers. The masks stay where they were decoded; only their
+areas, sums of probabilities and pairwise intersections are needed here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visolo_core.config import InferenceConfig
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The cells of one frame that are worth a mask."""
+
+    cell: Ints
+    """[N], index of the cell, row by row."""
+    label: Ints
+    """[N], class index."""
+    score: Floats
+    """[N], class score times grid weight."""
+
+    def __len__(self) -> int:
+        return len(self.cell)
+
+
+class Selection(NamedTuple):
+    """The candidates that became instances, best first."""
+
+    chosen: Ints
+    """[M], positions among the candidates."""
+    score: Floats
+    """[M], score after mask certainty and matrix NMS."""
+
+
+def sigmoid(logits: Floats) -> Floats:
+    """Logistic function that does not overflow; float32 in, float32 out."""
+    half = np.tanh(0.5 * logits)
+    return np.asarray(0.5 + 0.5 * half, np.float32)
+
+
+def match_values(query: Floats, key: Floats) -> Floats:
+    """How well cells of one frame match cells of another, in 0 to 1.
+
+    Args:
+        query: float32 [D/2, N], queries of cells of the earlier frame.
+        key: float32 [D/2, M], keys of cells of the later frame.
+
+    Returns:
+        float32 [N, M], sigmoid of the inner products.
+    """
+    return sigmoid(query.T @ key)
+
+
+def grid_weight(query: Floats, keys: list[Floats]) -> Floats:
+    """How surely each cell of a frame is found again in earlier frames.
+
+    Args:
+        query: float32 [D/2, S], queries of the frame.
+        keys: float32 [D/2, S] each, keys of the frame before and of the newest kept frame;
+            empty for the first frame of a video.
+
+    Returns:
+        float32 [S]: per cell the best match in each earlier frame, averaged; ones for no keys.
+    """
+    if not keys:
+        return np.ones(query.shape[1], np.float32)
+    # The logistic function is monotonic: the best logit gives the best match.
+    best = [sigmoid((query.T @ key).max(axis=1)) for key in keys]
+    return np.mean(best, axis=0, dtype=np.float32)
+
+
+def choose_cells(scores: Floats, weight: Floats, threshold: float) -> Candidates:
+    """The cells whose best class score times grid weight reaches the threshold.
+
+    Args:
+        scores: float32 [C, S], class scores of the frame.
+        weight: float32 [S], grid weight of the frame.
+        threshold: in 0 to 1.
+    """
+    weighted = scores.max(axis=0) * weight
+    cell = np.flatnonzero(weighted >= threshold)
+    return Candidates(cell, scores[:, cell].argmax(axis=0), weighted[cell])
+
+
+def matrix_nms(
+    score: Floats,
+    label: Ints,
+    area: Floats,
+    intersection: Floats,
+    sigma: float = 2.0,
+    kernel: Literal["gaussian", "linear"] = "gaussian",
+) -> Floats:
+    """Scores decayed by better masks of the same class (SOLOv2, section 3.3).
+
+    Args:
+        score: float32 [N], in falling order.
+        label: int64 [N].
+        area: float32 [N], pixels of each mask; none may be empty.
+        intersection: float32 [N, N], common pixels of each pair.
+        sigma: of the Gaussian.
+        kernel: ``gaussian`` (the paper) or ``linear``.
+
+    Returns:
+        float32 [N], the decayed scores in the same order.
+    """
+    union = area[:, None] + area[None, :] - intersection
+    rival = np.triu(label[:, None] == label[None, :], k=1)
+    iou = np.where(rival, intersection / union, 0).astype(np.float32)
+    # What the rival itself lost to better masks excuses what it takes from others.
+    excuse = iou.max(axis=0, initial=0)[:, None]
+    if kernel == "gaussian":
+        decay = np.exp(-sigma * (iou**2 - excuse**2))
+    else:
+        # The floor keeps 0/0 of an exact duplicate of a duplicate at 0, which is what it deserves.
+        decay = np.where(rival, (1 - iou) / np.maximum(1 - excuse, 1e-6), 1)
+    return np.asarray(score * decay.min(axis=0, initial=1), np.float32)
+
+
+def drop_covered(area: Floats, intersection: Floats, threshold: float) -> NDArray[np.bool_]:
+    """Which masks survive when better ones claim their pixels.
+
+    Args:
+        area: float32 [N], pixels of each mask, best mask first.
+        intersection: float32 [N, N], common pixels of each pair.
+        threshold: a mask goes if one surviving better mask covers a larger share of it.
+
+    Returns:
+        bool [N].
+    """
+    covered = intersection > threshold * area[None, :]
+    survives = np.ones(len(area), bool)
+    for index in range(1, len(area)):
+        survives[index] = not np.any(covered[:index, index] & survives[:index])
+    return survives
+
+
+def select_instances(
+    candidates: Candidates,
+    area: Floats,
+    probability_sum: Floats,
+    intersection: Floats,
+    config: InferenceConfig,
+) -> Selection:
+    """The candidates that are instances of the frame.
+
+    Args:
+        candidates: N cells.
+        area: float32 [N], pixels of each binary mask.
+        probability_sum: float32 [N], sum of the mask probabilities inside the binary mask.
+        intersection: float32 [N, N], common pixels of each pair of binary masks.
+        config: thresholds and limits.
+    """
+    index = np.flatnonzero(area > 0)  # an empty mask would turn every score into NaN
+    score = candidates.score[index] * (probability_sum[index] / area[index])
+    order = np.argsort(-score, kind="stable")[: config.pre_nms_limit]
+    index, score = index[order], score[order]
+
+    pairs = intersection[np.ix_(index, index)]
+    score = matrix_nms(score, candidates.label[index], area[index], pairs, config.nms_sigma)
+    keep = np.flatnonzero(score >= config.update_threshold)
+    order = keep[np.argsort(-score[keep], kind="stable")][: config.max_instances]
+    index, score = index[order], score[order]
+
+    survives = drop_covered(area[index], pairs[np.ix_(order, order)], config.overlap_threshold)
+    return Selection(index[survives], score[survives].astype(np.float32))

@@ -1,0 +1,65 @@
+"""Which frames stay in memory: pure functions of frame numbers.
+
+The paper's rule: frame t reads every fifth frame up to t-3 and the two frames before it. The
+official model therefore grows for ever. Here the memory has a fixed number of slots. Until they
+are full the rule is the paper's, frame for frame; from then on the kept frames are thinned so
+that they stand the denser the more recent they are, and the last two are never given up.
+"""
+
+from __future__ import annotations
+
+EMPTY = -1
+"""Marks a slot that holds no frame."""
+
+
+def slot_to_write(slots: tuple[int, ...], frame: int, keep_every: int) -> int:
+    """The slot into which ``frame`` goes, once it has been computed.
+
+    Args:
+        slots: the frame number that each slot holds, ``EMPTY`` where it holds none.
+        frame: the number of the newest frame, larger than any in ``slots``.
+        keep_every: frames whose number is a multiple of this are kept.
+
+    Returns:
+        index of a slot whose content the next frame must not or need not read.
+
+    >>> slot_to_write((0, 1, 2, -1), frame=3, keep_every=5)  # frame 1 has had its time
+    1
+    >>> slot_to_write((0, 3, 4, -1), frame=5, keep_every=5)
+    1
+    >>> slot_to_write((0, 5, 6, -1), frame=7, keep_every=5)  # frame 5 is kept
+    3
+    """
+    previous = frame - 1
+    for slot, stored in enumerate(slots):
+        if stored != EMPTY and stored < previous and stored % keep_every:
+            return slot
+    if EMPTY in slots:
+        return slots.index(EMPTY)
+    kept = sorted(stored for stored in slots if stored != previous)
+    return slots.index(_frame_to_drop(kept, frame) if kept else previous)
+
+
+def store(slots: tuple[int, ...], frame: int, keep_every: int) -> tuple[tuple[int, ...], int]:
+    """The memory after ``frame`` was stored, and the slot that it took.
+
+    >>> store((0, 1, 2, -1), frame=3, keep_every=5)
+    ((0, 3, 2, -1), 1)
+    """
+    slot = slot_to_write(slots, frame, keep_every)
+    return (*slots[:slot], frame, *slots[slot + 1 :]), slot
+
+
+def _frame_to_drop(kept: list[int], now: int) -> int:
+    """The kept frame whose loss leaves the smallest hole, measured against its age.
+
+    The first one anchors the video's beginning and goes only if it is alone.
+    """
+    if len(kept) == 1:
+        return kept[0]
+    followers = [*kept[2:], now]
+    holes = [
+        ((after - before) / (now - stored), stored)
+        for before, stored, after in zip(kept, kept[1:], followers, strict=False)
+    ]
+    return min(holes)[1]

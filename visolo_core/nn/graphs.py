@@ -1,0 +1,75 @@
+"""The three graphs of the contract, as thin modules around the network.
+
+They are what is exported, and what the PyTorch backend runs as the reference. Images come in as
+video decoders give them, uint8 [B, H, W, 3]; the cast stands first because TensorRT takes a
+uint8 input only into a cast.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from visolo_core.config import ModelConfig
+from visolo_core.contract import GraphName
+from visolo_core.nn.branches import decode_masks
+from visolo_core.nn.visolo import FrameOutput, Visolo
+
+
+class FrameGraph(nn.Module):
+    """image, memory -> everything that the network says of the frame."""
+
+    def __init__(self, model: Visolo) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, image: Tensor, memory_key: Tensor, memory_value: Tensor, memory_valid: Tensor
+    ) -> FrameOutput:
+        """Shapes: see ``visolo_core.contract``."""
+        pixels = image.float().permute(0, 3, 1, 2)
+        return self.model.frame(pixels, memory_key, memory_value, memory_valid)
+
+
+class MemoryGraph(nn.Module):
+    """features [B, 2, D, rows, columns] -> value [B, 2, D, S], what a slot stores."""
+
+    def __init__(self, model: Visolo) -> None:
+        super().__init__()
+        self.memory = model.memory
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Shapes: see ``visolo_core.contract``."""
+        return self.memory.encode(features)
+
+
+class DecodeGraph(nn.Module):
+    """mask features, chosen kernels -> binary masks and the sums that choosing among them needs."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.size = config.input_size
+
+    def forward(
+        self, mask_features: Tensor, kernels: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Shapes: see ``visolo_core.contract``."""
+        logits = decode_masks(mask_features, kernels.unsqueeze(0)).squeeze(0).flatten(1)
+        inside = logits > 0  # where the probability is over one half
+        ones = inside.float()
+        masks = inside.to(torch.uint8).unflatten(1, self.size)
+        probability_sum = (logits.sigmoid() * ones).sum(dim=1)
+        # Counts of pixels are exact in float32 up to 16.7 million.
+        return masks, ones.sum(dim=1), probability_sum, ones @ ones.T
+
+
+def graph_modules(model: Visolo) -> dict[GraphName, nn.Module]:
+    """The graphs of a network by name, in evaluation mode."""
+    graphs: dict[GraphName, nn.Module] = {
+        "frame": FrameGraph(model),
+        "memory": MemoryGraph(model),
+        "decode": DecodeGraph(model.config),
+    }
+    for graph in graphs.values():
+        graph.eval()
+    return graphs

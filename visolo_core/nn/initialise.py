@@ -1,0 +1,59 @@
+"""First weights of a network that has not been trained."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from visolo_core.config import ModelConfig
+from visolo_core.nn.visolo import Visolo
+
+PRIOR = 0.01
+"""Class probability of every cell before training, so that the many empty cells weigh little."""
+
+
+@torch.no_grad()
+def initialise_classifier(classifier: nn.Conv2d, seed: int = 0) -> None:
+    """Small normal weights, and a bias that says ``PRIOR`` everywhere; the same for a seed."""
+    generator = torch.Generator().manual_seed(seed)
+    classifier.weight.normal_(0, 0.01, generator=generator)
+    if classifier.bias is not None:
+        classifier.bias.fill_(-math.log((1 - PRIOR) / PRIOR))
+
+
+@torch.no_grad()
+def untrained(config: ModelConfig, seed: int = 0) -> Visolo:
+    """A network with random weights, the same for a seed, in evaluation mode.
+
+    Nothing was learnt, but it behaves on video: the classifier is loud enough for some cells to
+    pass the score threshold, kernels draw blobs, and most cells of a frame match none of another.
+    """
+    model = Visolo(config)
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_in = module.weight[0].numel()
+            module.weight.normal_(0, math.sqrt(2 / fan_in), generator=generator)
+            # Filters without a mean answer to structure, not to brightness.
+            module.weight.sub_(module.weight.mean(dim=(1, 2, 3), keepdim=True))
+            if module.bias is not None:
+                module.bias.zero_()
+    _shift_logits(model)
+    return model.eval()
+
+
+def _shift_logits(model: Visolo) -> None:
+    """Make the first channel of either side of an inner product a constant, a common offset."""
+    query, key = model.tracking_branch.query[1].norm, model.tracking_branch.key[1].norm  # type: ignore[union-attr]
+    features, kernels = model.mask_branch.predict.norm, model.kernel_branch.predict.norm
+    for constant, offset_side, offset in ((query, key, -6.0), (features, kernels, -2.0)):
+        offset_side.weight.mul_(0.35)
+        for norm, value in ((constant, 1.0), (offset_side, offset)):
+            norm.weight[0] = 0
+            norm.bias[0] = value
+    classifier = model.category_branch.classifier
+    classifier.weight.mul_(2)
+    assert classifier.bias is not None
+    classifier.bias.fill_(-7.0)

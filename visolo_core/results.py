@@ -1,0 +1,152 @@
+"""What comes out: the instances of a frame, the tracks of a video, and their file formats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visolo_core.association import TrackState
+from visolo_core.categories import LabelSet
+from visolo_core.decoding import Floats, Ints
+from visolo_core.masks import Masks, Rle, encode_rle, resize_masks
+
+
+@dataclass(frozen=True)
+class Instances:
+    """The N instances of one frame, best first."""
+
+    frame: int
+    """Position of the frame in the video, from 0."""
+    size: tuple[int, int]
+    """Height and width of :attr:`masks`, the frame's own if nothing else was asked for."""
+    track_id: Ints
+    """int64 [N], from 1."""
+    label: Ints
+    """int64 [N], class index in this frame."""
+    score: Floats
+    """float32 [N], score in this frame."""
+    track_label: Ints
+    """int64 [N], class index of the track so far."""
+    track_score: Floats
+    """float32 [N], class score of the track so far."""
+    cell: Ints
+    """int64 [N], grid cell that the instance was decoded from."""
+    input_masks: NDArray[np.uint8]
+    """uint8 [N, H, W] of zeros and ones, at the network's input size."""
+
+    def __len__(self) -> int:
+        return len(self.track_id)
+
+    @cached_property
+    def masks(self) -> Masks:
+        """bool [N, height, width]; made when first asked for."""
+        return resize_masks(self.input_masks, self.size)
+
+    @cached_property
+    def rles(self) -> tuple[Rle, ...]:
+        """Run-length encodings of the masks; made when first asked for."""
+        return tuple(encode_rle(mask) for mask in self.masks)
+
+
+@dataclass(frozen=True)
+class Track:
+    """One object over a whole video: the paper's video-level result."""
+
+    track_id: int
+    label: int
+    """Class index."""
+    score: float
+    """Mean over its frames of the class score."""
+    segmentations: tuple[Rle | None, ...]
+    """One mask a frame of the video, None where the object was not seen."""
+
+
+@dataclass
+class TrackRecorder:
+    """Collects the tracks of a video. It grows with the video; live streams do without it."""
+
+    _states: dict[int, TrackState] = field(default_factory=dict)
+    _masks: dict[int, dict[int, Rle]] = field(default_factory=dict)
+
+    def add(self, instances: Instances, states: Sequence[TrackState]) -> None:
+        """Note the instances of a frame and the tracks that they belong to."""
+        for state, rle in zip(states, instances.rles, strict=True):
+            self._states[state.track_id] = state
+            self._masks.setdefault(state.track_id, {})[instances.frame] = rle
+
+    def tracks(self, frames: int) -> list[Track]:
+        """The tracks of a video of so many frames, in the order in which they began."""
+        return [
+            Track(
+                state.track_id,
+                *state.classify(),
+                tuple(self._masks[state.track_id].get(frame) for frame in range(frames)),
+            )
+            for state in self._states.values()
+        ]
+
+
+class VideoResult(TypedDict):
+    """One entry of a YouTube-VIS results file."""
+
+    video_id: int
+    category_id: int
+    score: float
+    segmentations: list[Rle | None]
+
+
+def ytvis_results(video_id: int, tracks: Iterable[Track], labels: LabelSet) -> list[VideoResult]:
+    """Tracks in the YouTube-VIS submission format, with the data set's own category ids."""
+    return [
+        {
+            "video_id": video_id,
+            "category_id": labels.ids[track.label],
+            "score": track.score,
+            "segmentations": list(track.segmentations),
+        }
+        for track in tracks
+    ]
+
+
+class FrameInstance(TypedDict):
+    """One instance in the line that ``visolo run --frames`` writes for a frame."""
+
+    track_id: int
+    category_id: int
+    label: str
+    score: float
+    track_category_id: int
+    track_label: str
+    track_score: float
+    segmentation: Rle
+
+
+def frame_record(instances: Instances, labels: LabelSet) -> list[FrameInstance]:
+    """The instances of a frame, ready for json."""
+    rows = zip(
+        instances.track_id.tolist(),
+        instances.label.tolist(),
+        instances.score.tolist(),
+        instances.track_label.tolist(),
+        instances.track_score.tolist(),
+        instances.rles,
+        strict=True,
+    )
+    return [
+        {
+            "track_id": track_id,
+            "category_id": labels.ids[label],
+            "label": labels.names[label],
+            "score": score,
+            "track_category_id": labels.ids[track_label],
+            "track_label": labels.names[track_label],
+            "track_score": track_score,
+            "segmentation": rle,
+        }
+        for track_id, label, score, track_label, track_score, rle in rows
+    ]
