@@ -35,7 +35,10 @@ def _parameter(name: str, shape: tuple[int, ...], offset: int, tuned: Mapping[st
     branch_and_layer, leaf = name.removeprefix("model.").rsplit(".", 1)
     match branch_and_layer, leaf:
         # The first channel of queries and keys is a constant, so every match logit is shifted.
-        case ("Tracking_branch.track_Q_conv2.norm" | "Tracking_branch.track_R_conv2.norm"), "weight":
+        case (
+            ("Tracking_branch.track_Q_conv2.norm" | "Tracking_branch.track_R_conv2.norm"),
+            "weight",
+        ):
             values = values * tuned["tra_scale"]
             values[0] = 0
         case "Tracking_branch.track_Q_conv2.norm", "bias":
@@ -57,7 +60,7 @@ def _parameter(name: str, shape: tuple[int, ...], offset: int, tuned: Mapping[st
             values = values * tuned["cat_scale"]
         case "Category_branch_post.pred", "bias":
             values = values + tuned["cat_bias"]
-        case ("Kernel_branch.conv_layers.kernel_conv1" | "Mask_branch.convR4"), "weight":
+        case (("Kernel_branch.conv_layers.kernel_conv1" | "Mask_branch.convR4"), "weight"):
             values[:, -2:] *= tuned["coord_gain"]
     return np.ascontiguousarray(values, np.float32)
 
@@ -65,12 +68,13 @@ def _parameter(name: str, shape: tuple[int, ...], offset: int, tuned: Mapping[st
 def _draw(generator: np.random.Generator, name: str, shape: tuple[int, ...]) -> Array:
     leaf = name.rsplit(".", 1)[1]
     if leaf == "running_var" or (leaf == "weight" and ".norm." in name):
-        return generator.uniform(0.8, 1.2, shape)
-    normal = generator.standard_normal(shape)
+        return np.asarray(generator.uniform(0.8, 1.2, shape))
+    normal: Array = generator.standard_normal(shape)
     if leaf != "weight":
         return normal * 0.05
     normal = normal - normal.mean(axis=(1, 2, 3), keepdims=True)
-    return normal * np.sqrt(2.0 / np.prod(shape[1:]))
+    scaled: Array = normal * np.sqrt(2.0 / np.prod(shape[1:]))
+    return scaled
 
 
 # ------------------------------------------------------------------------------ video
@@ -78,12 +82,21 @@ def _draw(generator: np.random.Generator, name: str, shape: tuple[int, ...]) -> 
 # Each object: ellipse or rectangle; centre in thousandths of the frame; half sizes in thousandths
 # of its height; speed in half thousandths a frame; two colours; size of the checks in pixels; and
 # the frames (from, to) in which it is hidden.
-OBJECTS: tuple[tuple[Any, ...], ...] = (
+VIDEOS: dict[str, tuple[tuple[Any, ...], ...]] = {}
+VIDEOS["A"] = (
     ("e", (200, 300), (170, 150), (28, 14), (230, 40, 40), (250, 200, 60), 9, ()),
     ("r", (760, 640), (140, 190), (-24, -16), (30, 60, 220), (40, 220, 230), 7, ((4, 7),)),
     ("e", (480, 820), (120, 110), (12, -36), (20, 200, 40), (0, 60, 0), 5, ((0, 2), (8, 9))),
     ("r", (880, 180), (110, 120), (-34, 22), (245, 245, 245), (10, 10, 10), 11, ((6, 10),)),
     ("e", (520, 420), (220, 170), (8, 20), (200, 30, 200), (90, 0, 120), 13, ((3, 5),)),
+)
+VIDEOS["B"] = (
+    ("r", (180, 620), (160, 170), (22, -18), (250, 120, 0), (80, 30, 0), 8, ((7, 12),)),
+    ("e", (640, 260), (200, 140), (-20, 20), (0, 120, 250), (240, 250, 255), 10, ()),
+    ("e", (860, 700), (130, 160), (-30, -10), (20, 230, 90), (0, 50, 20), 6, ((3, 6), (14, 18))),
+    ("r", (420, 200), (110, 130), (16, 30), (235, 235, 30), (120, 0, 0), 12, ((0, 3), (10, 13))),
+    ("e", (300, 860), (150, 100), (30, -14), (255,) * 3, (0, 0, 0), 7, ((5, 9), (16, 20))),
+    ("r", (560, 560), (90, 240), (-10, 6), (140, 0, 220), (250, 160, 255), 9, ((12, 15),)),
 )
 
 
@@ -96,7 +109,7 @@ def draw_video(name: str, frames: int, height: int, width: int) -> Array:
     video = np.empty((frames, height, width, 3), np.uint8)
     for frame in range(frames):
         image = background.copy()
-        for shape in OBJECTS:
+        for shape in VIDEOS[name]:
             _paint(image, shape, frame)
         noise = _bytes(seed + 1 + frame, (height, width, 3)) % 9 - 4
         video[frame] = np.clip(image + noise, 0, 255)
@@ -109,11 +122,25 @@ def _bytes(seed: int, shape: tuple[int, ...]) -> Array:
     return words.view(np.uint8)[:count].reshape(shape).astype(np.int64)
 
 
+def draw_masks(name: str, frame: int, height: int, width: int) -> Array:
+    """bool [objects, height, width]: what is visible of each object in a frame."""
+    masks = np.zeros((len(VIDEOS[name]), height, width), bool)
+    for index, shape in enumerate(VIDEOS[name]):
+        inside, _ = _cover(shape, frame, height, width)
+        masks[:index] &= ~inside  # later objects stand in front
+        masks[index] = inside
+    return masks
+
+
 def _paint(image: Array, shape: tuple[Any, ...], frame: int) -> None:
-    kind, centre, half, speed, light, dark, checks, hidden = shape
-    if any(first <= frame < last for first, last in hidden):
-        return
-    height, width = image.shape[:2]
+    inside, light_check = _cover(shape, frame, *image.shape[:2])
+    light, dark = shape[4:6]
+    image[inside] = np.where(light_check[..., None], light, dark)[inside]
+
+
+def _cover(shape: tuple[Any, ...], frame: int, height: int, width: int) -> tuple[Array, Array]:
+    """Where an object is, and where its checks are light."""
+    kind, centre, half, speed, _, _, checks, hidden = shape
     x = np.arange(width) - _bounce(centre[0] + speed[0] * frame // 2) * width // 1000
     y = np.arange(height)[:, None] - _bounce(centre[1] + speed[1] * frame // 2) * height // 1000
     a, b = (max(2, side * height // 1000) for side in half)
@@ -121,8 +148,9 @@ def _paint(image: Array, shape: tuple[Any, ...], frame: int) -> None:
         inside = (x * b) ** 2 + (y * a) ** 2 <= (a * b) ** 2
     else:
         inside = (np.abs(x) <= a) & (np.abs(y) <= b)
-    light_check = (x // checks + y // checks) % 2 == 0
-    image[inside] = np.where(light_check[..., None], light, dark)[inside]
+    if any(first <= frame < last for first, last in hidden):
+        inside = np.zeros_like(inside)
+    return inside, (x // checks + y // checks) % 2 == 0
 
 
 def _bounce(position: int, low: int = 40, high: int = 960) -> int:

@@ -58,6 +58,11 @@ class Associator:
         """Number of lost tracks that could still return."""
         return sum(len(group) for group in self._lost)
 
+    @property
+    def tracks_begun(self) -> int:
+        """Number of tracks since the beginning."""
+        return self._next_id - 1
+
     def step(self, cell: Ints, query: Floats, key: Floats, scores: Floats) -> list[TrackState]:
         """Tracks of this frame's instances.
 

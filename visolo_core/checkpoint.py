@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import pickle
 import struct
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -298,7 +299,10 @@ def _load_tensors(path: Path) -> dict[str, Any]:
     import torch
 
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # PyTorch wonders aloud about pickles that it then refuses.
+            warnings.simplefilter("ignore")
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise VisoloError(f"cannot read '{path}': {reason(error)}") from error
     except pickle.UnpicklingError as error:
@@ -307,9 +311,7 @@ def _load_tensors(path: Path) -> dict[str, Any]:
             f"{_first_sentence(error)}"
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
-        raise VisoloError(
-            f"'{path}' is damaged or cut short: {_first_sentence(error)}"
-        ) from error
+        raise VisoloError(f"'{path}' is damaged or cut short: {_first_sentence(error)}") from error
     if not isinstance(loaded, dict):
         raise VisoloError(f"'{path}' is no checkpoint: it holds a {type(loaded).__name__}")
     return loaded

@@ -60,7 +60,7 @@ def match_values(query: Floats, key: Floats) -> Floats:
     Returns:
         float32 [N, M], sigmoid of the inner products.
     """
-    return sigmoid(query.T @ key)
+    return sigmoid(np.asarray(query.T @ key))
 
 
 def grid_weight(query: Floats, keys: list[Floats]) -> Floats:
@@ -78,7 +78,7 @@ def grid_weight(query: Floats, keys: list[Floats]) -> Floats:
         return np.ones(query.shape[1], np.float32)
     # The logistic function is monotonic: the best logit gives the best match.
     best = [sigmoid((query.T @ key).max(axis=1)) for key in keys]
-    return np.mean(best, axis=0, dtype=np.float32)
+    return np.asarray(np.mean(best, axis=0), np.float32)
 
 
 def choose_cells(scores: Floats, weight: Floats, threshold: float) -> Candidates:

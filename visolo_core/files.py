@@ -23,7 +23,7 @@ def replaced(path: Path) -> Iterator[Path]:
     temporary = temporary_beside(path)
     try:
         yield temporary
-        os.replace(temporary, path)
+        give_name(temporary, path)
     except OSError as error:
         raise VisoloError(f"cannot write '{path}': {reason(error)}") from error
     finally:
@@ -45,8 +45,20 @@ def temporary_beside(path: Path) -> Path:
     except OSError as error:
         raise VisoloError(f"cannot write '{path}': {reason(error)}") from error
     os.close(handle)
-    os.chmod(name, 0o666 & ~_umask())
     return Path(name)
+
+
+def give_name(temporary: Path, path: Path) -> None:
+    """Let a finished temporary file take its name, with the rights that a new file has.
+
+    Raises:
+        VisoloError: if the system does not allow it.
+    """
+    try:
+        temporary.chmod(0o666 & ~_umask())  # temporary files are made for their maker alone
+        temporary.replace(path)
+    except OSError as error:
+        raise VisoloError(f"cannot write '{path}': {reason(error)}") from error
 
 
 def _umask() -> int:

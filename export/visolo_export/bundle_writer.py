@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -88,13 +87,13 @@ def _fill(
 def _replace(folder: Path, work: Path) -> None:
     """Put ``work`` in the place of ``folder``; the old bundle goes only once the new one stands."""
     if not folder.exists():
-        os.rename(work, folder)
+        work.rename(folder)
         return
     old = work.with_name(f"{work.name}-old")
-    os.rename(folder, old)
+    folder.rename(old)
     try:
-        os.rename(work, folder)
+        work.rename(folder)
     except OSError:
-        os.rename(old, folder)
+        old.rename(folder)
         raise
     shutil.rmtree(old)

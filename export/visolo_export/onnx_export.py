@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from collections.abc import Iterator
 
 import onnx
 import torch
@@ -72,20 +71,30 @@ def _export_graph(module: nn.Module, spec: GraphSpec, file: Path) -> None:
         )
     if program is None:
         raise VisoloError(f"PyTorch exported nothing for '{file.name}'")
-    program.save(file, external_data=False)
-    proto = onnx.load(file)
-    onnx.checker.check_model(proto, full_check=True)
+    proto = program.model_proto
+    _strip_stack_traces(proto)
+    onnx.save(proto, file)
+    onnx.checker.check_model(file, full_check=True)
     _check_shapes(proto, spec, file)
 
 
 def _limit_of_masks(spec: GraphSpec) -> int:
-    # The exporter only needs a range; every size in it is the same graph.
-    return max([2, *(side for tensor in spec.inputs for side in tensor.shape if isinstance(side, int))])
+    # The exporter only wants some range; the graph is the same for every size in it.
+    sides = [side for tensor in spec.inputs for side in tensor.shape if isinstance(side, int)]
+    return max(sides)
 
 
 def _example(tensor: TensorSpec) -> Tensor:
     shape = [_EXAMPLE_MASKS if side == DYNAMIC else int(side) for side in tensor.shape]
     return torch.zeros(shape, dtype=getattr(torch, tensor.dtype))
+
+
+def _strip_stack_traces(proto: onnx.ModelProto) -> None:
+    """Forget the paths of the exporting machine; the names of the modules stay."""
+    for node in proto.graph.node:
+        kept = [entry for entry in node.metadata_props if not entry.key.endswith("stack_trace")]
+        del node.metadata_props[:]
+        node.metadata_props.extend(kept)
 
 
 def _check_shapes(proto: onnx.ModelProto, spec: GraphSpec, file: Path) -> None:

@@ -17,6 +17,10 @@ from visolo_core.contract import GRAPHS, GraphName, GraphSpec
 from visolo_core.decoding import Floats, Ints
 from visolo_runtime.engine import Array, Backend, Engine
 
+DECODE_LIMIT = 32
+"""Masks that go into the decode engine at once. It bounds the engine's working memory, about 4 MB
+a mask at 352x624; frames with more cells take several runs."""
+
 
 @dataclass(frozen=True)
 class Engines:
@@ -29,9 +33,10 @@ class Engines:
     @classmethod
     def compile(cls, backend: Backend, contract: dict[GraphName, GraphSpec]) -> Engines:
         """Compile all graphs of a contract."""
-        return cls(
-            backend, contract, {graph: backend.engine(graph, contract[graph]) for graph in GRAPHS}
-        )
+        compiled = {graph: backend.engine(graph, contract[graph]) for graph in GRAPHS}
+        engines = cls(backend, contract, compiled)
+        EngineChain(engines).warm_up()
+        return engines
 
 
 class FrameResult(NamedTuple):
@@ -85,7 +90,12 @@ class EngineChain:
         self._contexts["memory"].bind_input("features", self._buffers["features"])
         decode = self._contexts["decode"]
         decode.bind_input("mask_features", self._buffers["mask_features"])
-        self._decoded = _DecodeBuffers(*self._buffers["kernels"].shape[1:], self.input_size)
+        depth, cells = self._buffers["kernels"].shape[1:]
+        self._decoded = _DecodeBuffers(depth, cells, self.input_size)
+
+    def buffer(self, name: str) -> Array:
+        """The buffer of a tensor of the frame or memory graph, by its contract name."""
+        return self._buffers[name]
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -118,12 +128,36 @@ class EngineChain:
 
     def decode(self, cell: Ints) -> DecodedMasks:
         """Masks of cells int64 [N], N at least 1, of the frame that was run last."""
+        parts = []
+        for begin in range(0, len(cell), DECODE_LIMIT):
+            span = slice(begin, min(begin + DECODE_LIMIT, len(cell)))
+            parts.append(self._decode_part(cell[span], span))
+        if len(parts) == 1:
+            return parts[0]
+        return DecodedMasks(
+            self._decoded.masks[: len(cell)],
+            np.concatenate([part.area for part in parts]),
+            np.concatenate([part.probability_sum for part in parts]),
+            _join_intersections(parts),
+        )
+
+    def warm_up(self) -> None:
+        """Decode as many masks as ever go into the engine at once.
+
+        Inference libraries set memory aside by the largest request so far. Made before the first
+        frame, that request no longer looks like growth in the middle of a video.
+        """
+        limit = min(DECODE_LIMIT, self._buffers["kernels"].shape[2])
+        for count in (limit, limit, (limit + 1) // 2):
+            self.decode(np.arange(count))
+
+    def _decode_part(self, cell: Ints, span: slice) -> DecodedMasks:
         decode = self._contexts["decode"]
-        kernels, outputs = self._decoded.views(len(cell))
+        kernels, outputs = self._decoded.views(span)
         np.copyto(kernels, self._buffers["kernels"][0][:, cell].T)
         decode.bind_input("kernels", kernels)
-        for name, view in zip(DecodedMasks._fields, outputs, strict=True):
-            decode.bind_output(name, view)
+        for name in DecodedMasks._fields:
+            decode.bind_output(name, getattr(outputs, name))
         decode.run()
         return outputs
 
@@ -132,17 +166,34 @@ class _DecodeBuffers:
     """Room for the masks of every cell. Pages that no frame has needed cost nothing."""
 
     def __init__(self, depth: int, cells: int, size: tuple[int, int]) -> None:
+        self.masks = np.empty((cells, *size), np.uint8)
         self._kernels = np.empty((cells, depth), np.float32)
-        self._masks = np.empty((cells, *size), np.uint8)
         self._area = np.empty(cells, np.float32)
         self._probability_sum = np.empty(cells, np.float32)
-        self._intersection = np.empty(cells * cells, np.float32)
+        self._intersections = np.empty(cells * DECODE_LIMIT, np.float32)
 
-    def views(self, count: int) -> tuple[Floats, DecodedMasks]:
-        """Contiguous parts of the buffers for so many masks."""
-        return self._kernels[:count], DecodedMasks(
-            self._masks[:count],
-            self._area[:count],
-            self._probability_sum[:count],
-            self._intersection[: count * count].reshape(count, count),
+    def views(self, span: slice) -> tuple[Floats, DecodedMasks]:
+        """Contiguous parts of the buffers for some of the masks, at most ``DECODE_LIMIT``."""
+        count = span.stop - span.start
+        first = span.start * DECODE_LIMIT
+        pairs = self._intersections[first : first + count * count].reshape(count, count)
+        return self._kernels[span], DecodedMasks(
+            self.masks[span], self._area[span], self._probability_sum[span], pairs
         )
+
+
+def _join_intersections(parts: list[DecodedMasks]) -> Floats:
+    """Common pixels [N, N] of all pairs, where the engine has counted within each part only."""
+    return np.block(
+        [
+            [own.intersection if own is other else _common_pixels(own, other) for other in parts]
+            for own in parts
+        ]
+    )
+
+
+def _common_pixels(first: DecodedMasks, second: DecodedMasks) -> Floats:
+    # Exact: float32 counts pixels up to 16.7 million one by one.
+    flat = (part.masks.reshape(len(part.masks), -1).astype(np.float32) for part in (first, second))
+    left, right = flat
+    return left @ right.T

@@ -66,7 +66,9 @@ class Backend(ABC):
         return np.zeros(spec.shape, spec.dtype)  # type: ignore[arg-type]
 
 
-def check_signature(file: str, found: dict[str, tuple[str, int]], tensors: list[TensorSpec]) -> None:
+def check_signature(
+    file: str, found: dict[str, tuple[str, int]], tensors: list[TensorSpec]
+) -> None:
     """Check what a graph says of its inputs or outputs against the contract.
 
     Args:

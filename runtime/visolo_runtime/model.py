@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,28 +26,20 @@ class Model:
     labels: LabelSet
     engines: Engines
 
-    def session(
-        self,
-        inference: InferenceConfig | None = None,
-        record: bool = True,
-        output_size: tuple[int, int] | None = None,
-    ) -> Session:
+    def session(self, record: bool = True, output_size: tuple[int, int] | None = None) -> Session:
         """A session with state of its own.
 
         Args:
-            inference: other thresholds and bounds than the model's.
             record: keep every mask for ``finish``; without, memory stays constant for ever.
             output_size: (height, width) of the masks; None gives them the frame's own size.
         """
-        return Session(
-            EngineChain(self.engines), inference or self.inference, record, output_size
-        )
+        return Session(EngineChain(self.engines), self.inference, record, output_size)
 
 
 def load(
     path: str | Path,
     backend: str = "auto",
-    inference: InferenceConfig | None = None,
+    settings: Callable[[InferenceConfig], InferenceConfig] = lambda config: config,
     threads: int = 0,
 ) -> Model:
     """Open a bundle, or weights with the PyTorch backend.
@@ -55,7 +48,8 @@ def load(
         path: a bundle's directory, or a checkpoint.
         backend: ``auto`` takes ONNX Runtime for a bundle and PyTorch for weights; ``onnxruntime``,
             ``torch``.
-        inference: thresholds and bounds in place of the bundle's.
+        settings: makes the thresholds and bounds to use of those that the model brings; weights
+            bring the paper's.
         threads: for the engines; 0 lets the library choose.
 
     Raises:
@@ -67,7 +61,7 @@ def load(
     if path.is_dir():
         if backend == "torch":
             raise VisoloError(f"'{path}' is a bundle; backend torch runs weights, name those")
-        return _load_bundle(Bundle(path), inference, threads)
+        return _load_bundle(Bundle(path), settings, threads)
     if not path.exists():
         raise VisoloError(f"there is no model '{path}'")
     if not is_weights_file(path):
@@ -80,13 +74,16 @@ def load(
     # PyTorch is optional and belongs to another room, so it is asked for only here.
     from visolo_export.torch_backend import load_weights
 
-    return load_weights(path, inference or InferenceConfig(), threads)
+    return load_weights(path, settings(InferenceConfig()), threads)
 
 
-def _load_bundle(bundle: Bundle, inference: InferenceConfig | None, threads: int) -> Model:
+def _load_bundle(
+    bundle: Bundle, settings: Callable[[InferenceConfig], InferenceConfig], threads: int
+) -> Model:
     from visolo_runtime.onnxruntime_backend import OnnxRuntimeBackend
 
     manifest = bundle.manifest
+    inference = settings(manifest.inference)
     backend = OnnxRuntimeBackend(bundle.graph_files("onnx"), threads)
     engines = Engines.compile(backend, manifest.contract)
-    return Model(manifest.model, inference or manifest.inference, manifest.labels, engines)
+    return Model(manifest.model, inference, manifest.labels, engines)

@@ -41,9 +41,7 @@ class OnnxRuntimeBackend(Backend):
         # Three sessions take turns on the same cores: none may go on spinning after its run.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if graph == "decode":
-            # The number of masks changes from frame to frame. An arena would keep the largest
-            # working set for ever; without one, memory goes back after each frame.
-            options.enable_cpu_mem_arena = False
+            # A plan of memory is kept for every number of masks that was ever decoded.
             options.enable_mem_pattern = False
         file = self._files[graph]
         try:

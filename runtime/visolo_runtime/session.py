@@ -107,12 +107,18 @@ class Session:
         """
         if self._recorder is None:
             raise VisoloError("this session was opened with record=False and has kept no masks")
-        return self._recorder.tracks(self._position)
+        size = self._output_size or self._frame_size or self._chain.input_size
+        return self._recorder.tracks(self._position, self._chain.input_size, size)
 
     @property
     def frames(self) -> int:
         """Frames of the video so far, skipped ones included."""
         return self._position
+
+    @property
+    def tracks_begun(self) -> int:
+        """Tracks since the beginning of the video."""
+        return self._associator.tracks_begun
 
     def _check_frame(self, frame: NDArray[np.uint8]) -> None:
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
@@ -139,24 +145,26 @@ class Session:
             keys = [key for key in (self._previous_key, self._kept_key) if key is not None]
             weight = grid_weight(result.query, keys)
             candidates = choose_cells(result.scores, weight, self._inference.score_threshold)
-        index, score = np.empty(0, np.int64), np.empty(0, np.float32)
-        masks = np.empty((0, *self._chain.input_size), np.uint8)
+        decoded = None
         if len(candidates):
             with self._timed("decode graph"):
                 decoded = self._chain.decode(candidates.cell)
         with self._timed("associate"):
-            if len(candidates):
-                index, score = select_instances(
+            if decoded is None:
+                chosen, score = np.empty(0, np.int64), np.empty(0, np.float32)
+                masks = np.empty((0, *self._chain.input_size), np.uint8)
+            else:
+                chosen, score = select_instances(
                     candidates,
                     decoded.area,
                     decoded.probability_sum,
                     decoded.intersection,
                     self._inference,
                 )
-                masks = decoded.masks[index]
-            cell = candidates.cell[index]
+                masks = decoded.masks[chosen]
+            cell = candidates.cell[chosen]
             tracks = self._associator.step(cell, result.query, result.key, result.scores)
-            instances = self._describe(tracks, candidates.label[index], score, cell, masks)
+            instances = self._describe(tracks, candidates.label[chosen], score, cell, masks)
         return instances, tracks
 
     def _describe(

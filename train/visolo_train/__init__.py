@@ -1,1 +1,1 @@
-"""Training. Only the clip forward that it stands on exists so far: ``visolo_core.nn.Visolo``."""
+"""Training. So far the geometry of its targets; the network's clip forward is in the core."""

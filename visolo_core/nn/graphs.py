@@ -10,7 +10,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from visolo_core.config import ModelConfig
 from visolo_core.contract import GraphName
 from visolo_core.nn.branches import decode_masks
 from visolo_core.nn.visolo import FrameOutput, Visolo
@@ -46,21 +45,17 @@ class MemoryGraph(nn.Module):
 class DecodeGraph(nn.Module):
     """mask features, chosen kernels -> binary masks and the sums that choosing among them needs."""
 
-    def __init__(self, config: ModelConfig) -> None:
-        super().__init__()
-        self.size = config.input_size
-
     def forward(
         self, mask_features: Tensor, kernels: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Shapes: see ``visolo_core.contract``."""
-        logits = decode_masks(mask_features, kernels.unsqueeze(0)).squeeze(0).flatten(1)
+        logits = decode_masks(mask_features, kernels.unsqueeze(0)).squeeze(0)
         inside = logits > 0  # where the probability is over one half
-        ones = inside.float()
-        masks = inside.to(torch.uint8).unflatten(1, self.size)
-        probability_sum = (logits.sigmoid() * ones).sum(dim=1)
+        ones = inside.flatten(1).float()
+        probability_sum = (logits.flatten(1).sigmoid() * ones).sum(dim=1)
+        # The cast to uint8 comes last: TensorRT has that type at the edges of a graph only.
         # Counts of pixels are exact in float32 up to 16.7 million.
-        return masks, ones.sum(dim=1), probability_sum, ones @ ones.T
+        return inside.to(torch.uint8), ones.sum(dim=1), probability_sum, ones @ ones.T
 
 
 def graph_modules(model: Visolo) -> dict[GraphName, nn.Module]:
@@ -68,7 +63,7 @@ def graph_modules(model: Visolo) -> dict[GraphName, nn.Module]:
     graphs: dict[GraphName, nn.Module] = {
         "frame": FrameGraph(model),
         "memory": MemoryGraph(model),
-        "decode": DecodeGraph(model.config),
+        "decode": DecodeGraph(),
     }
     for graph in graphs.values():
         graph.eval()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from visolo_core.config import ModelConfig
+from visolo_core.nn.layers import ConvNorm
 from visolo_core.nn.visolo import Visolo
 
 PRIOR = 0.01
@@ -46,7 +48,7 @@ def untrained(config: ModelConfig, seed: int = 0) -> Visolo:
 
 def _shift_logits(model: Visolo) -> None:
     """Make the first channel of either side of an inner product a constant, a common offset."""
-    query, key = model.tracking_branch.query[1].norm, model.tracking_branch.key[1].norm  # type: ignore[union-attr]
+    query, key = (cast(ConvNorm, head[1]).norm for head in _tracking_heads(model))
     features, kernels = model.mask_branch.predict.norm, model.kernel_branch.predict.norm
     for constant, offset_side, offset in ((query, key, -6.0), (features, kernels, -2.0)):
         offset_side.weight.mul_(0.35)
@@ -55,5 +57,8 @@ def _shift_logits(model: Visolo) -> None:
             norm.bias[0] = value
     classifier = model.category_branch.classifier
     classifier.weight.mul_(2)
-    assert classifier.bias is not None
-    classifier.bias.fill_(-7.0)
+    nn.init.constant_(cast(Tensor, classifier.bias), -7.0)
+
+
+def _tracking_heads(model: Visolo) -> tuple[nn.Sequential, nn.Sequential]:
+    return model.tracking_branch.query, model.tracking_branch.key

@@ -12,6 +12,9 @@ class ConvNorm(nn.Sequential):
     Official key: ``X.weight, X.bias`` is ``conv`` here and ``X.norm.*`` is ``norm``.
     """
 
+    conv: nn.Conv2d
+    norm: nn.GroupNorm
+
     def __init__(
         self, inputs: int, outputs: int, groups: int, kernel_size: int = 3, relu: bool = True
     ) -> None:
@@ -31,7 +34,8 @@ class Residual(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, features: Tensor) -> Tensor:
-        return features + self.conv2(torch.relu(self.conv1(torch.relu(features))))
+        change: Tensor = self.conv2(torch.relu(self.conv1(torch.relu(features))))
+        return features + change
 
 
 def append_coordinates(features: Tensor) -> Tensor:
@@ -44,9 +48,7 @@ def append_coordinates(features: Tensor) -> Tensor:
         [B, c + 2, h, w]; the last two channels are y and x, each from -1 to 1.
     """
     batch, _, height, width = features.shape
-    like = {"device": features.device, "dtype": features.dtype}
-    y = torch.linspace(-1, 1, height, **like).view(1, 1, height, 1)
-    x = torch.linspace(-1, 1, width, **like).view(1, 1, 1, width)
-    return torch.cat(
-        [features, y.expand(batch, 1, height, width), x.expand(batch, 1, height, width)], dim=1
-    )
+    y = torch.linspace(-1, 1, height, device=features.device).view(1, 1, height, 1)
+    x = torch.linspace(-1, 1, width, device=features.device).view(1, 1, 1, width)
+    coordinates = [side.expand(batch, 1, height, width).to(features.dtype) for side in (y, x)]
+    return torch.cat([features, *coordinates], dim=1)

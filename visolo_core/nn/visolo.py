@@ -211,8 +211,12 @@ class Visolo(nn.Module):
         """
         batch, frames = clip.shape[:2]
         flat = self.encode(clip.flatten(0, 1))
-        features = FrameFeatures(*(part.unflatten(0, (batch, frames)) for part in flat))
-        values = self.memory.encode(flat.stored).unflatten(0, (batch, frames))
+
+        def by_frame(part: Tensor) -> Tensor:
+            return part.view(batch, frames, *part.shape[1:])
+
+        features = FrameFeatures(*map(by_frame, flat))
+        values = by_frame(self.memory.encode(flat.stored))
         predictions = []
         for now in range(frames):
             others = [frame for frame in range(frames) if frame != now]

@@ -1,0 +1,38 @@
+# make demo   exports a small network and runs it on a generated clip, into ./demo
+# make test   lint, types and tests
+# Both make their own environment in .venv first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.installed
+
+.PHONY: demo test lint types unit slow clean
+
+demo: $(READY)
+	$(BIN)/visolo demo --output demo
+
+test: lint types unit
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(READY)
+	$(BIN)/mypy
+
+unit: $(READY)
+	$(BIN)/python -m pytest
+
+# Minutes on long real videos; needs VISOLO_DATA.
+slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+$(READY): pyproject.toml packaging_hook.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[export,train,dev]'
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) demo

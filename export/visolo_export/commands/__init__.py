@@ -1,0 +1,1 @@
+"""Commands of the export room, a file each. They parse, call the library, and print."""

@@ -1,0 +1,112 @@
+"""How far two results are apart: tensors, and the tracks of a video as sets."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visolo_core.masks import decode_rle
+from visolo_core.results import Track
+
+
+@dataclass
+class TensorError:
+    """Largest difference of a tensor over all frames."""
+
+    absolute: float = 0.0
+    """largest absolute difference"""
+    relative: float = 0.0
+    """the same over the largest magnitude of the reference"""
+
+    def add(self, reference: NDArray[np.generic], candidate: NDArray[np.generic]) -> None:
+        """Take another frame in. A NaN on either side counts as infinitely far."""
+        if not reference.size:
+            return
+        wide = reference.astype(np.float64)
+        largest = float(np.abs(wide - candidate.astype(np.float64)).max())
+        absolute = largest if np.isfinite(largest) else float("inf")
+        scale = float(np.abs(wide).max())
+        self.absolute = max(self.absolute, absolute)
+        self.relative = max(self.relative, absolute / scale if scale else absolute)
+
+
+@dataclass(frozen=True)
+class TrackComparison:
+    """Two results for the same video, held against each other as sets."""
+
+    reference_tracks: int
+    candidate_tracks: int
+    unmatched_reference: tuple[int, ...]
+    """ids of tracks without a partner of the same class in the same frames"""
+    unmatched_candidate: tuple[int, ...]
+    max_score_difference: float | None
+    """among partners; None without any"""
+    min_mask_iou: float | None
+    """over all masks of partners; None without any"""
+
+    @property
+    def same_tracks(self) -> bool:
+        """Whether every track has its partner."""
+        return not self.unmatched_reference and not self.unmatched_candidate
+
+
+def compare_tracks(reference: Sequence[Track], candidate: Sequence[Track]) -> TrackComparison:
+    """Pair the tracks of two results and measure what is left between them.
+
+    Partners have the same class and are seen in the same frames; among several such, those whose
+    masks agree best are taken first. The order of tracks and their ids do not matter.
+    """
+    groups: dict[tuple[object, ...], list[Track]] = defaultdict(list)
+    for track in candidate:
+        groups[_signature(track)].append(track)
+    pairs: list[tuple[Track, Track, float]] = []
+    unmatched = []
+    by_signature: dict[tuple[object, ...], list[Track]] = defaultdict(list)
+    for track in reference:
+        by_signature[_signature(track)].append(track)
+    for signature, tracks in by_signature.items():
+        rivals = groups[signature]
+        options = sorted(
+            ((_min_iou(a, b), i, j) for i, a in enumerate(tracks) for j, b in enumerate(rivals)),
+            reverse=True,
+        )
+        taken_a, taken_b = set(), set()
+        for iou, i, j in options:
+            if i not in taken_a and j not in taken_b:
+                taken_a.add(i)
+                taken_b.add(j)
+                pairs.append((tracks[i], rivals[j], iou))
+        unmatched += [track.track_id for i, track in enumerate(tracks) if i not in taken_a]
+    partners = {id(pair[1]) for pair in pairs}
+    return TrackComparison(
+        len(reference),
+        len(candidate),
+        tuple(unmatched),
+        tuple(track.track_id for track in candidate if id(track) not in partners),
+        max((abs(a.score - b.score) for a, b, _ in pairs), default=None),
+        min((iou for _, _, iou in pairs), default=None),
+    )
+
+
+def _signature(track: Track) -> tuple[object, ...]:
+    return track.label, tuple(mask is not None for mask in track.segmentations)
+
+
+def _min_iou(first: Track, second: Track) -> float:
+    """Smallest mask IoU over the frames of two tracks that are seen in the same frames."""
+    ious = [
+        mask_iou(decode_rle(a), decode_rle(b))
+        for a, b in zip(first.segmentations, second.segmentations, strict=True)
+        if a is not None and b is not None
+    ]
+    return min(ious, default=1.0)
+
+
+def mask_iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """Intersection over union of two masks [H, W]; 1 if both are empty."""
+    union = int((first | second).sum())
+    return int((first & second).sum()) / union if union else 1.0

@@ -1,0 +1,182 @@
+"""Proof that a bundle computes what its weights do.
+
+Two questions, asked of the same frames. Graph by graph: given the very same inputs, taken from the
+reference as it runs, how far is every output? Closed-loop: left alone with the clip, each with its
+own memory, do both find the same tracks, and how far are their scores and masks?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visolo_core.contract import GRAPHS, GraphName
+from visolo_core.decoding import Ints
+from visolo_export.comparison import TensorError, TrackComparison, compare_tracks, mask_iou
+from visolo_runtime.chain import DecodedMasks, EngineChain, Engines, FrameResult
+from visolo_runtime.model import Model
+from visolo_runtime.session import Session
+
+Frames = list[NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Largest differences that still count as the same numbers.
+
+    The defaults are for fp32. Two float32 convolution libraries differ by 5e-4 on features and
+    2e-4 on scores of the paper's network, and by a few pixels along a mask's edge; the defaults
+    leave a factor of four.
+    """
+
+    tensor: float = 2e-3
+    """features, keys, queries, values, kernels: absolute, values are of order 1"""
+    score: float = 1e-3
+    """class scores of cells and scores of tracks: absolute"""
+    sum: float = 1e-3
+    """areas, probability sums and intersections: of the largest, since they count pixels"""
+    mask_iou: float = 0.999
+    """smallest overlap of two masks of one instance"""
+
+
+@dataclass
+class Verification:
+    """What was compared and what came out."""
+
+    frames: int
+    tolerance: Tolerance
+    tensors: dict[GraphName, dict[str, TensorError]]
+    decoded_mask_iou: float | None
+    """smallest IoU of the two masks of a cell, decoded from the same inputs"""
+    tracks: TrackComparison | None = None
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything lies within tolerance."""
+        return not self.failures
+
+    def as_dict(self) -> dict[str, Any]:
+        """The whole report, ready for json."""
+        return asdict(self) | {"passed": self.passed}
+
+
+class _ParityChain(EngineChain):
+    """The reference's chain, which makes a candidate repeat each call on the same inputs."""
+
+    def __init__(self, reference: Engines, candidate: Engines) -> None:
+        super().__init__(reference)
+        self._candidate = EngineChain(candidate)
+        self.errors: dict[GraphName, dict[str, TensorError]] = {
+            graph: {name: TensorError() for name in reference.contract[graph].names("outputs")}
+            for graph in GRAPHS
+        }
+        self.mask_iou: float | None = None
+
+    def frame(self, image: NDArray[np.uint8], valid: NDArray[np.bool_]) -> FrameResult:
+        self._copy("memory_key", "memory_value")
+        result = super().frame(image, valid)
+        self._candidate.frame(image, valid)
+        for name, error in self.errors["frame"].items():
+            error.add(self.buffer(name), self._candidate.buffer(name))
+        # From here on the candidate works on what the reference found.
+        self._copy("mask_features", "kernels", "key", "features")
+        return result
+
+    def store(self, slot: int) -> None:
+        super().store(slot)
+        self._candidate.store(slot)
+        mine, its = (chain.buffer("memory_value")[:, slot] for chain in (self, self._candidate))
+        self.errors["memory"]["value"].add(mine, its)
+
+    def decode(self, cell: Ints) -> DecodedMasks:
+        mine, its = super().decode(cell), self._candidate.decode(cell)
+        for name, error in self.errors["decode"].items():
+            error.add(getattr(mine, name), getattr(its, name))
+        for first, second in zip(mine.masks, its.masks, strict=True):
+            self.mask_iou = min(self.mask_iou or 1.0, mask_iou(first > 0, second > 0))
+        return mine
+
+    def _copy(self, *names: str) -> None:
+        for name in names:
+            np.copyto(self._candidate.buffer(name), self.buffer(name))
+
+
+def verify(
+    reference: Model,
+    candidate: Model,
+    frames: Frames,
+    tolerance: Tolerance,
+    report: Callable[[str], None] = lambda _: None,
+) -> Verification:
+    """Hold a model against its reference on a clip.
+
+    Args:
+        reference: usually weights with PyTorch, with the candidate's inference settings.
+        candidate: usually a bundle.
+        frames: uint8 [H, W, 3] RGB each, at least one.
+        tolerance: what still counts as the same.
+        report: told what is being run.
+    """
+    report("graph by graph")
+    chain = _ParityChain(reference.engines, candidate.engines)
+    reference_session = Session(chain, reference.inference)
+    for frame in frames:
+        reference_session.step(frame)
+    result = Verification(len(frames), tolerance, chain.errors, chain.mask_iou)
+
+    report("closed-loop")
+    candidate_session = candidate.session()
+    for frame in frames:
+        candidate_session.step(frame)
+    result.tracks = compare_tracks(reference_session.finish(), candidate_session.finish())
+    result.failures = _failures(result)
+    return result
+
+
+def limit_of(tensor: str, tolerance: Tolerance) -> tuple[str, float] | None:
+    """Which measure of a tensor is bounded, ``absolute`` or ``relative``, and by how much.
+
+    Masks have none: they are judged by their overlap.
+    """
+    if tensor == "masks":
+        return None
+    if tensor == "scores":
+        return "absolute", tolerance.score
+    if tensor in ("area", "probability_sum", "intersection"):
+        return "relative", tolerance.sum
+    return "absolute", tolerance.tensor
+
+
+def _failures(result: Verification) -> list[str]:
+    """Everything over tolerance, a sentence each."""
+    found = []
+    for graph, tensors in result.tensors.items():
+        for name, error in tensors.items():
+            limit = limit_of(name, result.tolerance)
+            if limit and getattr(error, limit[0]) > limit[1]:
+                measured = getattr(error, limit[0])
+                found.append(f"{graph}.{name}: {limit[0]} error {measured:.2g} > {limit[1]:.2g}")
+    least = result.tolerance.mask_iou
+    if result.decoded_mask_iou is not None and result.decoded_mask_iou < least:
+        found.append(f"decode.masks: IoU {result.decoded_mask_iou:.5f} < {least}")
+    tracks = result.tracks
+    if tracks is None:
+        return found
+    if not tracks.same_tracks:
+        found.append(
+            f"closed-loop: tracks differ, {len(tracks.unmatched_reference)} of "
+            f"{tracks.reference_tracks} are missing and {len(tracks.unmatched_candidate)} are new"
+        )
+    if (tracks.max_score_difference or 0) > result.tolerance.score:
+        found.append(
+            f"closed-loop: score difference {tracks.max_score_difference:.2g} > "
+            f"{result.tolerance.score:.2g}"
+        )
+    if tracks.min_mask_iou is not None and tracks.min_mask_iou < least:
+        found.append(f"closed-loop: mask IoU {tracks.min_mask_iou:.5f} < {least}")
+    return found

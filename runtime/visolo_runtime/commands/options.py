@@ -1,0 +1,62 @@
+"""Options that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Annotated, get_type_hints
+
+import typer
+
+from visolo_core.config import InferenceConfig
+from visolo_core.errors import VisoloError
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="Change a threshold or bound, such as score_threshold=0.3; may be repeated.",
+    ),
+]
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Height and width of ``640x360``, width first as videos are named.
+
+    Raises:
+        VisoloError: if it is not such a size.
+
+    >>> parse_size("640x360")
+    (360, 640)
+    """
+    width, cross, height = text.lower().partition("x")
+    if not (cross and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise VisoloError(f"'{text}' is no size: write WIDTHxHEIGHT, such as 640x360")
+    return int(height), int(width)
+
+
+def changed(config: InferenceConfig, settings: list[str] | None) -> InferenceConfig:
+    """Inference settings with ``NAME=VALUE`` changes.
+
+    Raises:
+        VisoloError: if a name is unknown or a value out of range.
+
+    >>> changed(InferenceConfig(), ["memory_slots=3"]).memory_slots
+    3
+    """
+    types = get_type_hints(InferenceConfig)
+    known = [field.name for field in fields(InferenceConfig)]
+    values: dict[str, float] = {}
+    for setting in settings or []:
+        name, _, text = setting.partition("=")
+        name = name.strip().replace("-", "_")
+        if name not in known:
+            raise VisoloError(f"setting '{name}' is unknown: choose from {', '.join(known)}")
+        try:
+            values[name] = types[name](text)
+        except ValueError as error:
+            raise VisoloError(
+                f"'{setting}' needs a number of type {types[name].__name__} after '='"
+            ) from error
+    return replace(config, **values)  # type: ignore[arg-type]

@@ -1,0 +1,81 @@
+"""``visolo run``: a model over a source, into files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from visolo_runtime.commands.options import Json, Settings, changed, parse_size
+
+EXIT_INTERRUPTED = 130
+
+
+def run(
+    model: Annotated[Path, typer.Argument(help="A bundle, or weights (.safetensors, .pt).")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Video file, folder of frames, camera index, rtsp:// address, "
+            "or a YouTube-VIS json."
+        ),
+    ],
+    results: Annotated[
+        Path | None, typer.Option(help="Write YouTube-VIS results here (json).")
+    ] = None,
+    video: Annotated[
+        Path | None,
+        typer.Option(help="Write an annotated mp4 here; a folder if the source has several clips."),
+    ] = None,
+    frames: Annotated[
+        Path | None,
+        typer.Option(help="Write one JSON line a frame here as it happens; - for stdout."),
+    ] = None,
+    backend: Annotated[str, typer.Option(help="auto, onnxruntime, torch.")] = "auto",
+    images: Annotated[
+        Path | None, typer.Option(help="Frames of a json source; JPEGImages beside it if not said.")
+    ] = None,
+    output_size: Annotated[
+        str | None,
+        typer.Option(metavar="WIDTHxHEIGHT", help="Size of the masks; the source's if not said."),
+    ] = None,
+    max_frames: Annotated[
+        int | None, typer.Option(min=1, help="Stop each clip after so many frames.")
+    ] = None,
+    threads: Annotated[
+        int, typer.Option(min=0, help="Threads of the engine; 0: its own choice.")
+    ] = 0,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Track instances in a video with a model.
+
+    Ctrl-C stops after the current frame; what was written so far stays usable.
+    """
+    from visolo_core.errors import VisoloError
+    from visolo_runtime.commands.progress import RunProgress
+    from visolo_runtime.model import load
+    from visolo_runtime.runner import RunOptions
+    from visolo_runtime.runner import run as run_clips
+    from visolo_runtime.sinks import open_sinks
+    from visolo_runtime.sources import open_source
+
+    if as_json and frames is not None and str(frames) == "-":
+        raise VisoloError("--json and --frames - both want standard output: choose one")
+    size = parse_size(output_size) if output_size else None
+    clips = open_source(source, images)
+    opened = load(
+        model, backend, settings=lambda config: changed(config, settings), threads=threads
+    )
+    sinks = open_sinks(clips, opened.labels, results, frames, video)
+    options = RunOptions(size, max_frames, record=results is not None)
+    with RunProgress(clips, max_frames) as progress:
+        summary = run_clips(opened, clips, sinks, options, progress.advance, progress.warn)
+    if as_json:
+        typer.echo(json.dumps(summary.as_dict() | {"backend": opened.engines.backend.description}))
+    else:
+        progress.summarise(summary, opened)
+    if summary.interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)

@@ -1,0 +1,105 @@
+"""Models and golden results that many tests share; each is made once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from helpers import GoldenSet, Outcome, run_visolo
+
+GOLDEN = Path(
+    os.environ.get("VISOLO_GOLDEN", Path(__file__).parents[1] / ".." / "shared" / "golden")
+)
+
+
+@pytest.fixture(scope="session")
+def golden_folder() -> Path:
+    """The whole golden set."""
+    if not (GOLDEN / "official").is_dir():
+        pytest.skip(f"no golden results in '{GOLDEN}': set VISOLO_GOLDEN")
+    return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def small_golden() -> GoldenSet:
+    """The committed part of golden set A."""
+    return GoldenSet.committed()
+
+
+@pytest.fixture(scope="session", params=["committed", "whole"])
+def golden(request: pytest.FixtureRequest) -> GoldenSet:
+    """Golden set A, the committed part and, where it is there, the whole."""
+    if request.param == "committed":
+        return GoldenSet.committed()
+    return GoldenSet.whole(request.getfixturevalue("golden_folder"))
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder for the models of this run."""
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="session")
+def lite_weights(models: Path) -> Path:
+    """An untrained small network with six classes."""
+    from visolo_core.categories import SHAPES
+    from visolo_core.checkpoint import Checkpoint, CheckpointHeader, save_checkpoint
+    from visolo_core.config import LITE
+    from visolo_core.nn.initialise import untrained
+
+    config = LITE.with_classes(len(SHAPES))
+    path = models / "lite.safetensors"
+    save_checkpoint(
+        path, Checkpoint(CheckpointHeader(config, SHAPES), untrained(config).state_dict())
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def lite_bundle(models: Path, lite_weights: Path, visolo: Callable[..., Outcome]) -> Path:
+    """The small network as a bundle."""
+    path = models / "lite.visolo"
+    visolo("export", lite_weights, "-o", path).succeeded()
+    return path
+
+
+@pytest.fixture(scope="session")
+def official_checkpoint(models: Path, small_golden: GoldenSet) -> Path:
+    """The golden weights as an official checkpoint: 333 keys, 24 aliases, optimiser state."""
+    import torch
+
+    weights = {name: torch.from_numpy(array) for name, array in small_golden.weights().items()}
+    aliases = {
+        name.replace("model.Tracking_branch", "tracking_module"): tensor
+        for name, tensor in weights.items()
+        if name.startswith("model.Tracking_branch")
+    }
+    path = models / "official.pth"
+    torch.save({"model": weights | aliases, "iteration": 139999, "optimizer": {"state": {}}}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def paper_weights(models: Path, official_checkpoint: Path, visolo: Callable[..., Outcome]) -> Path:
+    """The golden weights, converted."""
+    path = models / "paper.safetensors"
+    visolo("convert", official_checkpoint, "-o", path).succeeded()
+    return path
+
+
+@pytest.fixture(scope="session")
+def paper_bundle(models: Path, paper_weights: Path, visolo: Callable[..., Outcome]) -> Path:
+    """The golden weights as a bundle."""
+    path = models / "paper.visolo"
+    visolo("export", paper_weights, "-o", path).succeeded()
+    return path
+
+
+@pytest.fixture(scope="session")
+def visolo() -> Callable[..., Outcome]:
+    """Calls the command line in this process."""
+    return run_visolo

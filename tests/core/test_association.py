@@ -1,0 +1,103 @@
+"""Who is who from frame to frame."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from visolo_core.association import Associator
+
+STRONG = 6.0  # logit of a sure match; others are -6
+
+
+def keys_of(objects: list[int], count: int = 8) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Queries or keys [count + 1, cells] of a frame in which cell i shows ``objects[i]``."""
+    key = np.zeros((count + 1, len(objects)), np.float32)
+    for cell, identity in enumerate(objects):
+        key[identity, cell] = np.sqrt(2 * STRONG)
+    key[count] = 1
+    return key
+
+
+def frame(associator: Associator, objects: list[int]) -> list[int]:
+    """Track ids of a frame whose instances, best first, are these objects."""
+    query, key = keys_of(objects), keys_of(objects)
+    key[-1] = -STRONG  # every pair starts at a logit of -6, equal objects reach +6
+    scores = np.full((2, len(objects)), 0.5, np.float32)
+    tracks = associator.step(np.arange(len(objects)), query, key, scores)
+    return [track.track_id for track in tracks]
+
+
+def test_tracks_follow_objects_in_any_order() -> None:
+    associator = Associator()
+    assert frame(associator, [0, 1, 2]) == [1, 2, 3]
+    assert frame(associator, [2, 0, 1]) == [3, 1, 2]
+
+
+def test_a_lost_track_returns() -> None:
+    associator = Associator()
+    assert frame(associator, [0, 1]) == [1, 2]
+    assert frame(associator, [1]) == [2]
+    assert frame(associator, []) == []
+    assert frame(associator, [3]) == [3]
+    assert frame(associator, [0, 1]) == [1, 2]
+
+
+def test_of_two_lost_tracks_the_most_recently_lost_returns_first() -> None:
+    associator = Associator()
+    frame(associator, [0])  # track 1
+    frame(associator, [])
+    # An object that looks the same while track 1 is out of reach for it.
+    associator.match_threshold = 1.1
+    assert frame(associator, [0]) == [2]
+    associator.match_threshold = 0.1
+    frame(associator, [])
+    assert frame(associator, [0]) == [2]
+
+
+def test_two_instances_never_share_a_track() -> None:
+    associator = Associator()
+    frame(associator, [0])
+    assert frame(associator, [0, 0]) == [1, 2]
+
+
+def test_the_lost_list_is_bounded_and_forgets_the_longest_lost() -> None:
+    associator = Associator(lost_limit=2)
+    for identity in range(4):
+        frame(associator, [identity])
+    frame(associator, [])
+    assert associator.lost_count == 2
+    assert frame(associator, [0, 2, 3]) == [5, 3, 4]
+
+
+def test_a_track_is_classified_by_the_mean_of_its_raw_scores() -> None:
+    associator = Associator()
+    key = keys_of([0])
+    scores = [np.array([[a], [b]], np.float32) for a, b in ((0.9, 0.1), (0.1, 0.5), (0.1, 0.8))]
+    for each in scores:
+        (track,) = associator.step(np.array([0]), key, key, each)
+    label, score = track.classify()
+    assert label == 1
+    assert abs(score - 1.4 / 3) < 1e-6
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 7), max_size=6), max_size=12),
+    st.integers(0, 5),
+)
+def test_ids_are_unique_in_a_frame_and_grow_without_gaps(
+    video: list[list[int]], lost_limit: int
+) -> None:
+    associator = Associator(lost_limit=lost_limit)
+    known: set[int] = set()
+    for objects in video:
+        ids = frame(associator, objects)
+        assert len(set(ids)) == len(ids)
+        new = sorted(set(ids) - known)
+        assert new == list(range(len(known) + 1, len(known) + 1 + len(new)))
+        known |= set(ids)
+        assert associator.lost_count <= lost_limit
+    assert associator.tracks_begun == len(known)

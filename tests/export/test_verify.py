@@ -1,0 +1,175 @@
+"""``visolo verify`` passes what is the same and fails what is not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from helpers import Outcome
+from visolo_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from visolo_core.masks import encode_rle
+from visolo_core.results import Track
+from visolo_export.comparison import TensorError, compare_tracks
+from visolo_runtime.bundle import Bundle
+from visolo_runtime.sample_clip import sample_frames
+
+Visolo = Callable[..., Outcome]
+
+
+@pytest.fixture
+def bundle(lite_bundle: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(lite_bundle, tmp_path / "model.visolo"))
+
+
+def test_a_bundle_equals_its_weights(bundle: Path, lite_weights: Path, visolo: Visolo) -> None:
+    outcome = visolo("verify", bundle, "--reference", lite_weights, "--json").succeeded()
+    report = outcome.json()
+    assert report["passed"] is True
+    assert report["failures"] == []
+    assert report["frames"] == 12
+    assert set(report["tensors"]) == {"frame", "memory", "decode"}
+    assert report["tensors"]["frame"]["kernels"]["absolute"] < 2e-3
+    assert report["tracks"]["reference_tracks"] > 3  # or the clip proves nothing
+    assert report["tracks"]["min_mask_iou"] >= 0.999
+    parity = Bundle(bundle).manifest.parity
+    assert parity is not None
+    assert parity.passed
+    assert parity.source == "generated clip"
+    assert parity.max_tensor_error["frame.kernels"] < 2e-3
+
+
+def test_the_table(bundle: Path, lite_weights: Path, visolo: Visolo) -> None:
+    said = visolo("verify", bundle, "--reference", lite_weights, "--frames", 2).succeeded().out
+    assert "frame.mask_features" in said
+    assert "passed" in said
+
+
+def test_frames_of_a_folder(
+    bundle: Path, lite_weights: Path, tmp_path: Path, visolo: Visolo
+) -> None:
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for number, frame in enumerate(sample_frames(3, 90, 50)):
+        Image.fromarray(frame).save(folder / f"{number}.png")
+    report = visolo(
+        "verify", bundle, "--reference", lite_weights, "--source", folder, "--json"
+    ).succeeded().json()  # fmt: skip
+    assert (report["frames"], report["source"]) == (3, "frames")
+
+
+@pytest.mark.parametrize(
+    ("graph", "weight", "tensor"),
+    [
+        ("frame", "mask_branch.smooth", "frame.mask_features"),
+        ("frame", "category_branch.classifier", "frame.scores"),
+        ("memory", "memory.value", "memory.value"),
+    ],
+)
+def test_a_wrong_weight_is_found_and_located(
+    bundle: Path, lite_weights: Path, visolo: Visolo, graph: str, weight: str, tensor: str
+) -> None:
+    path = bundle / f"{graph}.onnx"
+    proto = onnx.load(path)
+    spoilt = next(
+        each
+        for each in proto.graph.initializer
+        if weight in each.name and "weight" in each.name and "conv" in each.name + "conv"
+    )
+    array = onnx.numpy_helper.to_array(spoilt) * np.float32(1.05)
+    spoilt.CopyFrom(onnx.numpy_helper.from_array(array, spoilt.name))
+    onnx.save(proto, path)
+    content = path.read_bytes()
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["files"][path.name] = {
+        "sha256": hashlib.sha256(content).hexdigest(), "size": len(content),
+    }  # fmt: skip
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    outcome = visolo("verify", bundle, "--reference", lite_weights, "--json")
+    assert outcome.status == 1
+    report = outcome.json()
+    assert report["passed"] is False
+    assert any(failure.startswith(tensor) for failure in report["failures"])
+    assert Bundle(bundle).manifest.parity.passed is False  # type: ignore[union-attr]
+
+
+def test_other_weights(bundle: Path, lite_weights: Path, tmp_path: Path, visolo: Visolo) -> None:
+    checkpoint = load_checkpoint(lite_weights)
+    state = {name: tensor * 1.01 for name, tensor in checkpoint.state.items()}
+    other = tmp_path / "other.safetensors"
+    save_checkpoint(other, Checkpoint(checkpoint.header, state))
+    outcome = visolo("verify", bundle, "--reference", other, "--frames", 2)
+    assert outcome.status == 1
+    assert "exported from other weights" in outcome.err
+    assert "over tolerance" in outcome.out
+
+
+def test_another_network(bundle: Path, paper_weights: Path, visolo: Visolo) -> None:
+    visolo("verify", bundle, "--reference", paper_weights).refused("another network")
+
+
+def test_a_bundle_or_reference_that_is_missing(
+    bundle: Path, lite_weights: Path, tmp_path: Path, visolo: Visolo
+) -> None:
+    visolo("verify", tmp_path / "none", "--reference", lite_weights).refused("is no bundle")
+    visolo("verify", bundle, "--reference", tmp_path / "none.pt").refused("there is no model")
+    (tmp_path / "empty").mkdir()
+    visolo("verify", bundle, "--reference", lite_weights, "--source", tmp_path / "empty").refused(
+        "no images"
+    )
+
+
+# ---------------------------------------------------------------------- comparing results
+
+
+def track(number: int, label: int, score: float, *masks: int | None) -> Track:
+    """A track whose mask in each frame covers so many columns of ten, None where absent."""
+    rles = []
+    for columns in masks:
+        mask = np.zeros((10, 10), bool)
+        mask[:, : columns or 0] = True
+        rles.append(None if columns is None else encode_rle(mask))
+    return Track(number, label, score, tuple(rles))
+
+
+def test_tracks_are_compared_as_sets() -> None:
+    first = [track(1, 0, 0.5, 5, 5), track(2, 1, 0.6, None, 8)]
+    second = [track(7, 1, 0.62, None, 8), track(9, 0, 0.5, 5, 4)]
+    comparison = compare_tracks(first, second)
+    assert comparison.same_tracks
+    assert comparison.max_score_difference == pytest.approx(0.02)
+    assert comparison.min_mask_iou == pytest.approx(0.8)
+
+
+def test_twins_are_paired_by_their_masks() -> None:
+    first = [track(1, 0, 0.5, 2), track(2, 0, 0.6, 9)]
+    comparison = compare_tracks(first, [track(1, 0, 0.6, 9), track(2, 0, 0.5, 2)])
+    assert comparison.same_tracks
+    assert comparison.max_score_difference == 0
+    assert comparison.min_mask_iou == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        [],
+        [track(1, 1, 0.5, 5, 5)],
+        [track(1, 0, 0.5, 5, None)],
+        [track(1, 0, 0.5, 5, 5), track(2, 0, 0.5, 5, 5)],
+    ],
+)
+def test_different_sets_are_told_apart(other: list[Track]) -> None:
+    assert not compare_tracks([track(1, 0, 0.5, 5, 5)], other).same_tracks
+
+
+def test_a_nan_is_never_within_tolerance() -> None:
+    error = TensorError()
+    error.add(np.array([1.0, 2.0]), np.array([1.0, np.nan]))
+    assert error.absolute == float("inf")

@@ -1,0 +1,161 @@
+"""What several test files need: golden set A, and a way to call the command line."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from golden_recipe import draw_video, draw_weights
+from visolo_core.results import Track
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call of the command line left behind."""
+
+    status: int
+    out: str
+    err: str
+
+    def succeeded(self) -> Outcome:
+        """Itself, after making sure of exit status 0."""
+        assert self.status == 0, self.err
+        return self
+
+    def refused(self, *words: str) -> Outcome:
+        """Itself, after making sure of exit status 2 and one sentence with these words."""
+        assert self.status == 2, (self.status, self.err)
+        sentences = [line for line in self.err.splitlines() if line.startswith("visolo: ")]
+        assert len(sentences) == 1, self.err
+        assert "Traceback" not in self.err
+        for word in words:
+            assert word in sentences[0], sentences[0]
+        return self
+
+    def json(self) -> Any:
+        """The one object on standard output."""
+        return json.loads(self.out)
+
+
+def run_visolo(*arguments: object) -> Outcome:
+    """Call ``visolo`` with arguments in this process."""
+    from visolo_runtime.cli import main
+
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as stop:
+            status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    return Outcome(status, out.getvalue(), err.getvalue())
+
+
+@dataclass(frozen=True)
+class GoldenSet:
+    """Golden set A: twelve frames of the official implementation."""
+
+    facts: dict[str, Any]
+    tensors: dict[str, Array]
+    step: int
+    """Only every so many numbers of a stored tensor are there."""
+
+    @classmethod
+    def committed(cls) -> GoldenSet:
+        """The part in this repository."""
+        folder = Path(__file__).parent / "golden"
+        facts = json.loads((folder / "set_a.json").read_text())
+        return cls(facts, dict(np.load(folder / "set_a.npz")), facts["step"])
+
+    @classmethod
+    def whole(cls, folder: Path) -> GoldenSet:
+        """Every stored tensor and mask."""
+        facts = json.loads((Path(__file__).parent / "golden" / "set_a.json").read_text())
+        video = json.loads((folder / "official" / "A_video.json").read_text())
+        facts["tracks"] = [
+            {
+                "label": label,
+                "score": score,
+                "present": [mask is not None for mask in masks],
+                "masks": dict(enumerate(masks)),
+            }
+            for label, score, masks in zip(
+                video["pred_labels"], video["pred_scores"], video["masks"]["352x624"], strict=True
+            )
+        ]
+        return cls(facts, dict(np.load(folder / "official" / "A_frames.npz")), 1)
+
+    def weights(self) -> dict[str, Array]:
+        """The weights by official name; their checksums are verified."""
+        from visolo_core.checkpoint import expected_shapes
+        from visolo_core.config import PAPER
+        from visolo_core.official import official_name
+
+        shapes = {official_name(name): shape for name, shape in expected_shapes(PAPER).items()}
+        weights = draw_weights(shapes, self.facts["offset"], self.facts["constants"])
+        found = {name: zlib.crc32(array.tobytes()) for name, array in weights.items()}
+        assert found == self.facts["weights_crc32"]
+        return weights
+
+    def video(self) -> Array:
+        """uint8 [12, 352, 624, 3]; the checksums are verified."""
+        video = draw_video("A", self.facts["frames"], *self.facts["size"])
+        assert [zlib.crc32(frame.tobytes()) for frame in video] == self.facts["frame_crc32"]
+        return video
+
+    def error(self, frame: int, name: str, tensor: Array) -> float | None:
+        """Largest absolute difference of a tensor [c, h, w]; None if it is not stored."""
+        stored = self.tensors.get(f"{frame:02}/{name}")
+        if stored is None:
+            return None
+        c, h, w = self.facts["strides"].get(name, (1, 1, 1))
+        sampled = tensor if tensor.ndim < 3 else tensor[::c, ::h, ::w]
+        return float(np.abs(sampled.ravel()[:: self.step] - stored.ravel()).max())
+
+    def compare_tracks(self, tracks: list[Track]) -> tuple[float, float]:
+        """Largest score difference and smallest mask IoU; the sets of tracks must be equal."""
+        from visolo_core.masks import decode_rle
+        from visolo_export.comparison import mask_iou
+
+        left = list(tracks)
+        differences, ious = [], []
+        for golden in self.facts["tracks"]:
+            signature = golden["label"], golden["present"]
+            partners = [
+                track
+                for track in left
+                if (track.label, [mask is not None for mask in track.segmentations]) == signature
+            ]
+            assert partners, f"no track of class {golden['label']} in frames {golden['present']}"
+            track = min(partners, key=lambda each: abs(each.score - golden["score"]))
+            left.remove(track)
+            differences.append(abs(track.score - golden["score"]))
+            for frame, rle in golden["masks"].items():
+                mine = track.segmentations[int(frame)]
+                if rle is not None:
+                    assert mine is not None
+                    ious.append(mask_iou(decode_rle(mine), decode_rle(rle)))
+        assert not left, f"{len(left)} tracks too many"
+        return max(differences), min(ious)
+
+
+def tracks_of_results(results: list[dict[str, Any]], first_category_id: int = 1) -> list[Track]:
+    """Tracks of a results file whose category ids count up from ``first_category_id``."""
+    return [
+        Track(
+            number,
+            entry["category_id"] - first_category_id,
+            entry["score"],
+            tuple(entry["segmentations"]),
+        )
+        for number, entry in enumerate(results, start=1)
+    ]

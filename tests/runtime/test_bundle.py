@@ -1,0 +1,170 @@
+"""What is checked before a bundle is trusted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers import Outcome
+from visolo_core.errors import VisoloError
+from visolo_runtime.bundle import Bundle
+from visolo_runtime.model import load
+
+Visolo = Callable[..., Outcome]
+
+
+@pytest.fixture
+def bundle(lite_bundle: Path, tmp_path: Path) -> Path:
+    """A copy that may be spoilt."""
+    return Path(shutil.copytree(lite_bundle, tmp_path / "model.visolo"))
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> Path:
+    from PIL import Image
+
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    Image.new("RGB", (64, 64)).save(folder / "0.png")
+    return folder
+
+
+def edit(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    path = bundle / "manifest.json"
+    manifest = json.loads(path.read_text())
+    change(manifest)
+    path.write_text(json.dumps(manifest))
+
+
+def test_what_a_manifest_says(lite_bundle: Path, visolo: Visolo) -> None:
+    said = visolo("info", lite_bundle, "--json").succeeded().json()
+    assert said["kind"] == "bundle"
+    assert said["format_version"] == 1
+    assert said["model"]["input_size"] == [192, 336]
+    assert said["labels"]["name"] == "shapes"
+    assert said["slots"] == 9
+    assert [tensor["name"] for tensor in said["contract"]["frame"]["inputs"]] == [
+        "image", "memory_key", "memory_value", "memory_valid",
+    ]  # fmt: skip
+    assert set(said["files"]) == {"frame.onnx", "memory.onnx", "decode.onnx"}
+    assert all(len(entry["sha256"]) == 64 for entry in said["files"].values())
+    assert "torch" in said["producer"]
+
+
+def test_info_for_people(lite_bundle: Path, lite_weights: Path, visolo: Visolo) -> None:
+    assert "frame.onnx" in visolo("info", lite_bundle).succeeded().out
+    assert "resnet18" in visolo("info", lite_weights).succeeded().out
+
+
+def test_a_changed_file(bundle: Path, frames: Path, visolo: Visolo) -> None:
+    with (bundle / "frame.onnx").open("r+b") as file:
+        file.seek(1000)
+        file.write(b"spoilt")
+    for command in (("run", bundle, frames), ("info", bundle)):
+        visolo(*command).refused("frame.onnx", "checksum", "export or copy it again")
+
+
+def test_a_changed_hash(bundle: Path, frames: Path, visolo: Visolo) -> None:
+    edit(bundle, lambda manifest: manifest["files"]["memory.onnx"].update(sha256="0" * 64))
+    visolo("run", bundle, frames).refused("memory.onnx", "checksum")
+
+
+def test_a_missing_file(bundle: Path, frames: Path, visolo: Visolo) -> None:
+    (bundle / "decode.onnx").unlink()
+    visolo("run", bundle, frames).refused("lacks 'decode.onnx'")
+
+
+@pytest.mark.parametrize("escape", ["../outside.onnx", "/etc/passwd", "a/../../b.onnx"])
+@pytest.mark.parametrize("place", ["graphs", "files"])
+def test_a_path_that_leaves_the_bundle(
+    bundle: Path, frames: Path, visolo: Visolo, escape: str, place: str
+) -> None:
+    def change(manifest: dict[str, Any]) -> None:
+        entry = manifest["files"]["frame.onnx"]
+        manifest["files"][escape] = entry
+        if place == "graphs":
+            manifest["graphs"][0]["files"]["frame"] = escape
+
+    edit(bundle, change)
+    visolo("run", bundle, frames).refused(escape)
+
+
+def test_a_link_that_leaves_the_bundle(bundle: Path, tmp_path: Path) -> None:
+    shutil.move(bundle / "frame.onnx", tmp_path / "frame.onnx")
+    (bundle / "frame.onnx").symlink_to(tmp_path / "frame.onnx")
+    with pytest.raises(VisoloError, match="leads out of"):
+        Bundle(bundle)
+
+
+def test_a_future_format(bundle: Path, frames: Path, visolo: Visolo) -> None:
+    edit(bundle, lambda manifest: manifest.update(format_version=2, something_new={}))
+    visolo("run", bundle, frames).refused("has format 2", "update visolo")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: m.pop("labels"),
+        lambda m: m.update(slots="many"),
+        lambda m: m.update(surprise=1),
+        lambda m: m["labels"].update(ids=[1, 2], names=["a", "b"]),
+        lambda m: m["model"].update(width=100),
+        lambda m: m["contract"]["frame"]["inputs"][0].update(name="picture"),
+        lambda m: m["graphs"][0]["files"].pop("memory"),
+        lambda m: m["files"].pop("memory.onnx"),
+        lambda m: m["inference"].update(memory_slots=10),
+        lambda m: m.update(format_version=None),
+    ],
+)
+def test_an_inconsistent_manifest(
+    bundle: Path, frames: Path, visolo: Visolo, change: Callable[[dict[str, Any]], object]
+) -> None:
+    edit(bundle, change)
+    visolo("run", bundle, frames).refused("model.visolo")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "{", "\xff\xfe"])
+def test_a_manifest_that_is_none(bundle: Path, text: str) -> None:
+    (bundle / "manifest.json").write_text(text, encoding="latin-1")
+    with pytest.raises(VisoloError, match="manifest"):
+        Bundle(bundle)
+
+
+def test_a_graph_that_is_none(bundle: Path) -> None:
+    import hashlib
+
+    (bundle / "decode.onnx").write_bytes(b"not a graph")
+    digest = hashlib.sha256(b"not a graph").hexdigest()
+    edit(bundle, lambda m: m["files"]["decode.onnx"].update(sha256=digest, size=11))
+    with pytest.raises(VisoloError, match="ONNX Runtime cannot load"):
+        load(bundle)
+
+
+def test_a_graph_with_other_tensors(bundle: Path) -> None:
+    edit(bundle, lambda m: m["graphs"][0]["files"].update(memory="decode.onnx"))
+    with pytest.raises(VisoloError, match="tensor contract"):
+        load(bundle)
+
+
+@pytest.mark.parametrize(
+    ("model", "backend", "word"),
+    [
+        ("{bundle}", "torch", "runs weights"),
+        ("{bundle}", "tensorrt", "unknown"),
+        ("{weights}", "onnxruntime", "visolo export"),
+        ("{folder}", "auto", "is no bundle"),
+        ("{folder}/nothing", "auto", "there is no model"),
+        ("{bundle}/manifest.json", "auto", "neither a bundle nor weights"),
+    ],
+)
+def test_models_and_backends_that_do_not_go_together(
+    lite_bundle: Path, lite_weights: Path, frames: Path, visolo: Visolo,
+    model: str, backend: str, word: str,
+) -> None:  # fmt: skip
+    path = model.format(bundle=lite_bundle, weights=lite_weights, folder=frames)
+    visolo("run", path, frames, "--backend", backend).refused(word)

@@ -1,0 +1,46 @@
+"""``visolo doctor``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from helpers import Outcome
+from visolo_runtime.commands import doctor
+
+Visolo = Callable[..., Outcome]
+
+
+def test_this_machine_is_fine(visolo: Visolo) -> None:
+    report = visolo("doctor", "--json").succeeded().json()
+    assert report["backends"]["onnxruntime"]["usable"]
+    assert "CPUExecutionProvider" in report["backends"]["onnxruntime"]["providers"]
+    assert report["packages"]["numpy"]
+    assert report["problems"] == []
+    assert "no problems found" in visolo("doctor").succeeded().out
+
+
+def test_two_onnx_runtimes_are_a_problem(visolo: Visolo, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = {"onnxruntime": "1.31.1", "onnxruntime-gpu": "1.31.0"}
+    monkeypatch.setattr("visolo_runtime.onnxruntime_backend.installed_distributions", lambda: both)
+    outcome = visolo("doctor", "--json")
+    assert outcome.status == 1
+    first, *_ = outcome.json()["problems"]
+    assert "onnxruntime and onnxruntime-gpu are installed together" in first
+    assert "pip uninstall -y onnxruntime onnxruntime-gpu" in first
+    assert "pip install onnxruntime-gpu" in first
+
+
+def test_no_engine_is_a_problem() -> None:
+    nothing = {"onnxruntime": {"usable": False, "detail": "No module named 'onnxruntime'"}}
+    (problem,) = doctor.problems({}, nothing)
+    assert "pip install onnxruntime" in problem
+
+
+def test_a_gpu_runtime_that_does_not_start_is_a_problem() -> None:
+    backends = {
+        "onnxruntime": {"usable": True, "detail": "", "providers": ["CPUExecutionProvider"]}
+    }
+    (problem,) = doctor.problems({"onnxruntime-gpu": "1.31"}, backends)
+    assert "CUDA provider does not start" in problem
