@@ -311,7 +311,7 @@ def _load_tensors(path: Path) -> dict[str, Any]:
             f"{_first_sentence(error)}"
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
-        raise VisoloError(f"'{path}' is damaged or cut short: {_first_sentence(error)}") from error
+        raise VisoloError(f"'{path}' is no checkpoint, or is damaged or cut short") from error
     if not isinstance(loaded, dict):
         raise VisoloError(f"'{path}' is no checkpoint: it holds a {type(loaded).__name__}")
     return loaded

@@ -176,7 +176,7 @@ def _read_manifest(folder: Path) -> Manifest:
                 f"bundle '{folder}' has format {version}, this visolo reads {FORMAT_VERSION}: "
                 "update visolo, or export the bundle again"
             )
-        manifest = Manifest.model_validate_json(text)
+        manifest = _validate(text, path)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -185,6 +185,13 @@ def _read_manifest(folder: Path) -> Manifest:
         raise VisoloError(f"'{path}' is not a manifest: {error}") from error
     _check_consistency(manifest, path)
     return manifest
+
+
+def _validate(text: str, path: Path) -> Manifest:
+    try:
+        return Manifest.model_validate_json(text)
+    except VisoloError as error:  # of a configuration that cannot be
+        raise VisoloError(f"'{path}' is not valid: {error}") from error
 
 
 def _check_consistency(manifest: Manifest, path: Path) -> None:

@@ -62,7 +62,9 @@ def draw_instances(
         box = _box(masks[index])
         if box is None:
             continue
-        top, left, bottom, right = box
+        # Room around the mask, so that its outermost pixels count as its edge.
+        top, left = max(0, box[0] - line), max(0, box[1] - line)
+        bottom, right = box[2] + line, box[3] + line
         colour = track_colour(int(instances.track_id[index]))
         _tint(picture[top:bottom, left:right], masks[index][top:bottom, left:right], colour, line)
         rows, columns = np.nonzero(masks[index][top:bottom, left:right])

@@ -189,7 +189,7 @@ def test_code_in_a_checkpoint_never_runs(
     [
         (b"", "damaged"),
         (b"PK\x03\x04 not really", "damaged"),
-        (b"hello", "no checkpoint"),
+        (b"hello", "is no checkpoint"),
     ],
 )
 def test_files_that_are_no_checkpoints(

@@ -57,5 +57,5 @@ def test_kept_frames_reach_back_and_stand_denser_towards_the_present(frames: int
     read = sorted(memories(slots=9, frames=frames, every=5)[-1])
     assert read[0] == 0  # the beginning is never forgotten
     ages = [frames - past for past in read]
-    # Each kept frame is at most a few times as old as the next one: no decade is left out.
-    assert all(older / newer < 8 for older, newer in pairwise(ages))
+    # No stretch of the past is left out for long, whatever its scale.
+    assert all(older / newer < 20 for older, newer in pairwise(ages))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from visolo_core.config import InferenceConfig
 from visolo_core.errors import VisoloError
+from visolo_runtime.chain import DECODE_LIMIT, EngineChain
 from visolo_runtime.model import Model, load
 from visolo_runtime.sample_clip import sample_frames
 from visolo_runtime.session import STAGES, Session, resize_frame
@@ -164,12 +165,32 @@ def test_resizing_is_pillows_bilinear() -> None:
 
 
 def test_state_does_not_grow(model: Model) -> None:
-    """Counted, not weighed: no container of a session is longer after 300 frames than it may be."""
-    session = replace(model, inference=InferenceConfig(lost_limit=20)).session(record=False)
-    for frame in sample_frames(300, 48, 80):
+    """Counted, not weighed: no container of a session is longer after 100 frames than it may be."""
+    limits = InferenceConfig(lost_limit=5, memory_slots=4)
+    session = replace(model, inference=limits).session(record=False)
+    for frame in sample_frames(100, 48, 80):
         session.step(frame)
-    assert session.tracks_begun > 40  # enough were lost to fill the list
-    assert session._associator.lost_count <= 20
-    assert len(session._associator._lost) <= 20
-    assert len(session._slots) == 9
+    assert session.tracks_begun > 20  # enough were lost to fill the list
+    assert session._associator.lost_count == 5
+    assert len(session._associator._lost) <= 5
+    assert len(session._slots) == 4
     assert session._recorder is None
+
+
+def test_more_cells_than_go_into_the_engine_at_once(model: Model, clip: list[Frame]) -> None:
+    """Decoding in parts gives what decoding at once would."""
+    chain = EngineChain(model.engines)
+    valid = np.zeros(chain.slots + 1, bool)
+    valid[-1] = True
+    chain.frame(resize_frame(clip[0], chain.input_size), valid)
+    cells = np.arange(0, 252, 3)
+    assert len(cells) > 2 * DECODE_LIMIT
+    together = chain.decode(cells)
+    masks = together.masks.reshape(len(cells), -1).astype(np.float64)
+    assert np.array_equal(together.intersection, masks @ masks.T)
+    assert np.array_equal(together.area, masks.sum(axis=1))
+    kept = together.probability_sum.copy(), together.masks.copy()
+    for at in (0, 40, 83):
+        alone = chain.decode(cells[at : at + 1])
+        assert np.array_equal(alone.masks[0], kept[1][at])
+        assert alone.probability_sum[0] == pytest.approx(kept[0][at], rel=1e-5)
