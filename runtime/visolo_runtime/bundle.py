@@ -203,6 +203,10 @@ def _check_consistency(manifest: Manifest, path: Path) -> None:
         raise VisoloError(
             f"'{path}' names {len(manifest.labels)} labels for {manifest.model.classes} classes"
         )
+    if manifest.batch != 1:
+        raise VisoloError(
+            f"'{path}' has graphs for {manifest.batch} streams, this visolo runs one: export again"
+        )
     if manifest.inference.memory_slots > manifest.slots:
         raise VisoloError(
             f"'{path}' wants {manifest.inference.memory_slots} memory slots of {manifest.slots}"

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from helpers import GoldenSet, Outcome
 from visolo_core.categories import unnamed
@@ -74,6 +76,17 @@ def test_a_checkpoint_of_a_later_version(tmp_path: Path) -> None:
     torch.save({"visolo": header, "model": {}}, tmp_path / "weights.pt")
     with pytest.raises(VisoloError, match="update visolo"):
         load_checkpoint(tmp_path / "weights.pt")
+
+
+@given(st.binary(max_size=60), st.integers(0, 2**64 - 1))
+def test_any_bytes_are_refused(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes, length: int
+) -> None:
+    path = tmp_path_factory.mktemp("any") / "weights.safetensors"
+    for start in (b"", len(content).to_bytes(8, "little"), length.to_bytes(8, "little")):
+        path.write_bytes(start + content)
+        with pytest.raises(VisoloError):
+            read_header(path)
 
 
 # ------------------------------------------------------------------ official checkpoints
@@ -146,12 +159,14 @@ def test_wrong_keys_are_listed_by_name(
     del weights["model.Memory_module.conv1.bias"]
     weights["model.Extra.weight"] = torch.ones(1)
     weights["model.Mask_branch.pred.bias"] = torch.ones(3)
+    weights["model.Mask_branch.pred.weight"] = torch.full((256, 256, 1, 1), torch.nan)
     source = tmp_path / "official.pth"
     torch.save({"model": weights}, source)
     visolo("convert", source, "-o", tmp_path / "weights.pt").refused(
         "1 missing: model.Memory_module.conv1.bias",
         "1 unknown: model.Extra.weight",
         "1 misshaped: model.Mask_branch.pred.bias (3 instead of 256)",
+        "1 with NaN or infinity: model.Mask_branch.pred.weight",
     )
     assert not (tmp_path / "weights.pt").exists()
 
@@ -210,7 +225,9 @@ def test_a_truncated_official_checkpoint(
     visolo("convert", path, "-o", tmp_path / "weights.pt").refused("damaged or cut short")
 
 
-@pytest.mark.parametrize("saved", [[1, 2], {"a": 1}, {"model": {}}, {"model": 3}])
+@pytest.mark.parametrize(
+    "saved", [[1, 2], {"a": 1}, {"model": {}}, {"model": 3}, {"model": {1: 2}}]
+)
 def test_checkpoints_without_a_network(tmp_path: Path, visolo: Visolo, saved: Any) -> None:
     path = tmp_path / "official.pth"
     torch.save(saved, path)

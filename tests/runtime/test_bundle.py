@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from helpers import Outcome
 from visolo_core.errors import VisoloError
@@ -119,6 +123,7 @@ def test_a_future_format(bundle: Path, frames: Path, visolo: Visolo) -> None:
         lambda m: m["files"].pop("memory.onnx"),
         lambda m: m["inference"].update(memory_slots=10),
         lambda m: m.update(format_version=None),
+        lambda m: m.update(batch=2),
     ],
 )
 def test_an_inconsistent_manifest(
@@ -133,6 +138,34 @@ def test_a_manifest_that_is_none(bundle: Path, text: str) -> None:
     (bundle / "manifest.json").write_text(text, encoding="latin-1")
     with pytest.raises(VisoloError, match="manifest"):
         Bundle(bundle)
+
+
+def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place in a json document."""
+    if isinstance(value, dict):
+        return [path, *(p for key, each in value.items() for p in _paths(each, (*path, key)))]
+    if isinstance(value, list):
+        return [path, *(p for at, each in enumerate(value) for p in _paths(each, (*path, at)))]
+    return [path]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(
+    choice=st.randoms(use_true_random=False),
+    value=st.none() | st.integers() | st.floats() | st.text(max_size=5) | st.just([]) | st.just({}),
+)
+def test_any_change_of_a_manifest_is_read_or_refused(
+    lite_bundle: Path, tmp_path: Path, choice: Random, value: Any
+) -> None:
+    manifest = json.loads((lite_bundle / "manifest.json").read_text())
+    *parents, last = choice.choice([path for path in _paths(manifest) if path])
+    place = manifest
+    for key in parents:
+        place = place[key]
+    place[last] = value
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with contextlib.suppress(VisoloError):
+        Bundle(tmp_path)
 
 
 def test_a_graph_that_is_none(bundle: Path) -> None:

@@ -180,6 +180,25 @@ def test_a_folder_that_refuses_files(lite_bundle: Path, tmp_path: Path, visolo: 
     visolo("run", lite_bundle, folder, "--results", "/proc/results.json").refused("cannot write")
 
 
+def test_a_reader_that_has_seen_enough_is_no_error(lite_bundle: Path, tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "frames", frames=6)
+    command = [sys.executable, "-m", "visolo_runtime.cli", "run", lite_bundle, folder]
+    process = subprocess.Popen(
+        [str(part) for part in (*command, "--frames", "-")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert json.loads(process.stdout.readline())["frame"] == 0
+    process.stdout.close()
+    said = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(timeout=60) == 141
+    assert said == ""
+
+
 def test_an_interrupt_leaves_what_was_seen(lite_bundle: Path, tmp_path: Path) -> None:
     source = write_video(tmp_path / "in.mp4", frames=400)
     out = tmp_path / "out"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
@@ -144,6 +146,26 @@ def test_sound_alone_is_no_video(tmp_path: Path) -> None:
         container.mux(stream.encode(frame))
     with pytest.raises(VisoloError, match="has no video in it"):
         open_source(str(path))
+
+
+def test_a_live_stream(tmp_path: Path) -> None:
+    """A server on this machine sends an MPEG transport stream and hangs up."""
+    content = write_video(tmp_path / "a.ts", frames=12).read_bytes()
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.sendall(content)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    (clip,) = open_source(f"tcp://127.0.0.1:{server.getsockname()[1]}")
+    assert clip.live
+    frames = list(clip.frames())
+    thread.join()
+    server.close()
+    assert [np.asarray(frame).shape for frame in frames] == [(96, 160, 3)] * 12
 
 
 @pytest.mark.parametrize(

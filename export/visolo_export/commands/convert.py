@@ -33,8 +33,9 @@ def convert(
 ) -> None:
     """Turn an official checkpoint into visolo weights, with configuration and labels inside."""
     from visolo_core.categories import find_labels
-    from visolo_core.checkpoint import load_official, save_checkpoint
+    from visolo_core.checkpoint import save_checkpoint
     from visolo_core.errors import VisoloError
+    from visolo_core.official_checkpoint import load_official
 
     if new_classifier and labels is None:
         raise VisoloError("--new-classifier needs --labels: which classes shall it have?")

@@ -31,6 +31,7 @@ class RunProgress:
             TimeRemainingColumn(),
             console=self._console,
             transient=True,
+            disable=not self._console.is_terminal,
         )
         total = sum(known) if len(known) == len(lengths) else None
         self._task = self._progress.add_task(clips[0].name, total=total, fps=0.0)
