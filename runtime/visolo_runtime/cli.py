@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib import import_module
 from typing import Any
@@ -30,7 +29,6 @@ COMMANDS = {
 }
 EXIT_CHECK_FAILED = 1
 EXIT_WRONG_INPUT = 2
-EXIT_PIPE_CLOSED = 141  # as of a program that SIGPIPE ended
 # Packages that only some commands need, and the extra that brings them.
 _EXTRAS = dict.fromkeys(("torch", "torchvision", "onnx", "onnxscript", "safetensors"), "export")
 
@@ -93,10 +91,6 @@ def main(arguments: list[str] | None = None) -> None:
         if extra is None:
             raise
         _fail(f"this command needs {error.name}: run pip install 'visolo[{extra}]'")
-    except BrokenPipeError:
-        # Whoever read standard output, such as head, has seen enough.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(EXIT_PIPE_CLOSED) from None
     except OSError as error:
         # What no command foresaw of disks and pipes is still the user's to know in a sentence.
         where = f"'{error.filename}': " if error.filename else ""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +13,7 @@ import typer
 from visolo_runtime.commands.options import Json, Settings, changed, parse_size
 
 EXIT_INTERRUPTED = 130
+EXIT_PIPE_CLOSED = 141  # as of a program that SIGPIPE ended
 
 
 def run(
@@ -71,8 +74,13 @@ def run(
     )
     sinks = open_sinks(clips, opened.labels, results, frames, video)
     options = RunOptions(size, max_frames, record=results is not None)
-    with RunProgress(clips, max_frames) as progress:
-        summary = run_clips(opened, clips, sinks, options, progress.advance, progress.warn)
+    try:
+        with RunProgress(clips, max_frames) as progress:
+            summary = run_clips(opened, clips, sinks, options, progress.advance, progress.warn)
+    except BrokenPipeError:
+        # Whoever reads standard output, such as head, has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(EXIT_PIPE_CLOSED) from None
     if as_json:
         typer.echo(json.dumps(summary.as_dict() | {"backend": opened.engines.backend.description}))
     else:
