@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visolo_core.categories import LabelSet, labels_for_class_count
-from visolo_core.checkpoint import METADATA_KEY, Checkpoint, CheckpointHeader, expected_shapes
+from visolo_core.checkpoint import (
+    METADATA_KEY,
+    SAFETENSORS,
+    Checkpoint,
+    CheckpointHeader,
+    expected_shapes,
+)
 from visolo_core.config import PAPER, ModelConfig
 from visolo_core.errors import VisoloError
 from visolo_core.official import ALIAS_PREFIX, CLASSIFIER, PREFIX, official_name
@@ -37,6 +43,8 @@ def load_official(
         VisoloError: if the file is missing, damaged, holds code, or its keys, shapes or class
             count are not what they must be.
     """
+    if path.suffix == SAFETENSORS:
+        raise VisoloError(f"'{path}' is a safetensors file; official checkpoints are .pth files")
     loaded = load_tensors(path)
     weights = loaded.get("model")
     if METADATA_KEY in loaded:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-from abc import ABC, abstractmethod
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TextIO
@@ -24,26 +23,27 @@ from visolo_runtime.drawing import draw_instances
 from visolo_runtime.sources import Clip, Skipped
 
 
-class Sink(ABC):
-    """Takes what a run yields. The methods are called in the order in which they stand here."""
+class Sink:
+    """Takes what a run yields, and ignores it unless a subclass does otherwise.
 
-    def begin(self, clip: Clip) -> None:  # noqa: B027  (most sinks have nothing to do)
+    The methods are called in the order in which they stand here.
+    """
+
+    def begin(self, clip: Clip) -> None:
         """A clip begins."""
 
-    def frame(self, clip: Clip, frame: NDArray[np.uint8], instances: Instances) -> None:  # noqa: B027
+    def frame(self, clip: Clip, frame: NDArray[np.uint8], instances: Instances) -> None:
         """A frame was run."""
 
-    def skipped(self, clip: Clip, position: int, why: Skipped) -> None:  # noqa: B027
+    def skipped(self, clip: Clip, position: int, why: Skipped) -> None:
         """The frame at ``position`` could not be read."""
 
-    def end(self, clip: Clip, tracks: list[Track]) -> None:  # noqa: B027
+    def end(self, clip: Clip, tracks: list[Track]) -> None:
         """A clip is over."""
 
-    @abstractmethod
     def commit(self) -> None:
         """Finish the file and give it its name."""
 
-    @abstractmethod
     def discard(self) -> None:
         """Remove whatever was written."""
 
@@ -99,12 +99,6 @@ class FrameLines(Sink):
     def _write(self, line: dict[str, Any]) -> None:
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
-
-    def commit(self) -> None:
-        """Nothing to do: every line is out already."""
-
-    def discard(self) -> None:
-        """Nothing to do: lines on standard output cannot be taken back."""
 
 
 class FrameLinesFile(_FileSink, FrameLines):

@@ -234,6 +234,16 @@ def test_checkpoints_without_a_network(tmp_path: Path, visolo: Visolo, saved: An
     visolo("convert", path, "-o", tmp_path / "weights.pt").refused("official.pth")
 
 
+def test_our_weights_where_an_official_checkpoint_is_wanted(
+    lite_weights: Path, tmp_path: Path, visolo: Visolo
+) -> None:
+    out = tmp_path / "weights.pt"
+    visolo("convert", lite_weights, "-o", out).refused("official checkpoints are .pth")
+    save_checkpoint(tmp_path / "ours.pt", tiny())
+    visolo("convert", tmp_path / "ours.pt", "-o", out).refused("already")
+    assert not out.exists()
+
+
 def test_an_official_checkpoint_where_ours_is_wanted(
     official_checkpoint: Path, tmp_path: Path, visolo: Visolo
 ) -> None:
