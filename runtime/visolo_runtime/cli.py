@@ -22,6 +22,8 @@ COMMANDS = {
         "Turn an official checkpoint into visolo weights.",
     ),
     "export": ("visolo_export.commands.export:export", "Turn weights into a bundle of graphs."),
+    "data": ("visolo_train.commands.data:app", "Tools for data sets."),
+    "score": ("visolo_train.commands.score:score", "Average precision of a results file."),
     "verify": (
         "visolo_export.commands.verify:verify",
         "Prove that a bundle computes what its weights do.",
@@ -42,9 +44,12 @@ class _Rooms(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
-        module, function = COMMANDS[cmd_name][0].split(":")
+        module, name = COMMANDS[cmd_name][0].split(":")
+        target = getattr(import_module(module), name)
+        if isinstance(target, typer.Typer):  # a group of commands
+            return typer.main.get_command(target)
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
-        app.command(cmd_name)(getattr(import_module(module), function))
+        app.command(cmd_name)(target)
         return typer.main.get_command(app)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

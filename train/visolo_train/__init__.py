@@ -1,1 +1,1 @@
-"""Training. So far the geometry of its targets; the network's clip forward is in the core."""
+"""Training and scoring: annotations, drawn data, targets, losses, average precision."""

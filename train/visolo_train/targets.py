@@ -1,4 +1,4 @@
-"""Where an object is on the grid: centre and extent of its mask."""
+"""What the network shall say: which cells of the grid belong to which object."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from visolo_core.errors import VisoloError
 
 Extent = Literal["official", "mask"]
+CENTRE_SHARE = 0.1  # of its height or width, to each side of the centre
 
 
 class Centres(NamedTuple):
@@ -54,3 +55,39 @@ def mask_centres(masks: Tensor, extent: Extent) -> Centres:
         sides.append((centre.float(), size.float()))
     (y, height), (x, width) = sides
     return Centres(y, x, height, width)
+
+
+def assign_cells(masks: Tensor, grid: tuple[int, int], extent: Extent) -> Tensor:
+    """Which object each cell of a frame belongs to.
+
+    A cell belongs to an object if it touches the object's central region: a tenth of its height
+    and width to each side of its centre of mass. Of several, the one whose centre is nearest to
+    the cell's centre takes it (distances in cells).
+
+    Args:
+        masks: bool [F, L, H, W], the L objects in F frames; empty where not visible.
+        grid: rows and columns of cells.
+        extent: see :func:`mask_centres`.
+
+    Returns:
+        int64 [F, S], index of the object, or -1.
+    """
+    frames, objects, *size = masks.shape
+    if objects == 0:
+        return torch.full((frames, grid[0] * grid[1]), -1, device=masks.device)
+    centres = mask_centres(masks.flatten(0, 1), extent)
+    inside, distance = [], []
+    sides = ((centres.y, centres.height), (centres.x, centres.width))
+    for (centre, length), pixels, cells in zip(sides, size, grid, strict=True):
+        position = torch.arange(cells, device=masks.device)
+        low, high = (
+            ((centre + way * CENTRE_SHARE * length) / pixels * cells).floor() for way in (-1, 1)
+        )
+        inside.append((position >= low[:, None]) & (position <= high[:, None]))
+        distance.append((position + 0.5 - centre[:, None] / pixels * cells) ** 2)
+    far = distance[0][:, :, None] + distance[1][:, None, :]
+    visible = masks.flatten(0, 1).flatten(1).any(dim=1)
+    covered = inside[0][:, :, None] & inside[1][:, None, :] & visible[:, None, None]
+    far = far.masked_fill(~covered, torch.inf).view(frames, objects, -1)
+    nearest, owner = far.min(dim=1)
+    return torch.where(nearest.isfinite(), owner, -1)

@@ -1,0 +1,32 @@
+"""``visolo score``: average precision of a results file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from visolo_runtime.commands.options import Json
+
+
+def score(
+    annotations: Annotated[Path, typer.Argument(help="Annotations in YouTube-VIS format (json).")],
+    results: Annotated[Path, typer.Argument(help="Results in YouTube-VIS format (json).")],
+    as_json: Json = False,
+) -> None:
+    """Score a results file as the official evaluator does."""
+    from visolo_train.annotations import read_annotations, read_results
+    from visolo_train.evaluation import score_tracks
+
+    truth = read_annotations(annotations)
+    found = score_tracks(truth, read_results(results, truth))
+    if as_json:
+        typer.echo(json.dumps(found.as_dict()))
+        return
+    typer.echo("  ".join(f"{name} {100 * value:.1f}" for name, value in found.figures.items()))
+    names = dict(zip(truth.labels.ids, truth.labels.names, strict=True))
+    for category, ap in found.per_category.items():
+        if ap >= 0:
+            typer.echo(f"  {names[category]:<20} {100 * ap:5.1f}")

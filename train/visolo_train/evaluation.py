@@ -1,0 +1,158 @@
+"""Average precision of tracks, as the official YouTube-VIS evaluator computes it.
+
+It is COCO's evaluation with videos for images and tracks for boxes: the overlap of two tracks is
+the sum of their common pixels over the sum of all their pixels, over the whole video, and the size
+of a track is the mean area of its masks. Everything but that overlap is pycocotools' own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from visolo_core.masks import Rle
+from visolo_train.annotations import AnnotatedTrack, Annotations
+
+MEASURES = (
+    "AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl",
+)  # fmt: skip
+"""The twelve figures, in the evaluator's order."""
+
+_SMALL, _MEDIUM, _ALL = 128**2, 256**2, 1e5**2
+_AREAS = [[0, _ALL], [0, _SMALL], [_SMALL, _MEDIUM], [_MEDIUM, _ALL]]
+
+
+@dataclass(frozen=True)
+class Score:
+    """The evaluator's figures, in 0 to 1; -1 where nothing defines them."""
+
+    figures: dict[str, float]
+    """The twelve of ``MEASURES``."""
+    per_category: dict[int, float]
+    """AP by category id."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for json."""
+        by_id = {str(category): ap for category, ap in self.per_category.items()}
+        return {**self.figures, "per_category": by_id}
+
+
+def score_tracks(annotations: Annotations, results: Sequence[AnnotatedTrack]) -> Score:
+    """Score results against the annotations of their data set."""
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints as it goes
+        evaluator = _TrackEvaluator(annotations, results)
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    precision = evaluator.eval["precision"][:, :, :, 0, -1]  # IoU, recall, category
+    return Score(
+        dict(zip(MEASURES, evaluator.stats.tolist(), strict=True)),
+        {
+            category: _mean(precision[:, :, at])
+            for at, category in enumerate(evaluator.params.catIds)
+        },
+    )
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    defined = values[values > -1]
+    return float(defined.mean()) if defined.size else -1.0
+
+
+class _TrackEvaluator(COCOeval):  # type: ignore[misc]
+    """COCO's evaluator with the overlap of tracks in place of that of boxes."""
+
+    def __init__(self, annotations: Annotations, results: Sequence[AnnotatedTrack]) -> None:
+        index = (_as_coco(annotations, tracks) for tracks in (annotations.tracks, results))
+        super().__init__(*index, iouType="bbox")
+        self.params.areaRng = _AREAS
+
+    def computeIoU(self, imgId: int, catId: int) -> Any:
+        truth, results = self._gts[imgId, catId], self._dts[imgId, catId]
+        if not truth and not results:
+            return []
+        order = np.argsort([-result["score"] for result in results], kind="mergesort")
+        best = [results[at] for at in order[: self.params.maxDets[-1]]]
+        return track_overlaps(
+            [result["segmentations"] for result in best],
+            [track["segmentations"] for track in truth],
+        )
+
+
+def _as_coco(annotations: Annotations, tracks: Sequence[AnnotatedTrack]) -> COCO:
+    index = COCO()
+    index.dataset = {
+        "images": [{"id": video.video_id} for video in annotations.videos],
+        "categories": [{"id": category} for category in annotations.labels.ids],
+        "annotations": [
+            {
+                "id": number,
+                "image_id": track.video_id,
+                "category_id": track.category_id,
+                "segmentations": track.segmentations,
+                "area": _mean_area(track),
+                "iscrowd": int(track.crowd),
+                "score": track.score,
+            }
+            for number, track in enumerate(tracks, start=1)
+        ],
+    }
+    index.createIndex()
+    return index
+
+
+def _mean_area(track: AnnotatedTrack) -> float:
+    """Mean over the frames in which there is anything."""
+    areas = track.areas or [rle and float(coco_mask.area(rle)) for rle in track.segmentations]
+    seen = [area for area in areas if area]
+    return float(np.mean(seen)) if seen else 0.0
+
+
+def track_overlaps(
+    first: Sequence[Sequence[Rle | None]], second: Sequence[Sequence[Rle | None]]
+) -> NDArray[np.float64]:
+    """IoU of each pair of tracks: common pixels over all pixels, summed over the frames.
+
+    Args:
+        first: N tracks of a video, a mask or None for every frame.
+        second: M tracks of the same video.
+
+    Returns:
+        float64 [N, M]; 0 for two tracks without a pixel.
+    """
+    common = np.zeros((len(first), len(second)))
+    area_first, area_second = np.zeros((len(first), 1)), np.zeros((1, len(second)))
+    frames = len(first[0]) if first else 0
+    for frame in range(frames if second else 0):
+        masks_first = [track[frame] for track in first]
+        masks_second = [track[frame] for track in second]
+        rows = [at for at, mask in enumerate(masks_first) if mask is not None]
+        columns = [at for at, mask in enumerate(masks_second) if mask is not None]
+        a = _areas([masks_first[at] for at in rows])
+        b = _areas([masks_second[at] for at in columns])
+        area_first[rows, 0] += a
+        area_second[0, columns] += b
+        if rows and columns:
+            iou = coco_mask.iou(
+                [masks_first[at] for at in rows],
+                [masks_second[at] for at in columns],
+                [0] * len(columns),
+            )
+            # The count of common pixels follows from the IoU and is a whole number again.
+            pixels = np.rint(iou * (a[:, None] + b[None, :]) / (1 + iou))
+            common[np.ix_(rows, columns)] += pixels
+    union = area_first + area_second - common
+    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+
+
+def _areas(masks: list[Rle | None]) -> NDArray[np.float64]:
+    return np.asarray(coco_mask.area(masks) if masks else [], np.float64)

@@ -1,0 +1,253 @@
+"""Annotated videos that are drawn, not filmed: a seed is a video.
+
+Textured shapes of the label set ``shapes`` move, turn and change size over a moving textured
+background; they cover one another, leave the frame and come back. Some are twins, alike in class,
+texture and colour, so that only the memory of where each was can tell them apart. Small blobs
+that belong to the background wear the shapes' colours and are no objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Bits = NDArray[np.bool_]
+Picture = NDArray[np.uint8]
+Random = np.random.Generator
+
+_MAX_OBJECTS = 4
+_TWIN_SHARE = 0.35  # of the videos with several objects
+_GRAIN = 6.0  # standard deviation of the sensor's noise, in 0 to 255, at most
+
+
+@dataclass(frozen=True)
+class SyntheticClip:
+    """A drawn video and what is in it."""
+
+    frames: Picture
+    """uint8 [F, H, W, 3] RGB"""
+    category_ids: tuple[int, ...]
+    """Of the L objects, 1 to 6 as in the label set ``shapes``."""
+    masks: Bits
+    """bool [F, L, H, W], what is visible of each object"""
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What an object is, apart from where it is."""
+
+    category_id: int
+    texture: int
+    colours: Floats  # [2, 3]
+    spacing: float  # of the texture, as a share of the radius
+
+
+@dataclass(frozen=True)
+class _Path:
+    """Where an object is: position y, x in pixels, radius in pixels, and angle, for every frame."""
+
+    centre: Floats  # [F, 2]
+    radius: Floats  # [F]
+    angle: Floats  # [F]
+
+
+def draw_clip(seed: int, number: int, frames: int, height: int, width: int) -> SyntheticClip:
+    """One video.
+
+    Args:
+        seed: of the data set.
+        number: of the video in it.
+        frames, height, width: size of the video.
+    """
+    random = np.random.Generator(np.random.Philox(key=np.array([seed, number], np.uint64)))
+    count = int(random.integers(1, _MAX_OBJECTS + 1))
+    looks = [_draw_look(random) for _ in range(count)]
+    if count > 1 and random.random() < _TWIN_SHARE:
+        looks[1] = looks[0]
+    paths = [_draw_path(random, frames, height, width) for _ in range(count)]
+    background = _Background(random, frames, height, width)
+    grain = random.uniform(0, _GRAIN)
+
+    video = np.empty((frames, height, width, 3), np.uint8)
+    masks = np.zeros((frames, count, height, width), bool)
+    for frame in range(frames):
+        image = background.draw(frame)
+        for index, (look, path) in enumerate(zip(looks, paths, strict=True)):
+            _paint(image, masks[frame], index, look, path, frame)
+        noise = random.standard_normal((height, width, 1)) * grain
+        video[frame] = np.clip(image + noise, 0, 255)
+    return SyntheticClip(video, tuple(look.category_id for look in looks), masks)
+
+
+# ------------------------------------------------------------------------------- objects
+
+
+def _draw_look(random: Random) -> _Look:
+    colours = random.uniform(0, 255, (2, 3))
+    return _Look(
+        category_id=int(random.integers(1, len(_SHAPES) + 1)),
+        texture=int(random.integers(len(_TEXTURES))),
+        colours=colours,
+        spacing=random.uniform(0.2, 0.5),
+    )
+
+
+def _draw_path(random: Random, frames: int, height: int, width: int) -> _Path:
+    time = np.arange(frames)
+    size = np.array([height, width])
+    start = random.uniform(0.08, 0.92, 2) * size
+    speed = random.uniform(0, 0.045) * height  # pixels a frame
+    heading = random.uniform(0, 2 * np.pi)
+    turn = random.uniform(-0.08, 0.08)
+    headings = heading + turn * time
+    steps = speed * np.stack([np.sin(headings), np.cos(headings)], axis=1)
+    centre = start + np.cumsum(steps, axis=0) - steps[0]
+    if random.random() < 0.2:  # out of the frame and back again
+        away = np.sin(np.pi * np.clip((time - frames * 0.25) / (frames * 0.5), 0, 1))
+        side = np.array([0.0, width * (1 if start[1] > width / 2 else -1)])
+        centre = centre + away[:, None] * side * random.uniform(0.5, 0.9)
+    radius = random.uniform(0.07, 0.27) * height
+    pulse = 1 + random.uniform(0, 0.35) * np.sin(
+        random.uniform(0.1, 0.5) * time + random.uniform(0, 2 * np.pi)
+    )
+    angle = random.uniform(0, 2 * np.pi) + random.uniform(-0.15, 0.15) * time
+    return _Path(centre, np.asarray(radius * pulse, np.float64), angle)
+
+
+def _paint(image: Floats, masks: Bits, index: int, look: _Look, path: _Path, frame: int) -> None:
+    """Draw an object over an image [H, W, 3], and into the masks [L, H, W] of the frame."""
+    height, width = image.shape[:2]
+    (y, x), radius = path.centre[frame], path.radius[frame]
+    reach = radius * 1.02
+    top, bottom = max(0, int(y - reach)), min(height, int(y + reach) + 2)
+    left, right = max(0, int(x - reach)), min(width, int(x + reach) + 2)
+    if top >= bottom or left >= right:
+        return
+    dy = (np.arange(top, bottom)[:, None] - y) / radius
+    dx = (np.arange(left, right)[None, :] - x) / radius
+    cos, sin = np.cos(path.angle[frame]), np.sin(path.angle[frame])
+    u, v = cos * dx + sin * dy, cos * dy - sin * dx
+    inside = _SHAPES[look.category_id - 1](u, v)
+    second = _TEXTURES[look.texture](u / look.spacing, v / look.spacing)
+    colour = np.where(second[..., None], look.colours[1], look.colours[0])
+    image[top:bottom, left:right][inside] = colour[inside]
+    masks[:index, top:bottom, left:right] &= ~inside  # later objects stand in front
+    masks[index, top:bottom, left:right] = inside
+
+
+def _disc(u: Floats, v: Floats) -> Bits:
+    return u**2 + v**2 <= 1
+
+
+def _square(u: Floats, v: Floats) -> Bits:
+    return np.maximum(np.abs(u), np.abs(v)) <= 0.75
+
+
+def _triangle(u: Floats, v: Floats) -> Bits:
+    height = np.sqrt(3) / 2
+    sides = height * np.abs(u) + 0.5 * v <= 0.5
+    return np.asarray(sides & (v >= -0.5))
+
+
+def _star(u: Floats, v: Floats) -> Bits:
+    # Between two tips the edge is a straight line from radius 1 to radius 0.45.
+    part = np.pi / 5
+    angle = np.abs((np.arctan2(v, u) + part) % (2 * part) - part)
+    inner = 0.45
+    edge = (
+        inner
+        * np.sin(part)
+        / (np.sin(part) * inner * np.cos(angle) + (1 - inner * np.cos(part)) * np.sin(angle))
+    )
+    return np.asarray(np.hypot(u, v) <= edge)
+
+
+def _cross(u: Floats, v: Floats) -> Bits:
+    u, v = np.abs(u), np.abs(v)
+    return (np.minimum(u, v) <= 0.3) & (np.maximum(u, v) <= 0.95)
+
+
+def _ring(u: Floats, v: Floats) -> Bits:
+    square = u**2 + v**2
+    return (square <= 1) & (square >= 0.55**2)
+
+
+_SHAPES: tuple[Callable[[Floats, Floats], Bits], ...] = (
+    _disc, _square, _triangle, _star, _cross, _ring,
+)  # fmt: skip
+
+_TEXTURES: tuple[Callable[[Floats, Floats], Bits], ...] = (
+    lambda u, v: np.zeros(np.broadcast_shapes(u.shape, v.shape), bool),  # plain
+    lambda u, v: (np.floor(u) % 2 == 0) & np.isfinite(v),  # stripes
+    lambda u, v: (np.floor(u) + np.floor(v)) % 2 == 0,  # checks
+    lambda u, v: (u % 1 - 0.5) ** 2 + (v % 1 - 0.5) ** 2 < 0.1,  # dots
+    lambda u, v: np.floor(np.hypot(u, v)) % 2 == 0,  # rings
+)
+
+
+# ---------------------------------------------------------------------------- background
+
+
+class _Background:
+    """Coloured noise of some coarseness, waves over it, and blobs, that drift together."""
+
+    def __init__(self, random: Random, frames: int, height: int, width: int) -> None:
+        drift = random.uniform(-0.012, 0.012, 2) * height
+        self._shift = np.rint(np.arange(frames)[:, None] * drift).astype(int)
+        margin = int(np.abs(self._shift).max()) + 1
+        self._origin = margin
+        self._size = height, width
+        size = height + 2 * margin, width + 2 * margin
+        contrast = random.uniform(0.25, 1.0)
+        canvas = 128 + contrast * (_noise(random, *size) - 128)
+        if random.random() < 0.5:
+            canvas += _waves(random, *size)[..., None] * random.uniform(10, 60) * random.random(3)
+        for _ in range(int(random.integers(0, 3))):
+            _blob(random, canvas)
+        self._canvas = np.clip(canvas, 0, 255)
+
+    def draw(self, frame: int) -> Floats:
+        """A new image [H, W, 3]."""
+        top, left = self._origin + self._shift[frame]
+        height, width = self._size
+        return self._canvas[top : top + height, left : left + width].copy()
+
+
+def _noise(random: Random, height: int, width: int) -> Floats:
+    """Random colours on a coarse lattice, as blocks or blended into each other."""
+    coarse = random.uniform(6, 60)
+    rows, columns = int(height / coarse) + 3, int(width / coarse) + 3
+    lattice = random.uniform(0, 255, (rows, columns, 3))
+    y, x = np.arange(height) / coarse, np.arange(width) / coarse
+    top, left = y.astype(int), x.astype(int)
+    if random.random() < 0.25:
+        return np.asarray(lattice[top][:, left])
+    fy, fx = (y - top)[:, None, None], (x - left)[None, :, None]
+    upper = lattice[top][:, left] * (1 - fx) + lattice[top][:, left + 1] * fx
+    lower = lattice[top + 1][:, left] * (1 - fx) + lattice[top + 1][:, left + 1] * fx
+    return np.asarray(upper * (1 - fy) + lower * fy)
+
+
+def _waves(random: Random, height: int, width: int) -> Floats:
+    """Straight or round waves [height, width] in -1 to 1."""
+    y = np.arange(height)[:, None] - random.uniform(0, height)
+    x = np.arange(width)[None, :] - random.uniform(0, width)
+    length = random.uniform(8, 40)
+    if random.random() < 0.5:
+        return np.asarray(np.sin(2 * np.pi * np.hypot(y, x) / length))
+    angle = random.uniform(0, np.pi)
+    return np.asarray(np.sin(2 * np.pi * (np.cos(angle) * x + np.sin(angle) * y) / length))
+
+
+def _blob(random: Random, canvas: Floats) -> None:
+    """A small ellipse that is part of the background."""
+    height, width = canvas.shape[:2]
+    look = replace(_draw_look(random), category_id=1, texture=0)
+    y = (np.arange(height)[:, None] - random.uniform(0, height)) / random.uniform(3, 8)
+    x = (np.arange(width)[None, :] - random.uniform(0, width)) / random.uniform(6, 16)
+    angle = random.uniform(-0.5, 0.5)
+    canvas[_disc(np.cos(angle) * x + np.sin(angle) * y, y - np.sin(angle) * x)] = look.colours[0]
