@@ -80,10 +80,13 @@ COCO = LabelSet(
 LABEL_SETS = {labels.name: labels for labels in (YTVIS2019, YTVIS2021, OVIS, COCO, SHAPES)}
 
 
+UNNAMED = "unnamed"
+
+
 def unnamed(classes: int) -> LabelSet:
     """A label set for a network whose categories nobody named: ids from 1, names ``class 1`` on."""
     ids = tuple(range(1, classes + 1))
-    return LabelSet("unnamed", ids, tuple(f"class {number}" for number in ids))
+    return LabelSet(UNNAMED, ids, tuple(f"class {number}" for number in ids))
 
 
 def labels_for_class_count(classes: int) -> LabelSet:

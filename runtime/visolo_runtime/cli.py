@@ -23,6 +23,7 @@ COMMANDS = {
     ),
     "export": ("visolo_export.commands.export:export", "Turn weights into a bundle of graphs."),
     "data": ("visolo_train.commands.data:app", "Tools for data sets."),
+    "eval": ("visolo_train.commands.eval:evaluate", "Average precision of a model on a data set."),
     "score": ("visolo_train.commands.score:score", "Average precision of a results file."),
     "verify": (
         "visolo_export.commands.verify:verify",

@@ -18,6 +18,7 @@ from visolo_core.categories import unnamed
 from visolo_core.masks import decode_rle, encode_rle
 from visolo_train.annotations import AnnotatedTrack, Annotations, Video, to_rle
 from visolo_train.evaluation import MEASURES, score_tracks, track_overlaps
+from visolo_train.synthetic_data import write_synthetic_data
 
 Visolo = Callable[..., Outcome]
 
@@ -128,6 +129,49 @@ def test_overlaps_of_tracks(seed: int, first: int, second: int) -> None:
     for row, (_, _, bits, _) in enumerate(a):
         for column, (_, _, other, _) in enumerate(b):
             assert found[row, column] == pytest.approx(naive_iou(bits, other), abs=1e-12)
+
+
+# ------------------------------------------------------------------------ scoring a model
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "shapes"
+    write_synthetic_data(folder, videos=2, seed=1, frames=3, size=(96, 168))
+    return folder
+
+
+def test_a_model_is_scored_as_its_results_are(
+    lite_bundle: Path, drawn: Path, tmp_path: Path, visolo: Visolo
+) -> None:
+    truth, results = drawn / "instances.json", tmp_path / "results.json"
+    found = visolo(
+        "eval", lite_bundle, "--data", truth, "--results", results, "--json"
+    ).succeeded()  # fmt: skip
+    assert list(found.json()) == [*MEASURES, "per_category"]
+    assert found.json() == visolo("score", truth, results, "--json").json()
+    assert len(json.loads(results.read_text())) > 0
+    assert "AP50" in visolo("eval", lite_bundle, "--data", truth).succeeded().out
+
+
+def test_the_truth_itself_scores_full_marks(drawn: Path, tmp_path: Path, visolo: Visolo) -> None:
+    truth = drawn / "instances.json"
+    perfect = [{**track, "score": 0.5} for track in json.loads(truth.read_text())["annotations"]]
+    (tmp_path / "results.json").write_text(json.dumps(perfect))
+    found = visolo("score", truth, tmp_path / "results.json", "--json").json()
+    assert found["AP"] == pytest.approx(1)
+
+
+def test_a_model_of_other_categories(
+    lite_bundle: Path, drawn: Path, tmp_path: Path, visolo: Visolo
+) -> None:
+    document = json.loads((drawn / "instances.json").read_text())
+    document["categories"][0]["name"] = "dog"
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps(document))
+    visolo(
+        "eval", lite_bundle, "--data", other, "--images", drawn / "JPEGImages"
+    ).refused("category 1 is 'disc' (shapes)", "'dog'")  # fmt: skip
 
 
 # ----------------------------------------------------------------------- reading the files

@@ -19,7 +19,12 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from visolo_core.categories import UNNAMED, LabelSet
+from visolo_core.errors import VisoloError
 from visolo_core.masks import Rle
+from visolo_core.results import Track
+from visolo_runtime.sinks import Sink
+from visolo_runtime.sources import Clip
 from visolo_train.annotations import AnnotatedTrack, Annotations
 
 MEASURES = (
@@ -61,6 +66,41 @@ def score_tracks(annotations: Annotations, results: Sequence[AnnotatedTrack]) ->
             for at, category in enumerate(evaluator.params.catIds)
         },
     )
+
+
+class TrackCollector(Sink):
+    """Keeps the tracks of a run, to be scored."""
+
+    def __init__(self, labels: LabelSet) -> None:
+        self._labels = labels
+        self.tracks: list[AnnotatedTrack] = []
+
+    def end(self, clip: Clip, tracks: list[Track]) -> None:
+        for track in tracks:
+            category = self._labels.ids[track.label]
+            self.tracks.append(
+                AnnotatedTrack(clip.video_id, category, track.segmentations, track.score)
+            )
+
+
+def check_labels(model: LabelSet, data: LabelSet) -> None:
+    """Make sure that a model's categories are those of a data set.
+
+    Raises:
+        VisoloError: if an id means something else there, or nothing.
+    """
+    names = dict(zip(data.ids, data.names, strict=True))
+    for number, name in zip(model.ids, model.names, strict=True):
+        there = names.get(number)
+        if there is None or (model.name != UNNAMED and _plain(there) != _plain(name)):
+            raise VisoloError(
+                f"the model's category {number} is '{name}' ({model.name}), in '{data.name}' it is "
+                f"{repr(there) if there else 'none'}: model and data set do not go together"
+            )
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("_", " ").strip()
 
 
 def _mean(values: NDArray[np.float64]) -> float:

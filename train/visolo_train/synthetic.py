@@ -115,7 +115,7 @@ def _draw_path(random: Random, frames: int, height: int, width: int) -> _Path:
         random.uniform(0.1, 0.5) * time + random.uniform(0, 2 * np.pi)
     )
     angle = random.uniform(0, 2 * np.pi) + random.uniform(-0.15, 0.15) * time
-    return _Path(centre, np.asarray(radius * pulse, np.float64), angle)
+    return _Path(centre, np.asarray(radius * pulse), np.asarray(angle, np.float64))
 
 
 def _paint(image: Floats, masks: Bits, index: int, look: _Look, path: _Path, frame: int) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from visolo_runtime.commands.options import Json
+
+if TYPE_CHECKING:
+    from visolo_core.categories import LabelSet
+    from visolo_train.evaluation import Score
 
 
 def score(
@@ -25,8 +29,13 @@ def score(
     if as_json:
         typer.echo(json.dumps(found.as_dict()))
         return
-    typer.echo("  ".join(f"{name} {100 * value:.1f}" for name, value in found.figures.items()))
-    names = dict(zip(truth.labels.ids, truth.labels.names, strict=True))
-    for category, ap in found.per_category.items():
+    show(found, truth.labels)
+
+
+def show(score: Score, labels: LabelSet) -> None:
+    """The figures for people, in percent."""
+    typer.echo("  ".join(f"{name} {100 * value:.1f}" for name, value in score.figures.items()))
+    names = dict(zip(labels.ids, labels.names, strict=True))
+    for category, ap in score.per_category.items():
         if ap >= 0:
             typer.echo(f"  {names[category]:<20} {100 * ap:5.1f}")
