@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from visolo_core.errors import VisoloError
 
 BACKBONES = ("resnet50", "resnet18")
+BACKBONE_NORMS = ("frozen", "batch")
 STRIDE = 16  # of the deepest backbone stage in use (res4)
 MASK_STRIDE = 4  # of the mask features
 
@@ -26,6 +27,11 @@ class ModelConfig:
 
     backbone: str = "resnet50"
     """``resnet50`` (the paper) or ``resnet18``, both cut after res4."""
+    backbone_width: int = 64
+    """Channels of the backbone's stem and of the first blocks; halving it halves every stage."""
+    backbone_norm: str = "frozen"
+    """``frozen``: four constants a channel, for a backbone that was trained elsewhere (the paper).
+    ``batch``: batch norm that learns, for training from nothing."""
     width: int = 256
     """Channels D of every branch; queries and keys have D/2."""
     groups: int = 32
@@ -42,6 +48,13 @@ class ModelConfig:
             raise VisoloError(
                 f"backbone '{self.backbone}' is unknown: choose one of {', '.join(BACKBONES)}"
             )
+        if self.backbone_norm not in BACKBONE_NORMS:
+            raise VisoloError(
+                f"backbone norm '{self.backbone_norm}' is unknown: "
+                f"choose one of {', '.join(BACKBONE_NORMS)}"
+            )
+        if self.backbone_width < 1:
+            raise VisoloError(f"a backbone needs at least one channel, not {self.backbone_width}")
         height, width = self.input_size
         if height < STRIDE or width < STRIDE or height % STRIDE or width % STRIDE:
             raise VisoloError(
@@ -125,7 +138,14 @@ class InferenceConfig:
 PAPER = ModelConfig()
 """The network of the paper: ResNet-50, 256 channels, 352x624."""
 
-LITE = ModelConfig(backbone="resnet18", width=64, groups=8, input_size=(192, 336))
-"""A small network for a CPU: ResNet-18, 64 channels, 192x336."""
+LITE = ModelConfig(
+    backbone="resnet18",
+    backbone_width=32,
+    backbone_norm="batch",
+    width=64,
+    groups=8,
+    input_size=(192, 336),
+)
+"""A small network for a CPU: half of ResNet-18, 64 channels, 192x336, trained from nothing."""
 
 PRESETS = {"r50": PAPER, "lite": LITE}

@@ -20,6 +20,8 @@ def test_the_paper() -> None:
         ({"input_size": (360, 640)}, "multiples of 16"),  # official bug 7
         ({"input_size": (0, 640)}, "multiples of 16"),
         ({"backbone": "vgg16"}, "resnet50"),
+        ({"backbone_norm": "layer"}, "frozen, batch"),
+        ({"backbone_width": 0}, "at least one channel"),
         ({"width": 100}, "multiple of the groups"),
         ({"grid": (0, 4)}, "at least one cell"),
         ({"classes": 0}, "at least one class"),

@@ -97,17 +97,24 @@ def test_without_slots_every_frame_reads_itself(model: Visolo, clip: torch.Tenso
     assert state.next_frame == 2
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize(
+    ("name", "width", "norm"),
+    [("resnet18", 32, "batch"), ("resnet18", 64, "frozen"), ("resnet50", 64, "frozen")],
+)
 @torch.inference_mode()
-def test_folding_batch_norms_changes_nothing_but_the_operations(name: str) -> None:
-    backbone = Backbone(name).eval()
+def test_folding_batch_norms_changes_nothing_but_the_operations(
+    name: str, width: int, norm: str
+) -> None:
+    backbone = Backbone(name, width, norm).eval()
     generator = torch.Generator().manual_seed(3)
-    for key, tensor in backbone.named_buffers():
+    for key, tensor in [*backbone.named_buffers(), *backbone.named_parameters()]:
+        if "tracked" in key:
+            continue
         if "running" in key or "bn" in key or "downsample.1" in key:
             tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.5)
     image = torch.randn(1, 3, 64, 96, generator=generator)
     folded = fold_batch_norms(backbone)
-    assert not any("FrozenBatchNorm" in type(part).__name__ for part in folded.modules())
+    assert not any("BatchNorm" in type(part).__name__ for part in folded.modules())
     for before, after in zip(backbone(image), folded(image), strict=True):
         assert torch.allclose(before, after, rtol=1e-4, atol=1e-4 * float(before.abs().max()))
 

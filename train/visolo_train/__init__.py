@@ -1,1 +1,2 @@
-"""Training and scoring: annotations, drawn data, targets, losses, average precision."""
+"""Training and scoring: annotations, drawn data, targets, losses, loop, average
+precision."""

@@ -1,20 +1,22 @@
 """ResNet up to res4, from torchvision's blocks.
 
 Stages and parameters bear torchvision's names (``layer1`` is res2), so ImageNet weights of
-torchvision load as they are. Unlike a classifier it ends after res4, and its batch norms are
-frozen: four constants a channel that :func:`fold_batch_norms` merges into the convolutions.
+torchvision load as they are. Unlike a classifier it ends after res4. Its batch norms are frozen
+constants (the paper) or learn (training from nothing); :func:`fold_batch_norms` merges either into
+the convolutions.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 
+_NORMS: dict[str, type[nn.Module]] = {"frozen": FrozenBatchNorm2d, "batch": nn.BatchNorm2d}
 Block = type[BasicBlock] | type[Bottleneck]
 _BLOCKS: dict[str, tuple[Block, tuple[int, int, int]]] = {
     "resnet50": (Bottleneck, (3, 4, 6)),
@@ -34,19 +36,29 @@ class BackboneFeatures(NamedTuple):
 
 
 class Backbone(nn.Module):
-    """Image to features at strides 4, 8 and 16."""
+    """Image to features at strides 4, 8 and 16.
 
-    def __init__(self, name: str) -> None:
+    Args:
+        name: ``resnet50`` or ``resnet18``.
+        width: channels of the stem; 64 is torchvision's.
+        norm: ``frozen`` or ``batch``.
+    """
+
+    def __init__(self, name: str, width: int = 64, norm: str = "frozen") -> None:
         super().__init__()
         block, depths = _BLOCKS[name]
-        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
-        self.bn1 = FrozenBatchNorm2d(64)
+        norm_layer = _NORMS[norm]
+        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = norm_layer(width)
         self.relu = nn.ReLU()
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.channels = tuple(planes * block.expansion for planes in (64, 128, 256))
-        self.layer1 = _stage(block, 64, 64, depths[0], stride=1)
-        self.layer2 = _stage(block, self.channels[0], 128, depths[1], stride=2)
-        self.layer3 = _stage(block, self.channels[1], 256, depths[2], stride=2)
+        planes = (width, 2 * width, 4 * width)
+        self.channels = tuple(each * block.expansion for each in planes)
+        inputs = (width, *self.channels)
+        self.layer1, self.layer2, self.layer3 = (
+            _stage(block, inputs[at], planes[at], depths[at], 1 if at == 0 else 2, norm_layer)
+            for at in range(3)
+        )
 
     def forward(self, image: Tensor) -> BackboneFeatures:
         """image: float32 [B, 3, H, W], normalised RGB."""
@@ -57,15 +69,17 @@ class Backbone(nn.Module):
         return BackboneFeatures(res2, res3, res4)
 
 
-def _stage(block: Block, inputs: int, planes: int, depth: int, stride: int) -> nn.Sequential:
+def _stage(
+    block: Block, inputs: int, planes: int, depth: int, stride: int, norm_layer: type[nn.Module]
+) -> nn.Sequential:
     outputs = planes * block.expansion
     shortcut = None
     if stride != 1 or inputs != outputs:
         shortcut = nn.Sequential(
-            nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), FrozenBatchNorm2d(outputs)
+            nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False), norm_layer(outputs)
         )
-    first = block(inputs, planes, stride, shortcut, norm_layer=FrozenBatchNorm2d)
-    rest = [block(outputs, planes, norm_layer=FrozenBatchNorm2d) for _ in range(depth - 1)]
+    first = block(inputs, planes, stride, shortcut, norm_layer=norm_layer)
+    rest = [block(outputs, planes, norm_layer=norm_layer) for _ in range(depth - 1)]
     return nn.Sequential(first, *rest)
 
 
@@ -73,16 +87,17 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def fold_batch_norms(module: Module) -> Module:
-    """A copy in which every frozen batch norm is part of the convolution before it.
+    """A copy in which every batch norm of the backbone is part of the convolution before it.
 
-    The copy computes the same function with fewer operations and is meant for export alone.
+    The copy computes, with fewer operations, what the module does in evaluation mode. It is meant
+    for export alone.
     """
     folded = copy.deepcopy(module)
     for parent in list(folded.modules()):
         previous: nn.Module | None = None
         # torchvision's blocks and shortcuts declare each norm right after its convolution.
         for name, child in list(parent.named_children()):
-            if isinstance(child, FrozenBatchNorm2d):
+            if isinstance(child, (FrozenBatchNorm2d, nn.BatchNorm2d)):
                 _fold(cast(nn.Conv2d, _norm_input(parent, name, previous)), child)
                 setattr(parent, name, nn.Identity())
             previous = child
@@ -95,7 +110,7 @@ def _norm_input(parent: nn.Module, name: str, previous: nn.Module | None) -> nn.
 
 
 @torch.no_grad()
-def _fold(conv: nn.Conv2d, norm: FrozenBatchNorm2d) -> None:
+def _fold(conv: nn.Conv2d, norm: Any) -> None:
     scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
     bias = norm.bias - norm.running_mean * scale
     conv.weight = nn.Parameter(conv.weight * scale.view(-1, 1, 1, 1))
