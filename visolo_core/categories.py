@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from visolo_core.errors import VisoloError
-from visolo_core.files import reason
+from visolo_core.files import read_json
 
 
 @dataclass(frozen=True)
@@ -112,11 +111,9 @@ def find_labels(name_or_file: str) -> LabelSet:
             f"label set '{name_or_file}' is unknown: choose one of {known}, "
             "or name a json file that has a 'categories' list"
         )
+    document = read_json(path)
     try:
-        categories = json.loads(path.read_text(encoding="utf-8"))["categories"]
-        return labels_of(categories, path.stem)
-    except OSError as error:
-        raise VisoloError(f"cannot read the labels '{path}': {reason(error)}") from error
+        return labels_of(document["categories"], path.stem)
     except (ValueError, KeyError, TypeError) as error:
         raise VisoloError(
             f"'{path}' has no usable 'categories': each needs an integer 'id' and a 'name'"

@@ -1,12 +1,15 @@
-"""Writing files so that a reader never meets half of one."""
+"""Files: written so that a reader never meets half of one, and never outside their folder."""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from visolo_core.errors import VisoloError
 
@@ -28,6 +31,44 @@ def replaced(path: Path) -> Iterator[Path]:
         raise VisoloError(f"cannot write '{path}': {reason(error)}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside ``folder`` that takes its name when the block ends well.
+
+    What bore the name before is removed once the new one stands. On an exception the temporary
+    folder is removed and ``folder`` is as it was.
+
+    Raises:
+        VisoloError: if the place does not exist or cannot be written, or the disk is full.
+    """
+    try:
+        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.absolute().parent))
+    except OSError as error:
+        raise VisoloError(f"cannot write '{folder}': {reason(error)}") from error
+    try:
+        yield work
+        work.chmod(0o777 & ~_umask())  # temporary folders are made for their maker alone
+        _swap(folder, work)
+    except OSError as error:
+        raise VisoloError(f"cannot write '{folder}': {reason(error)}") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _swap(folder: Path, work: Path) -> None:
+    if not folder.exists():
+        work.rename(folder)
+        return
+    old = work.with_name(f"{work.name}-old")
+    folder.rename(old)
+    try:
+        work.rename(folder)
+    except OSError:
+        old.rename(folder)
+        raise
+    shutil.rmtree(old)
 
 
 def temporary_beside(path: Path) -> Path:
@@ -79,6 +120,24 @@ def inside(folder: Path, name: str) -> Path:
         VisoloError: if it is absolute or leaves the folder.
     """
     path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        is_inside = path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a null character
+        raise VisoloError(f"{name!r} in '{folder}' is no usable path: {error}") from error
+    if not is_inside:
         raise VisoloError(f"'{name}' leads out of '{folder}': only paths inside it are allowed")
     return path
+
+
+def read_json(path: Path) -> Any:
+    """The value in a json file.
+
+    Raises:
+        VisoloError: if it cannot be read or is not json.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise VisoloError(f"cannot read '{path}': {reason(error)}") from error
+    except (ValueError, RecursionError) as error:
+        raise VisoloError(f"'{path}' is not json: {error}") from error

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -13,7 +11,7 @@ from visolo_core.checkpoint import Checkpoint
 from visolo_core.config import InferenceConfig
 from visolo_core.contract import contract
 from visolo_core.errors import VisoloError
-from visolo_core.files import reason
+from visolo_core.files import replaced_folder
 from visolo_export.onnx_export import OPSET, export_onnx
 from visolo_runtime.bundle import FORMAT_VERSION, GraphFiles, Manifest, file_entry, is_bundle
 
@@ -41,19 +39,8 @@ def write_bundle(
     """
     if folder.exists() and not is_bundle(folder):
         raise VisoloError(f"'{folder}' exists and is no bundle: name a new directory")
-    try:
-        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.absolute().parent))
-    except OSError as error:
-        raise VisoloError(f"cannot write '{folder}': {reason(error)}") from error
-    try:
-        manifest = _fill(checkpoint, work, inference, weights_sha256, report)
-        work.chmod(0o755)
-        _replace(folder, work)
-    except OSError as error:
-        raise VisoloError(f"cannot write '{folder}': {reason(error)}") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    return manifest
+    with replaced_folder(folder) as work:
+        return _fill(checkpoint, work, inference, weights_sha256, report)
 
 
 def _fill(
@@ -82,18 +69,3 @@ def _fill(
     )
     manifest.write(folder)
     return manifest
-
-
-def _replace(folder: Path, work: Path) -> None:
-    """Put ``work`` in the place of ``folder``; the old bundle goes only once the new one stands."""
-    if not folder.exists():
-        work.rename(folder)
-        return
-    old = work.with_name(f"{work.name}-old")
-    folder.rename(old)
-    try:
-        work.rename(folder)
-    except OSError:
-        old.rename(folder)
-        raise
-    shutil.rmtree(old)

@@ -22,6 +22,13 @@ class TensorError:
     relative: float = 0.0
     """the same over the largest magnitude of the reference"""
 
+    def as_dict(self) -> dict[str, float | None]:
+        """Both figures, ready for json, which knows no infinity."""
+        return {
+            name: value if np.isfinite(value) else None
+            for name, value in (("absolute", self.absolute), ("relative", self.relative))
+        }
+
     def add(self, reference: NDArray[np.generic], candidate: NDArray[np.generic]) -> None:
         """Take another frame in. A NaN on either side counts as infinitely far."""
         if not reference.size:

@@ -61,8 +61,12 @@ class Verification:
         return not self.failures
 
     def as_dict(self) -> dict[str, Any]:
-        """The whole report, ready for json."""
-        return asdict(self) | {"passed": self.passed}
+        """The whole report, ready for json; an error that is not finite becomes None."""
+        tensors = {
+            graph: {name: error.as_dict() for name, error in tensors.items()}
+            for graph, tensors in self.tensors.items()
+        }
+        return asdict(self) | {"tensors": tensors, "passed": self.passed}
 
 
 class _ParityChain(EngineChain):
@@ -98,7 +102,8 @@ class _ParityChain(EngineChain):
         for name, error in self.errors["decode"].items():
             error.add(getattr(mine, name), getattr(its, name))
         for first, second in zip(mine.masks, its.masks, strict=True):
-            self.mask_iou = min(self.mask_iou or 1.0, mask_iou(first > 0, second > 0))
+            iou = mask_iou(first > 0, second > 0)
+            self.mask_iou = iou if self.mask_iou is None else min(self.mask_iou, iou)
         return mine
 
     def _copy(self, *names: str) -> None:

@@ -52,8 +52,8 @@ class Parity(_Strict):
     passed: bool
     max_score_difference: float | None
     min_mask_iou: float | None
-    max_tensor_error: dict[str, float]
-    """largest absolute error by graph and tensor"""
+    max_tensor_error: dict[str, float | None]
+    """largest absolute error by graph and tensor; None if an output was not a number"""
 
 
 class Manifest(_Strict):
@@ -181,7 +181,7 @@ def _read_manifest(folder: Path) -> Manifest:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise VisoloError(f"'{path}' is not valid at '{where}': {first['msg'].lower()}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise VisoloError(f"'{path}' is not a manifest: {error}") from error
     _check_consistency(manifest, path)
     return manifest

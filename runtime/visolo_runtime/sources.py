@@ -6,7 +6,6 @@ order, or a ``Skipped`` in the place of a frame that cannot be read.
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from visolo_core.errors import VisoloError
-from visolo_core.files import inside, reason
+from visolo_core.files import inside, read_json
 
 Picture = NDArray[np.uint8]
 DEFAULT_FPS = Fraction(30)
@@ -110,11 +109,9 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
 
 
 def _data_set(path: Path, images: Path) -> list[Clip]:
+    document = read_json(path)
     try:
-        videos = json.loads(path.read_text(encoding="utf-8"))["videos"]
-        clips = [_listed_clip(video, images) for video in videos]
-    except OSError as error:
-        raise VisoloError(f"cannot read '{path}': {reason(error)}") from error
+        clips = [_listed_clip(video, images) for video in document["videos"]]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise VisoloError(
             f"'{path}' is not in YouTube-VIS format: it needs 'videos', each with an integer 'id', "

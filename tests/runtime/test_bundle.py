@@ -133,7 +133,7 @@ def test_an_inconsistent_manifest(
     visolo("run", bundle, frames).refused("model.visolo")
 
 
-@pytest.mark.parametrize("text", ["", "[]", "null", "{", "\xff\xfe"])
+@pytest.mark.parametrize("text", ["", "[]", "null", "{", "\xff\xfe", "[" * 100_000])
 def test_a_manifest_that_is_none(bundle: Path, text: str) -> None:
     (bundle / "manifest.json").write_text(text, encoding="latin-1")
     with pytest.raises(VisoloError, match="manifest"):

@@ -222,7 +222,7 @@ def test_data_sets_that_cannot_be_used(
         open_source(str(data_set(tmp_path, videos)))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"videos": 3}', '{"videos": []}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"videos": 3}', '{"videos": []}', "[" * 100_000])
 def test_json_files_that_are_no_data_set(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.json"
     path.write_text(text)

@@ -6,7 +6,6 @@ compressed run lengths.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from pycocotools import mask as coco_mask
 
 from visolo_core.categories import LabelSet, labels_of
 from visolo_core.errors import VisoloError
-from visolo_core.files import reason
+from visolo_core.files import read_json
 from visolo_core.masks import Rle
 
 Entry = TypeVar("Entry")
@@ -65,7 +64,7 @@ def read_annotations(path: Path) -> Annotations:
         VisoloError: if it cannot be read, or an entry is not what the format says; the sentence
             names the entry.
     """
-    document = _read_json(path)
+    document = read_json(path)
     if not isinstance(document, dict):
         raise VisoloError(f"'{path}' is not in YouTube-VIS format: it is no json object")
     for name in ("videos", "categories", "annotations"):
@@ -94,7 +93,7 @@ def read_results(path: Path, annotations: Annotations) -> tuple[AnnotatedTrack, 
         VisoloError: if it cannot be read, or a result is not what the format says, or belongs to
             a video or category that the data set does not have.
     """
-    document = _read_json(path)
+    document = read_json(path)
     if not isinstance(document, list):
         raise VisoloError(f"'{path}' is not a results file: it is no json list")
     by_id = {video.video_id: video for video in annotations.videos}
@@ -126,15 +125,6 @@ def to_rle(segmentation: Any, height: int, width: int) -> Rle:
     if not isinstance(counts, str):
         raise TypeError("its run lengths are neither a list nor a string")
     return {"size": [height, width], "counts": counts}
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise VisoloError(f"cannot read '{path}': {reason(error)}") from error
-    except ValueError as error:
-        raise VisoloError(f"'{path}' is not json: {error}") from error
 
 
 def _each(

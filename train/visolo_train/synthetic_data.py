@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from PIL import Image
 
 from visolo_core.categories import SHAPES
 from visolo_core.errors import VisoloError
-from visolo_core.files import reason
+from visolo_core.files import replaced_folder
 from visolo_core.masks import encode_rle
 from visolo_train.synthetic import SyntheticClip, draw_clip
 
@@ -44,31 +42,21 @@ def write_synthetic_data(
     """
     if folder.exists():
         raise VisoloError(f"'{folder}' exists already: name a new folder")
-    try:
-        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.absolute().parent))
-    except OSError as error:
-        raise VisoloError(f"cannot write '{folder}': {reason(error)}") from error
-    try:
-        document: dict[str, Any] = {
-            "info": {"description": "visolo synthetic shapes", "seed": seed},
-            "categories": [
-                {"id": number, "name": name}
-                for number, name in zip(SHAPES.ids, SHAPES.names, strict=True)
-            ],
-            "videos": [],
-            "annotations": [],
-        }
+    document: dict[str, Any] = {
+        "info": {"description": "visolo synthetic shapes", "seed": seed},
+        "categories": [
+            {"id": number, "name": name}
+            for number, name in zip(SHAPES.ids, SHAPES.names, strict=True)
+        ],
+        "videos": [],
+        "annotations": [],
+    }
+    with replaced_folder(folder) as work:
         for number in range(videos):
             clip = draw_clip(seed, number, frames, *size)
             _add_video(document, work / "JPEGImages", number, clip)
             progress(number + 1)
         (work / "instances.json").write_text(json.dumps(document), encoding="utf-8")
-        work.chmod(0o755)
-        work.rename(folder)
-    except OSError as error:
-        raise VisoloError(f"cannot write '{folder}': {reason(error)}") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _add_video(document: dict[str, Any], images: Path, number: int, clip: SyntheticClip) -> None:

@@ -102,7 +102,7 @@ def _note(bundle: Bundle, result: Verification, checksum: str, source: str, cons
         max_score_difference=result.tracks.max_score_difference,
         min_mask_iou=result.tracks.min_mask_iou,
         max_tensor_error={
-            f"{graph}.{name}": error.absolute
+            f"{graph}.{name}": error.as_dict()["absolute"]
             for graph, tensors in result.tensors.items()
             for name, error in tensors.items()
         },
