@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,13 +46,15 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def lite_weights(models: Path) -> Path:
-    """An untrained small network with six classes."""
+    """An untrained network of the lite kind with six classes, smaller still to keep tests quick."""
     from visolo_core.categories import SHAPES
     from visolo_core.checkpoint import Checkpoint, CheckpointHeader, save_checkpoint
     from visolo_core.config import LITE
     from visolo_core.nn.initialise import untrained
 
-    config = LITE.with_classes(len(SHAPES))
+    config = replace(
+        LITE, backbone_width=16, width=32, groups=4, classes=len(SHAPES), input_size=(96, 160)
+    )
     path = models / "lite.safetensors"
     save_checkpoint(
         path, Checkpoint(CheckpointHeader(config, SHAPES), untrained(config).state_dict())

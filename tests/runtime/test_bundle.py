@@ -49,7 +49,7 @@ def test_what_a_manifest_says(lite_bundle: Path, visolo: Visolo) -> None:
     said = visolo("info", lite_bundle, "--json").succeeded().json()
     assert said["kind"] == "bundle"
     assert said["format_version"] == 1
-    assert said["model"]["input_size"] == [192, 336]
+    assert said["model"]["input_size"] == [96, 160]
     assert said["labels"]["name"] == "shapes"
     assert said["slots"] == 9
     assert [tensor["name"] for tensor in said["contract"]["frame"]["inputs"]] == [
