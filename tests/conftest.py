@@ -53,7 +53,13 @@ def lite_weights(models: Path) -> Path:
     from visolo_core.nn.initialise import untrained
 
     config = replace(
-        LITE, backbone_width=16, width=32, groups=4, classes=len(SHAPES), input_size=(96, 160)
+        LITE,
+        backbone_width=16,
+        width=32,
+        mask_width=16,
+        groups=4,
+        classes=len(SHAPES),
+        input_size=(96, 160),
     )
     path = models / "lite.safetensors"
     save_checkpoint(

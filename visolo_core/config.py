@@ -34,6 +34,9 @@ class ModelConfig:
     ``batch``: batch norm that learns, for training from nothing."""
     width: int = 256
     """Channels D of every branch; queries and keys have D/2."""
+    mask_width: int | None = None
+    """Channels inside the mask branch, where most of the arithmetic is; it ends in D all the same.
+    None makes them D too."""
     groups: int = 32
     """Groups of every GroupNorm."""
     grid: tuple[int, int] = (12, 21)
@@ -66,6 +69,11 @@ class ModelConfig:
                 f"width {self.width} does not fit {self.groups} groups: "
                 "half the width must be a multiple of the groups"
             )
+        if self.mask_channels < 1 or self.mask_channels % self.groups:
+            raise VisoloError(
+                f"mask width {self.mask_channels} does not fit {self.groups} groups: "
+                "it must be a multiple of the groups"
+            )
         if min(self.grid) < 1:
             raise VisoloError(f"grid {self.grid[0]}x{self.grid[1]} needs at least one cell a side")
         if self.classes < 1:
@@ -75,6 +83,11 @@ class ModelConfig:
     def key_width(self) -> int:
         """Channels of queries and keys, D/2."""
         return self.width // 2
+
+    @property
+    def mask_channels(self) -> int:
+        """Channels inside the mask branch."""
+        return self.width if self.mask_width is None else self.mask_width
 
     @property
     def cells(self) -> int:
@@ -143,6 +156,7 @@ LITE = ModelConfig(
     backbone_width=32,
     backbone_norm="batch",
     width=64,
+    mask_width=32,
     groups=8,
     input_size=(192, 336),
 )

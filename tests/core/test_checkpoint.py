@@ -27,7 +27,12 @@ from visolo_core.errors import VisoloError
 from visolo_core.nn.initialise import untrained
 
 TINY = ModelConfig(
-    backbone="resnet18", width=16, groups=4, grid=(4, 6), classes=3, input_size=(64, 96)
+    backbone="resnet18",
+    width=16,
+    groups=4,
+    grid=(4, 6),
+    classes=3,
+    input_size=(64, 96),
 )
 Visolo = Callable[..., Outcome]
 

@@ -22,6 +22,7 @@ def test_the_paper() -> None:
         ({"backbone": "vgg16"}, "resnet50"),
         ({"backbone_norm": "layer"}, "frozen, batch"),
         ({"backbone_width": 0}, "at least one channel"),
+        ({"mask_width": 40}, "mask width 40"),
         ({"width": 100}, "multiple of the groups"),
         ({"grid": (0, 4)}, "at least one cell"),
         ({"classes": 0}, "at least one class"),

@@ -13,7 +13,12 @@ from visolo_core.nn.initialise import untrained
 from visolo_core.nn.memory import Memory
 
 TINY = ModelConfig(
-    backbone="resnet18", width=16, groups=4, grid=(4, 6), classes=3, input_size=(64, 96)
+    backbone="resnet18",
+    width=16,
+    groups=4,
+    grid=(4, 6),
+    classes=3,
+    input_size=(64, 96),
 )
 
 

@@ -75,7 +75,12 @@ def test_tensorrt_reads_it(lite_bundle: Path, graph: str) -> None:
 @pytest.mark.parametrize("classes", [1, 90])
 def test_any_class_count_and_shape_of_network(classes: int, tmp_path: Path, visolo: Visolo) -> None:
     config = ModelConfig(
-        backbone="resnet18", width=16, groups=4, grid=(4, 7), classes=classes, input_size=(80, 112)
+        backbone="resnet18",
+        width=16,
+        groups=4,
+        grid=(4, 7),
+        classes=classes,
+        input_size=(80, 112),
     )
     weights, bundle = tmp_path / "weights.pt", tmp_path / "model.visolo"
     header = CheckpointHeader(config, unnamed(classes))

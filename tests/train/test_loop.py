@@ -26,6 +26,7 @@ TINY = ModelConfig(
     backbone_width=8,
     backbone_norm="batch",
     width=16,
+    mask_width=8,
     groups=4,
     grid=(4, 6),
     classes=6,

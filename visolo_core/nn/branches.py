@@ -123,13 +123,13 @@ class MaskBranch(nn.Module):
 
     def __init__(self, channels: tuple[int, ...], config: ModelConfig) -> None:
         super().__init__()
-        width, groups = config.width, config.groups
-        self.entry = ConvNorm(channels[2] + 2, width, groups, relu=False)
-        self.residual4 = Residual(width)
-        self.refine3 = Refine(channels[1], width)
-        self.refine2 = Refine(channels[0], width)
-        self.smooth = ConvNorm(width, width, groups)
-        self.predict = ConvNorm(width, width, groups, kernel_size=1, relu=False)
+        inner, groups = config.mask_channels, config.groups
+        self.entry = ConvNorm(channels[2] + 2, inner, groups, relu=False)
+        self.residual4 = Residual(inner)
+        self.refine3 = Refine(channels[1], inner)
+        self.refine2 = Refine(channels[0], inner)
+        self.smooth = ConvNorm(inner, inner, groups)
+        self.predict = ConvNorm(inner, config.width, groups, kernel_size=1, relu=False)
 
     def forward(self, res2: Tensor, res3: Tensor, res4: Tensor) -> Tensor:
         """Mask features [B, D, H/4, W/4] of the three backbone stages."""
