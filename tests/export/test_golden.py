@@ -233,19 +233,21 @@ def frame_folder(tmp_path_factory: pytest.TempPathFactory, small_golden: GoldenS
     return folder
 
 
-def test_run_of_a_bundle_on_a_folder(
-    golden: GoldenSet,
+@pytest.fixture(scope="module")
+def results_of_a_folder(
+    tmp_path_factory: pytest.TempPathFactory,
     frame_folder: Path,
     paper_bundle: Path,
-    tmp_path: Path,
     visolo: Callable[..., Outcome],
-) -> None:
-    if golden.step != 1:
-        pytest.skip("once is enough, and the whole set says more")
-    results = tmp_path / "results.json"
+) -> list[Track]:
+    """What ``visolo run`` writes for the bundle and the golden frames in a folder."""
+    results = tmp_path_factory.mktemp("results") / "results.json"
     visolo("run", paper_bundle, frame_folder, "--results", results).succeeded()
-    tracks = tracks_of_results(json.loads(results.read_text()))
-    score_difference, iou = golden.compare_tracks(tracks)
+    return tracks_of_results(json.loads(results.read_text()))
+
+
+def test_run_of_a_bundle_on_a_folder(golden: GoldenSet, results_of_a_folder: list[Track]) -> None:
+    score_difference, iou = golden.compare_tracks(results_of_a_folder)
     assert score_difference <= SCORE_TOLERANCE
     assert iou >= MASK_IOU
 
