@@ -63,9 +63,9 @@ def load_official(
     if classifier is None or getattr(classifier, "ndim", 0) != 4:
         raise VisoloError(f"'{path}' has no classifier '{_OFFICIAL_CLASSIFIER_WEIGHT}'")
     config = PAPER.with_classes(classifier.shape[0])
-    shapes = {official_name(name): shape for name, shape in expected_shapes(config).items()}
-    check_state(weights, shapes, path)
-    state = {name: weights[official_name(name)].float() for name in expected_shapes(config)}
+    shapes = expected_shapes(config)
+    check_state(weights, {official_name(name): shape for name, shape in shapes.items()}, path)
+    state = {name: weights[official_name(name)].float() for name in shapes}
 
     labels = labels or labels_for_class_count(config.classes)
     if new_classifier:

@@ -1,6 +1,6 @@
 """The three graphs as ONNX files.
 
-Opset 20 is read by ONNX Runtime, OpenVINO and TensorRT 10 alike. Frozen batch norms are folded
+Opset 20 is read by ONNX Runtime, OpenVINO and TensorRT 10 alike. Batch norms are folded
 into the convolutions first, since the exporter would keep them as separate operations.
 """
 
@@ -53,7 +53,7 @@ def export_onnx(
 
 
 def _export_graph(module: nn.Module, spec: GraphSpec, file: Path) -> None:
-    dynamic = torch.export.Dim(DYNAMIC, min=1, max=_limit_of_masks(spec))
+    dynamic = torch.export.Dim(DYNAMIC, min=1)
     shapes = tuple(
         {axis: dynamic for axis, side in enumerate(tensor.shape) if side == DYNAMIC}
         for tensor in spec.inputs
@@ -76,12 +76,6 @@ def _export_graph(module: nn.Module, spec: GraphSpec, file: Path) -> None:
     onnx.save(proto, file)
     onnx.checker.check_model(file, full_check=True)
     _check_shapes(proto, spec, file)
-
-
-def _limit_of_masks(spec: GraphSpec) -> int:
-    # The exporter only wants some range; the graph is the same for every size in it.
-    sides = [side for tensor in spec.inputs for side in tensor.shape if isinstance(side, int)]
-    return max(sides)
 
 
 def _example(tensor: TensorSpec) -> Tensor:

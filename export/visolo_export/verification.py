@@ -8,7 +8,7 @@ own memory, do both find the same tracks, and how far are their scores and masks
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,7 @@ class Tolerance:
     """smallest overlap of two masks of one instance"""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Verification:
     """What was compared and what came out."""
 
@@ -52,8 +52,12 @@ class Verification:
     tensors: dict[GraphName, dict[str, TensorError]]
     decoded_mask_iou: float | None
     """smallest IoU of the two masks of a cell, decoded from the same inputs"""
-    tracks: TrackComparison | None = None
-    failures: list[str] = field(default_factory=list)
+    tracks: TrackComparison
+
+    @property
+    def failures(self) -> list[str]:
+        """Everything over tolerance, a sentence each."""
+        return [*_tensor_failures(self), *_track_failures(self)]
 
     @property
     def passed(self) -> bool:
@@ -66,7 +70,11 @@ class Verification:
             graph: {name: error.as_dict() for name, error in tensors.items()}
             for graph, tensors in self.tensors.items()
         }
-        return asdict(self) | {"tensors": tensors, "passed": self.passed}
+        return asdict(self) | {
+            "tensors": tensors,
+            "failures": self.failures,
+            "passed": self.passed,
+        }
 
 
 class _ParityChain(EngineChain):
@@ -132,15 +140,13 @@ def verify(
     reference_session = Session(chain, reference.inference)
     for frame in frames:
         reference_session.step(frame)
-    result = Verification(len(frames), tolerance, chain.errors, chain.mask_iou)
 
     report("closed-loop")
     candidate_session = candidate.session()
     for frame in frames:
         candidate_session.step(frame)
-    result.tracks = compare_tracks(reference_session.finish(), candidate_session.finish())
-    result.failures = _failures(result)
-    return result
+    tracks = compare_tracks(reference_session.finish(), candidate_session.finish())
+    return Verification(len(frames), tolerance, chain.errors, chain.mask_iou, tracks)
 
 
 def limit_of(tensor: str, tolerance: Tolerance) -> tuple[str, float] | None:
@@ -157,8 +163,7 @@ def limit_of(tensor: str, tolerance: Tolerance) -> tuple[str, float] | None:
     return "absolute", tolerance.tensor
 
 
-def _failures(result: Verification) -> list[str]:
-    """Everything over tolerance, a sentence each."""
+def _tensor_failures(result: Verification) -> list[str]:
     found = []
     for graph, tensors in result.tensors.items():
         for name, error in tensors.items():
@@ -169,9 +174,12 @@ def _failures(result: Verification) -> list[str]:
     least = result.tolerance.mask_iou
     if result.decoded_mask_iou is not None and result.decoded_mask_iou < least:
         found.append(f"decode.masks: IoU {result.decoded_mask_iou:.5f} < {least}")
-    tracks = result.tracks
-    if tracks is None:
-        return found
+    return found
+
+
+def _track_failures(result: Verification) -> list[str]:
+    found = []
+    tracks, least = result.tracks, result.tolerance.mask_iou
     if not tracks.same_tracks:
         found.append(
             f"closed-loop: tracks differ, {len(tracks.unmatched_reference)} of "

@@ -30,7 +30,6 @@ COMMANDS = {
         "Prove that a bundle computes what its weights do.",
     ),
 }
-EXIT_CHECK_FAILED = 1
 EXIT_WRONG_INPUT = 2
 # Packages that only some commands need, and the extra that brings them.
 _EXTRAS = dict.fromkeys(("torch", "torchvision", "onnx", "onnxscript", "safetensors"), "export")

@@ -107,8 +107,7 @@ class Session:
         """
         if self._recorder is None:
             raise VisoloError("this session was opened with record=False and has kept no masks")
-        size = self._output_size or self._frame_size or self._chain.input_size
-        return self._recorder.tracks(self._position, self._chain.input_size, size)
+        return self._recorder.tracks(self._position, self._chain.input_size, self._mask_size)
 
     @property
     def frames(self) -> int:
@@ -119,6 +118,10 @@ class Session:
     def tracks_begun(self) -> int:
         """Tracks since the beginning of the video."""
         return self._associator.tracks_begun
+
+    @property
+    def _mask_size(self) -> tuple[int, int]:
+        return self._output_size or self._frame_size or self._chain.input_size
 
     def _check_frame(self, frame: NDArray[np.uint8]) -> None:
         if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
@@ -178,7 +181,7 @@ class Session:
         classes = [track.classify() for track in tracks]
         return Instances(
             frame=self._position,
-            size=self._output_size or self._frame_size or self._chain.input_size,
+            size=self._mask_size,
             track_id=np.array([track.track_id for track in tracks], np.int64),
             label=label,
             score=score,

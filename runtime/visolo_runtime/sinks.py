@@ -6,6 +6,7 @@ what was seen so far stays usable; ``discard`` leaves nothing behind.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from fractions import Fraction
@@ -126,6 +127,7 @@ class AnnotatedVideo(_FileSink):
         self._container: Any = None
         self._stream: Any = None
         self._tick = Fraction(1)
+        self._finished = False
 
     def frame(self, clip: Clip, frame: NDArray[np.uint8], instances: Instances) -> None:
         import av
@@ -157,13 +159,19 @@ class AnnotatedVideo(_FileSink):
         stream.codec_context.time_base = 1 / rate
         self._container, self._stream, self._tick = container, stream, 1 / rate
 
+    def end(self, clip: Clip, tracks: list[Track]) -> None:
+        # At once, so that a data set never has more than one encoder at work.
+        if self._container is not None:
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+            self._container = None
+            self._finished = True
+
     def commit(self) -> None:
-        if self._container is None:
-            self.discard()
-            return
-        self._container.mux(self._stream.encode(None))
-        self._container.close()
-        super().commit()
+        if self._finished:
+            super().commit()
+        else:
+            self.discard()  # interrupted before the first frame
 
     def discard(self) -> None:
         if self._container is not None:
@@ -179,6 +187,7 @@ class AnnotatedVideos(Sink):
             raise VisoloError(
                 f"'{folder}' is a file; several videos need a folder: give --video another name"
             )
+        self._made = not folder.exists()
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:
@@ -194,6 +203,9 @@ class AnnotatedVideos(Sink):
     def frame(self, clip: Clip, frame: NDArray[np.uint8], instances: Instances) -> None:
         self._videos[-1].frame(clip, frame, instances)
 
+    def end(self, clip: Clip, tracks: list[Track]) -> None:
+        self._videos[-1].end(clip, tracks)
+
     def commit(self) -> None:
         for video in self._videos:
             video.commit()
@@ -201,6 +213,9 @@ class AnnotatedVideos(Sink):
     def discard(self) -> None:
         for video in self._videos:
             video.discard()
+        if self._made:
+            with contextlib.suppress(OSError):  # somebody else has put something there
+                self._folder.rmdir()
 
 
 def open_sinks(

@@ -101,6 +101,16 @@ def test_a_data_set_carries_its_ids_and_sizes(
     }
     assert sizes == {(4, 48, 64), (9, 80, 40)}
     assert sorted(path.name for path in videos.iterdir()) == ["4.mp4", "9.mp4"]
+    assert [len(decode_video(videos / name)) for name in ("4.mp4", "9.mp4")] == [3, 2]
+
+
+def test_several_videos_leave_nothing_behind_when_one_fails(
+    lite_bundle: Path, tmp_path: Path, visolo: Visolo
+) -> None:
+    source, videos = data_set(tmp_path), tmp_path / "videos"
+    Image.new("RGB", (9, 9)).save(tmp_path / "JPEGImages" / "two" / "1.png")
+    visolo("run", lite_bundle, source, "--video", videos).refused("frame 1 is 9x9")
+    assert not videos.exists()
 
 
 def test_odd_sizes_can_be_drawn(lite_bundle: Path, tmp_path: Path, visolo: Visolo) -> None:

@@ -145,10 +145,10 @@ class Trainer:
 
     @torch.no_grad()
     def _average(self) -> None:
+        if not self.averaged:
+            return
         share = min(self.schedule.average, (1 + self.step) / (10 + self.step))
         for name, new in self.model.state_dict().items():
-            if not self.averaged:
-                return
             if new.is_floating_point():
                 self.averaged[name].lerp_(new, 1 - share)
             else:

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from visolo_runtime.commands.options import Json
+from visolo_runtime.commands.options import EXIT_CHECK_FAILED, Json
 
 if TYPE_CHECKING:
     from visolo_export.verification import Frames, Verification
     from visolo_runtime.bundle import Bundle
-
-EXIT_DIFFERENT = 1
 
 
 def verify(
@@ -60,7 +58,7 @@ def verify(
     else:
         _print(result, source_name)
     if not result.passed:
-        raise typer.Exit(EXIT_DIFFERENT)
+        raise typer.Exit(EXIT_CHECK_FAILED)
 
 
 def _frames(source: str | None, count: int) -> tuple[Frames, str]:
@@ -93,7 +91,6 @@ def _note(bundle: Bundle, result: Verification, checksum: str, source: str, cons
     from visolo_core.errors import VisoloError
     from visolo_runtime.bundle import Parity
 
-    assert result.tracks is not None
     parity = Parity(
         reference=checksum,
         source=source,
@@ -139,7 +136,6 @@ def _print(result: Verification, source: str) -> None:
     console = Console(highlight=False)
     console.print(table)
     tracks = result.tracks
-    assert tracks is not None
     if result.decoded_mask_iou is not None:
         console.print(f"masks of the same inputs: IoU at least {result.decoded_mask_iou:.5f}")
     console.print(

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from visolo_runtime.commands.options import Json
+from visolo_runtime.commands.options import EXIT_CHECK_FAILED, Json
 
 _PACKAGES = (
     "visolo", "numpy", "pillow", "av", "pycocotools", "pydantic", "typer", "rich",
@@ -33,7 +33,7 @@ def doctor(as_json: Json = False) -> None:
     else:
         _print(report)
     if report["problems"]:
-        raise typer.Exit(1)
+        raise typer.Exit(EXIT_CHECK_FAILED)
 
 
 def examine() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their values are read."""
+"""Options and exit statuses that several commands share, and how option values are read."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ import typer
 
 from visolo_core.config import InferenceConfig
 from visolo_core.errors import VisoloError
+
+EXIT_CHECK_FAILED = 1
+EXIT_INTERRUPTED = 130
+EXIT_PIPE_CLOSED = 141  # as of a program that SIGPIPE ended
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Settings = Annotated[

@@ -10,10 +10,14 @@ from typing import Annotated
 
 import typer
 
-from visolo_runtime.commands.options import Json, Settings, changed, parse_size
-
-EXIT_INTERRUPTED = 130
-EXIT_PIPE_CLOSED = 141  # as of a program that SIGPIPE ended
+from visolo_runtime.commands.options import (
+    EXIT_INTERRUPTED,
+    EXIT_PIPE_CLOSED,
+    Json,
+    Settings,
+    changed,
+    parse_size,
+)
 
 
 def run(

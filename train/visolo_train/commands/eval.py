@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from visolo_runtime.commands.options import Json, Settings, changed
+from visolo_runtime.commands.options import EXIT_INTERRUPTED, Json, Settings, changed
 
 
 def evaluate(
@@ -48,7 +48,7 @@ def evaluate(
         summary = run(opened, clips, sinks, options, progress.advance, progress.warn)
     if summary.interrupted:
         typer.echo("visolo: interrupted; a part of the data set has no score", err=True)
-        raise typer.Exit(130)
+        raise typer.Exit(EXIT_INTERRUPTED)
     found = score_tracks(annotations, collector.tracks)
     if as_json:
         typer.echo(json.dumps(found.as_dict()))
