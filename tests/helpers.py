@@ -1,4 +1,4 @@
-"""What several test files need: golden set A, and a way to call the command line."""
+"""What several test files need: golden set A, a tiny network, and the command line."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from golden_recipe import draw_video, draw_weights
+from visolo_core.config import ModelConfig
 from visolo_core.results import Track
 
 Array = NDArray[Any]
+TINY = ModelConfig(
+    backbone="resnet18", width=16, groups=4, grid=(4, 6), classes=3, input_size=(64, 96)
+)
+"""A network that takes milliseconds."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import GoldenSet, Outcome
+from helpers import TINY, GoldenSet, Outcome
 from visolo_core.categories import unnamed
 from visolo_core.checkpoint import (
     Checkpoint,
@@ -22,18 +22,9 @@ from visolo_core.checkpoint import (
     read_header,
     save_checkpoint,
 )
-from visolo_core.config import ModelConfig
 from visolo_core.errors import VisoloError
 from visolo_core.nn.initialise import untrained
 
-TINY = ModelConfig(
-    backbone="resnet18",
-    width=16,
-    groups=4,
-    grid=(4, 6),
-    classes=3,
-    input_size=(64, 96),
-)
 Visolo = Callable[..., Outcome]
 
 

@@ -5,21 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from visolo_core.config import ModelConfig
+from helpers import TINY
 from visolo_core.memory_policy import EMPTY
 from visolo_core.nn import Visolo
 from visolo_core.nn.backbone import Backbone, fold_batch_norms
 from visolo_core.nn.initialise import untrained
 from visolo_core.nn.memory import Memory
-
-TINY = ModelConfig(
-    backbone="resnet18",
-    width=16,
-    groups=4,
-    grid=(4, 6),
-    classes=3,
-    input_size=(64, 96),
-)
 
 
 @pytest.fixture(scope="module")

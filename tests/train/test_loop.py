@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from visolo_core.config import ModelConfig
+from helpers import TINY
 from visolo_core.errors import VisoloError
 from visolo_core.nn.initialise import untrained
 from visolo_train.annotations import Annotations, read_annotations
@@ -21,17 +21,7 @@ from visolo_train.losses import Losses
 from visolo_train.synthetic import draw_clip
 from visolo_train.synthetic_data import write_synthetic_data
 
-TINY = ModelConfig(
-    backbone="resnet18",
-    backbone_width=8,
-    backbone_norm="batch",
-    width=16,
-    mask_width=8,
-    groups=4,
-    grid=(4, 6),
-    classes=6,
-    input_size=(64, 96),
-)
+MODEL = replace(TINY, backbone_width=8, backbone_norm="batch", mask_width=8, classes=6)
 SCHEDULE = Schedule(
     steps=6, batch=2, learning_rate=2e-3, backbone_factor=1, clip_norm=1, warm_up=2, average=0.9,
     extent="mask",
@@ -142,12 +132,12 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
     data: ClipDataset, tmp_path: Path
 ) -> None:
     checkpoint = tmp_path / "last.pt"
-    whole = Trainer(untrained(TINY), SCHEDULE)
+    whole = Trainer(untrained(MODEL), SCHEDULE)
     expected = run(whole, data, tmp_path / "whole.pt")
     assert len(expected) == 6
-    killed = Trainer(untrained(TINY), SCHEDULE)
+    killed = Trainer(untrained(MODEL), SCHEDULE)
     assert run(killed, data, checkpoint, stop_after=5) == expected[:5]  # the last save was at 3
-    resumed = Trainer(untrained(TINY, seed=9), SCHEDULE)
+    resumed = Trainer(untrained(MODEL, seed=9), SCHEDULE)
     resumed.resume(checkpoint)
     assert resumed.step == 3
     assert run(resumed, data, checkpoint, workers=1) == expected[3:]
@@ -159,18 +149,18 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
 
 
 def test_checkpoints_of_something_else(data: ClipDataset, tmp_path: Path) -> None:
-    trainer = Trainer(untrained(TINY), SCHEDULE)
+    trainer = Trainer(untrained(MODEL), SCHEDULE)
     trainer.save(tmp_path / "a.pt")
     with pytest.raises(VisoloError, match="schedule"):
-        Trainer(untrained(TINY), replace(SCHEDULE, steps=7)).resume(tmp_path / "a.pt")
+        Trainer(untrained(MODEL), replace(SCHEDULE, steps=7)).resume(tmp_path / "a.pt")
     with pytest.raises(VisoloError, match="another network"):
-        Trainer(untrained(TINY.with_classes(2)), SCHEDULE).resume(tmp_path / "a.pt")
+        Trainer(untrained(MODEL.with_classes(2)), SCHEDULE).resume(tmp_path / "a.pt")
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_weights(
     data: ClipDataset, tmp_path: Path
 ) -> None:
-    trainer = Trainer(untrained(TINY), SCHEDULE)
+    trainer = Trainer(untrained(MODEL), SCHEDULE)
     run(trainer, data, tmp_path / "last.pt", stop_after=4)
     kept = (tmp_path / "last.pt").read_bytes()
     torch.nn.init.constant_(trainer.model.category_branch.classifier.weight, torch.nan)
@@ -191,5 +181,5 @@ def test_learning_rate() -> None:
 
 def test_losses_fall(data: ClipDataset, tmp_path: Path) -> None:
     schedule = replace(SCHEDULE, steps=40, average=0.0)
-    losses = run(Trainer(untrained(TINY), schedule), data, tmp_path / "last.pt")
+    losses = run(Trainer(untrained(MODEL), schedule), data, tmp_path / "last.pt")
     assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:5])
