@@ -29,6 +29,8 @@ BASE = [
 CPU_RUNTIME = "onnxruntime>=1.20"
 GPU_RUNTIME = "onnxruntime-gpu>=1.20"
 EXPORT = ["torch>=2.9", "torchvision>=0.24", "onnx>=1.17", "onnxscript>=0.5", "safetensors>=0.4.3"]
+TRAIN = [*EXPORT, "tensorboard>=2.16"]
+IDENTITY = ["trackeval>=1.3"]
 REFUSE_GPU = "onnxruntime==0+set.VISOLO_GPU.to.1.to.install.the.gpu.extra"
 
 
@@ -37,10 +39,12 @@ def dependencies(gpu: bool) -> tuple[list[str], dict[str, list[str]]]:
     runtime = GPU_RUNTIME if gpu else CPU_RUNTIME
     extras = {
         "export": EXPORT,
-        "train": EXPORT,
+        "train": TRAIN,
         "gpu": ["tensorrt>=10.12", "pycuda>=2024.1"] if gpu else [REFUSE_GPU],
         "openvino": ["openvino>=2025.0"],
+        "identity": IDENTITY,
         "dev": [
+            *IDENTITY,
             "pytest>=8",
             "pytest-timeout>=2.3",
             "hypothesis>=6.100",

@@ -88,6 +88,11 @@ def unnamed(classes: int) -> LabelSet:
     return LabelSet(UNNAMED, ids, tuple(f"class {number}" for number in ids))
 
 
+def plain_name(name: str) -> str:
+    """A category's name without the liberties that files take: case, and ``_`` for a space."""
+    return name.casefold().replace("_", " ").strip()
+
+
 def labels_for_class_count(classes: int) -> LabelSet:
     """The data set with so many classes; ``ytvis2019`` for 40; an unnamed set where none fits."""
     for labels in LABEL_SETS.values():

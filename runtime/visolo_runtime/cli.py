@@ -22,6 +22,7 @@ COMMANDS = {
         "Turn an official checkpoint into visolo weights.",
     ),
     "export": ("visolo_export.commands.export:export", "Turn weights into a bundle of graphs."),
+    "train": ("visolo_train.commands.train:train", "Train a network by a recipe."),
     "data": ("visolo_train.commands.data:app", "Tools for data sets."),
     "eval": ("visolo_train.commands.eval:evaluate", "Average precision of a model on a data set."),
     "score": ("visolo_train.commands.score:score", "Average precision of a results file."),
@@ -32,7 +33,11 @@ COMMANDS = {
 }
 EXIT_WRONG_INPUT = 2
 # Packages that only some commands need, and the extra that brings them.
-_EXTRAS = dict.fromkeys(("torch", "torchvision", "onnx", "onnxscript", "safetensors"), "export")
+_EXTRAS = {
+    **dict.fromkeys(("torch", "torchvision", "onnx", "onnxscript", "safetensors"), "export"),
+    "tensorboard": "train",
+    "trackeval": "identity",
+}
 
 
 class _Rooms(TyperGroup):

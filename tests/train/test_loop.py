@@ -12,16 +12,18 @@ import pytest
 import torch
 
 from helpers import TINY
+from visolo_core.categories import SHAPES
 from visolo_core.errors import VisoloError
 from visolo_core.nn.initialise import untrained
 from visolo_train.annotations import Annotations, read_annotations
-from visolo_train.clips import ClipDataset, Sampling
+from visolo_train.augmentation import Augmentation
+from visolo_train.clips import AnnotatedClips, Sampling
 from visolo_train.loop import Schedule, Trainer, train
 from visolo_train.losses import Losses
 from visolo_train.synthetic import draw_clip
 from visolo_train.synthetic_data import write_synthetic_data
 
-MODEL = replace(TINY, backbone_width=8, backbone_norm="batch", mask_width=8, classes=6)
+MODEL = replace(TINY, backbone_width=16, backbone_norm="batch", classes=6)
 SCHEDULE = Schedule(
     steps=6, batch=2, learning_rate=2e-3, backbone_factor=1, clip_norm=1, warm_up=2, average=0.9,
     extent="mask",
@@ -41,27 +43,33 @@ def data_set(folder: Path) -> Annotations:
 
 
 @pytest.fixture(scope="module")
-def data(folder: Path, data_set: Annotations) -> ClipDataset:
-    sampling = Sampling(input_size=(64, 96), reach=2)
-    return ClipDataset(data_set, folder / "JPEGImages", sampling, seed=1)
+def data(folder: Path, data_set: Annotations) -> AnnotatedClips:
+    return clips_of(folder, data_set)
 
 
-def test_a_number_is_a_clip(data: ClipDataset) -> None:
+def clips_of(
+    folder: Path, data_set: Annotations, flip: bool = True, seed: int = 1
+) -> AnnotatedClips:
+    augmentation = Augmentation((64, 96), flip=flip)
+    images = folder / "JPEGImages"
+    return AnnotatedClips(data_set, images, SHAPES, Sampling(reach=2), augmentation, seed)
+
+
+def test_a_number_is_a_clip(data: AnnotatedClips) -> None:
     for number in (0, 7):
         first, again = data[number], data[number]
         assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not torch.equal(data[0].frames, data[len(data)].frames)
 
 
-def test_every_round_shows_every_video_once(data: ClipDataset) -> None:
+def test_every_round_shows_every_video_once(data: AnnotatedClips) -> None:
     counts = [len(data[number].classes) for number in range(2 * len(data))]
     assert sorted(counts[: len(data)]) == sorted(counts[len(data) :])
 
 
 def test_masks_fit_their_frames(folder: Path, data_set: Annotations) -> None:
     """Unmirrored frames and masks are those that were drawn, within reach of each other."""
-    sampling = Sampling(input_size=(64, 96), reach=2, flip=False)
-    data = ClipDataset(data_set, folder / "JPEGImages", sampling, seed=5)
+    data = clips_of(folder, data_set, flip=False, seed=5)
     drawn = [draw_clip(3, video, 8, 64, 96) for video in range(5)]
     for number in range(10):
         clip = data[number]
@@ -86,10 +94,7 @@ def test_masks_fit_their_frames(folder: Path, data_set: Annotations) -> None:
 
 
 def test_mirrored_clips_are_mirrored_whole(folder: Path, data_set: Annotations) -> None:
-    plain, mirrored = (
-        ClipDataset(data_set, folder / "JPEGImages", Sampling((64, 96), reach=2, flip=flip), seed=1)
-        for flip in (False, True)
-    )
+    plain, mirrored = (clips_of(folder, data_set, flip) for flip in (False, True))
     kinds = set()
     for number in range(8):
         a, b = plain[number], mirrored[number]
@@ -101,14 +106,14 @@ def test_mirrored_clips_are_mirrored_whole(folder: Path, data_set: Annotations) 
 
 
 def test_a_missing_frame_is_named(tmp_path: Path, data_set: Annotations) -> None:
-    data = ClipDataset(data_set, tmp_path, Sampling((64, 96)), seed=1)
+    data = clips_of(tmp_path, data_set)
     with pytest.raises(VisoloError, match="cannot read the frame"):
         data[0]
 
 
 def run(
     trainer: Trainer,
-    data: ClipDataset,
+    data: AnnotatedClips,
     checkpoint: Path,
     stop_after: int | None = None,
     workers: int = 0,
@@ -129,7 +134,7 @@ def run(
 
 
 def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
-    data: ClipDataset, tmp_path: Path
+    data: AnnotatedClips, tmp_path: Path
 ) -> None:
     checkpoint = tmp_path / "last.pt"
     whole = Trainer(untrained(MODEL), SCHEDULE)
@@ -148,7 +153,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_checkpoints_of_something_else(data: ClipDataset, tmp_path: Path) -> None:
+def test_checkpoints_of_something_else(data: AnnotatedClips, tmp_path: Path) -> None:
     trainer = Trainer(untrained(MODEL), SCHEDULE)
     trainer.save(tmp_path / "a.pt")
     with pytest.raises(VisoloError, match="schedule"):
@@ -158,7 +163,7 @@ def test_checkpoints_of_something_else(data: ClipDataset, tmp_path: Path) -> Non
 
 
 def test_a_loss_that_is_no_number_stops_and_keeps_the_weights(
-    data: ClipDataset, tmp_path: Path
+    data: AnnotatedClips, tmp_path: Path
 ) -> None:
     trainer = Trainer(untrained(MODEL), SCHEDULE)
     run(trainer, data, tmp_path / "last.pt", stop_after=4)
@@ -179,7 +184,7 @@ def test_learning_rate() -> None:
     assert [drops.rate(step) for step in (59, 60, 100)] == pytest.approx([1, 0.1, 0.01])
 
 
-def test_losses_fall(data: ClipDataset, tmp_path: Path) -> None:
+def test_losses_fall(data: AnnotatedClips, tmp_path: Path) -> None:
     schedule = replace(SCHEDULE, steps=40, average=0.0)
     losses = run(Trainer(untrained(MODEL), schedule), data, tmp_path / "last.pt")
     assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:5])

@@ -18,12 +18,12 @@ from visolo_core.official import official_name
 from visolo_train.losses import (
     ClipTargets,
     Losses,
-    category_loss,
+    category_sum,
     clip_losses,
     dice,
     focal,
-    mask_loss,
-    tracking_loss,
+    mask_sum,
+    tracking_sum,
 )
 from visolo_train.targets import assign_cells
 
@@ -178,12 +178,12 @@ def test_perfect_predictions_cost_nothing() -> None:
     owner = torch.tensor([[[0, -1], [-1, 0]]])
     match = torch.full((1, 1, 2, 2), -20.0)
     match[0, 0, 0, 1] = 20
-    assert tracking_loss(match, owner).item() < 1e-6
+    assert tracking_sum(match, owner).item() < 1e-6
     logits = torch.full((1, 2, 3, 2), -20.0)
     logits[0, 0, 1, 0] = logits[0, 1, 1, 1] = 20
     masks = torch.ones(2, 1, 8, 8, dtype=torch.bool)
     targets = ClipTargets(owner, (torch.tensor([1]),), (masks,))
-    assert category_loss(logits, targets).item() < 1e-6
+    assert category_sum(logits, targets).item() < 1e-6
     features = torch.ones(1, 2, 1, 2, 2)
-    assert mask_loss(features, torch.full((1, 2, 1, 2), 20.0), targets).item() < 1e-6
+    assert mask_sum(features, torch.full((1, 2, 1, 2), 20.0), targets).item() < 1e-6
     assert dice(torch.ones(1, 2, 2), torch.zeros(1, 2, 2)).item() == 1

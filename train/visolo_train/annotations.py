@@ -1,4 +1,6 @@
-"""YouTube-VIS json files: annotations and results, checked and in one form.
+"""Annotation and result files in YouTube-VIS format, and COCO's, checked and in one form.
+
+An image of COCO is a video of one frame, and its objects are tracks of one frame.
 
 Masks may come as polygons, as uncompressed or as compressed run lengths; in here they are all
 compressed run lengths.
@@ -58,7 +60,7 @@ class Annotations:
 
 
 def read_annotations(path: Path) -> Annotations:
-    """Read a YouTube-VIS annotation file.
+    """Read an annotation file in YouTube-VIS or COCO format.
 
     Raises:
         VisoloError: if it cannot be read, or an entry is not what the format says; the sentence
@@ -66,21 +68,25 @@ def read_annotations(path: Path) -> Annotations:
     """
     document = read_json(path)
     if not isinstance(document, dict):
-        raise VisoloError(f"'{path}' is not in YouTube-VIS format: it is no json object")
-    for name in ("videos", "categories", "annotations"):
+        raise VisoloError(f"'{path}' is not in YouTube-VIS or COCO format: it is no json object")
+    of_images = "videos" not in document and "images" in document
+    for name in ("images" if of_images else "videos", "categories", "annotations"):
         if not isinstance(document.get(name), list):
             raise VisoloError(f"'{path}' is not in YouTube-VIS format: it has no list '{name}'")
     try:
         labels = labels_of(document["categories"], path.stem)
     except (KeyError, TypeError, ValueError) as error:
         raise VisoloError(f"'{path}' has a category without an integer id or a name") from error
-    videos = tuple(_each(path, "videos", document["videos"], _video))
+    if of_images:
+        videos = tuple(_each(path, "images", document["images"], _image))
+    else:
+        videos = tuple(_each(path, "videos", document["videos"], _video))
     by_id = {video.video_id: video for video in videos}
     if len(by_id) != len(videos):
-        raise VisoloError(f"'{path}' uses a video id twice")
+        raise VisoloError(f"'{path}' uses {'an image' if of_images else 'a video'} id twice")
 
     def annotation(entry: dict[str, Any]) -> AnnotatedTrack:
-        return _annotation(entry, by_id, labels)
+        return _annotation(_as_track(entry) if of_images else entry, by_id, labels)
 
     tracks = tuple(_each(path, "annotations", document["annotations"], annotation))
     return Annotations(labels, videos, tracks)
@@ -151,6 +157,21 @@ def _video(entry: dict[str, Any]) -> Video:
     return Video(int(entry["id"]), height, width, tuple(names))
 
 
+def _image(entry: dict[str, Any]) -> Video:
+    return _video({**entry, "file_names": [entry["file_name"]]})
+
+
+def _as_track(entry: dict[str, Any]) -> dict[str, Any]:
+    """An annotation of COCO as one of YouTube-VIS."""
+    area = entry.get("area")
+    return {
+        **entry,
+        "video_id": entry["image_id"],
+        "segmentations": [entry["segmentation"]],
+        "areas": None if area is None else [area],
+    }
+
+
 def _annotation(
     entry: dict[str, Any], videos: dict[int, Video], labels: LabelSet
 ) -> AnnotatedTrack:
@@ -174,7 +195,7 @@ def _track(
 ) -> AnnotatedTrack:
     video = videos.get(int(entry["video_id"]))
     if video is None:
-        raise ValueError(f"there is no video {entry['video_id']}")
+        raise ValueError(f"there is no video or image {entry['video_id']}")
     category = int(entry["category_id"])
     if category not in labels.ids:
         raise ValueError(f"there is no category {category}")

@@ -1,11 +1,12 @@
-"""Training clips out of a YouTube-VIS data set: which frames, read and put into one shape.
+"""Training clips: which frames of which video, read or drawn, in one shape.
 
-A sample is a pure function of the seed and its number, so an interrupted training goes on with
+A clip is a pure function of the seed and its number, so an interrupted training goes on with
 exactly the clips that it would have seen.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,10 +18,13 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from visolo_core.categories import LabelSet, plain_name
 from visolo_core.errors import VisoloError
 from visolo_core.files import inside
-from visolo_core.masks import decode_rle, resize_masks
+from visolo_core.masks import decode_rle
 from visolo_train.annotations import AnnotatedTrack, Annotations, Video
+from visolo_train.augmentation import Augmentation, as_picture, augment, draw_for_clip
+from visolo_train.synthetic import draw_clip
 
 
 class TrainingClip(NamedTuple):
@@ -36,38 +40,45 @@ class TrainingClip(NamedTuple):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How clips are drawn."""
+    """Which frames make a clip."""
 
-    input_size: tuple[int, int]
-    """(H, W) that frames and masks are resized to; the aspect ratio is not kept."""
     frames: int = 3
     """Frames of a clip, drawn with replacement."""
     reach: int = 20
     """How far a frame may lie from the clip's reference frame, to either side."""
-    flip: bool = True
-    """Mirror half of the clips."""
 
 
-class ClipDataset(Dataset[TrainingClip]):
-    """Endless training clips, by number.
+class AnnotatedClips(Dataset[TrainingClip]):
+    """Endless clips of annotated videos, by number; an image of COCO is a video of one frame.
 
     Args:
         annotations: the data set.
         images: folder of its frames.
-        sampling: how clips are drawn.
+        labels: of the network; the data set's categories must be among them.
+        sampling: which frames make a clip.
+        augmentation: what is done to them.
         seed: another seed gives other clips.
 
     Raises:
-        VisoloError: if no video has an object that is not a crowd.
+        VisoloError: if a category is not among the labels, or no video has an object that is not
+            a crowd.
     """
 
     def __init__(
-        self, annotations: Annotations, images: Path, sampling: Sampling, seed: int
+        self,
+        annotations: Annotations,
+        images: Path,
+        labels: LabelSet,
+        sampling: Sampling,
+        augmentation: Augmentation,
+        seed: int,
     ) -> None:
+        _check_categories(annotations.labels, labels)
         self._images = images
         self._sampling = sampling
+        self._augmentation = augmentation
         self._seed = seed
-        self._classes = {number: at for at, number in enumerate(annotations.labels.ids)}
+        self._classes = {number: at for at, number in enumerate(labels.ids)}
         tracks: dict[int, list[AnnotatedTrack]] = {}
         for track in annotations.tracks:
             if not track.crowd:
@@ -78,29 +89,35 @@ class ClipDataset(Dataset[TrainingClip]):
             if video.video_id in tracks
         ]
         if not self._videos:
-            raise VisoloError("the data set has no video with an object to learn from")
+            raise VisoloError(
+                f"'{annotations.labels.name}' has no video with an object to learn from"
+            )
 
     def __len__(self) -> int:
         return len(self._videos)
 
     def __getitem__(self, number: int) -> TrainingClip:
-        """Sample ``number``, which may be any: each round over the videos has its own order."""
+        """Clip ``number``, which may be any: each round over the videos has its own order."""
         round_number, place = divmod(number, len(self._videos))
-        order = self._random(round_number, 0).permutation(len(self._videos))
+        order = numbered_random(self._seed, round_number, 0).permutation(len(self._videos))
         video, tracks = self._videos[order[place]]
-        random = self._random(number, 1)
+        random = numbered_random(self._seed, number, 1)
         positions = self._positions(random, video, tracks)
-        mirrored = self._sampling.flip and random.random() < 0.5
-        frames = np.stack([self._read(video, position, mirrored) for position in positions])
-        masks = np.stack([self._masks(tracks, position, mirrored) for position in positions])
+        drawn = draw_for_clip(random, self._augmentation)
+        frames, masks = [], []
+        for position in positions:
+            picture, objects = self._picture(video, position), _objects(video, tracks, position)
+            if picture.shape[1:] != objects.shape[1:]:
+                raise VisoloError(
+                    f"the frame '{video.file_names[position]}' in '{self._images}' is "
+                    f"{picture.shape[2]}x{picture.shape[1]}, its annotation says "
+                    f"{video.width}x{video.height}"
+                )
+            frame, shown = augment(random, self._augmentation, drawn, picture, objects)
+            frames.append(frame)
+            masks.append(shown)
         classes = torch.tensor([self._classes[track.category_id] for track in tracks])
-        return TrainingClip(
-            torch.from_numpy(frames).permute(0, 3, 1, 2), classes, torch.from_numpy(masks)
-        )
-
-    def _random(self, number: int, purpose: int) -> np.random.Generator:
-        key = np.array([self._seed, 2 * number + purpose], np.uint64)
-        return np.random.Generator(np.random.Philox(key=key))
+        return TrainingClip(torch.stack(frames), classes, torch.stack(masks))
 
     def _positions(
         self, random: np.random.Generator, video: Video, tracks: list[AnnotatedTrack]
@@ -114,22 +131,100 @@ class ClipDataset(Dataset[TrainingClip]):
         others = random.integers(low, high + 1, self._sampling.frames - 1)
         return np.sort(np.append(others, reference))
 
-    def _read(self, video: Video, position: int, mirrored: bool) -> NDArray[np.uint8]:
+    def _picture(self, video: Video, position: int) -> Tensor:
         path = inside(self._images, video.file_names[position])
         try:
             with Image.open(path) as image:
-                size = self._sampling.input_size[::-1]
-                picture = np.asarray(image.convert("RGB").resize(size, Image.Resampling.BILINEAR))
+                return as_picture(np.array(image.convert("RGB")))
         except (OSError, ValueError) as error:
             raise VisoloError(f"cannot read the frame '{path}': {error}") from error
-        return np.ascontiguousarray(picture[:, ::-1]) if mirrored else picture
 
-    def _masks(
-        self, tracks: list[AnnotatedTrack], position: int, mirrored: bool
-    ) -> NDArray[np.bool_]:
-        masks = np.zeros((len(tracks), *self._sampling.input_size), bool)
-        for mask, track in zip(masks, tracks, strict=True):
-            rle = track.segmentations[position]
-            if rle is not None:
-                mask[:] = resize_masks(decode_rle(rle)[None], self._sampling.input_size)[0]
-        return np.ascontiguousarray(masks[..., ::-1]) if mirrored else masks
+
+def _objects(video: Video, tracks: list[AnnotatedTrack], position: int) -> Tensor:
+    """bool [L, h, w], what is visible of each object."""
+    masks = torch.zeros(len(tracks), video.height, video.width, dtype=torch.bool)
+    for mask, track in zip(masks, tracks, strict=True):
+        rle = track.segmentations[position]
+        if rle is not None:
+            mask.copy_(torch.from_numpy(decode_rle(rle)))
+    return masks
+
+
+def _check_categories(data: LabelSet, labels: LabelSet) -> None:
+    names = dict(zip(labels.ids, labels.names, strict=True))
+    for number, name in zip(data.ids, data.names, strict=True):
+        there = names.get(number)
+        if there is None or plain_name(there) != plain_name(name):
+            raise VisoloError(
+                f"category {number} of '{data.name}' is '{name}', which the labels "
+                f"'{labels.name}' of the network do not have at that id "
+                "(for COCO's categories see: visolo data coco-to-ytvis)"
+            )
+
+
+class DrawnClips(Dataset[TrainingClip]):
+    """Clips that are drawn when they are asked for: no two alike, nothing on disk, no end.
+
+    Args:
+        size: (H, W) of the frames.
+        sampling: which frames make a clip.
+        seed: of the videos.
+    """
+
+    def __init__(self, size: tuple[int, int], sampling: Sampling, seed: int) -> None:
+        self._size = size
+        self._sampling = sampling
+        self._seed = seed
+
+    def __getitem__(self, number: int) -> TrainingClip:
+        """Clip ``number``, 0 or more."""
+        random = numbered_random(self._seed, number, 2)
+        span = self._sampling.reach + 1
+        reference = int(random.integers(span))
+        others = random.integers(0, span, self._sampling.frames - 1)
+        positions = np.sort(np.append(others, reference))
+        clip = draw_clip(self._seed, number, span, *self._size, positions.tolist())
+        return TrainingClip(
+            torch.from_numpy(clip.frames).permute(0, 3, 1, 2),
+            torch.tensor(clip.category_ids) - 1,
+            torch.from_numpy(clip.masks),
+        )
+
+
+class MixedClips(Dataset[TrainingClip]):
+    """Clips of several data sets in fixed shares.
+
+    Args:
+        parts: data sets with their shares; the shares are taken relative to their sum.
+        seed: of the order.
+
+    Raises:
+        VisoloError: if no share is above 0.
+    """
+
+    _BLOCK = 100  # clips; the shares hold exactly in every block
+
+    def __init__(self, parts: Sequence[tuple[Dataset[TrainingClip], float]], seed: int) -> None:
+        total = sum(share for _, share in parts)
+        if not total > 0:
+            raise VisoloError("no data set has a share above 0")
+        ends = np.rint(np.cumsum([share / total * self._BLOCK for _, share in parts]))
+        self._counts = np.diff(ends, prepend=0).astype(int)
+        self._parts = [part for part, _ in parts]
+        self._seed = seed
+
+    def __getitem__(self, number: int) -> TrainingClip:
+        """Clip ``number``, 0 or more."""
+        block, place = divmod(number, self._BLOCK)
+        whose = np.repeat(np.arange(len(self._parts)), self._counts)
+        whose = numbered_random(self._seed, block, 3).permutation(whose)
+        part = int(whose[place])
+        before = int((whose[:place] == part).sum())
+        return self._parts[part][block * int(self._counts[part]) + before]
+
+
+def numbered_random(seed: int, number: int, purpose: int) -> np.random.Generator:
+    """Random numbers that belong to one number and purpose: 0 the order of a round, 1 a clip,
+    2 a drawn clip, 3 the order of a block."""
+    key = np.array([seed, 4 * number + purpose], np.uint64)
+    return np.random.Generator(np.random.Philox(key=key))

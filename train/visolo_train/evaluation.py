@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,14 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from visolo_core.categories import UNNAMED, LabelSet
+from visolo_core.categories import UNNAMED, LabelSet, plain_name
 from visolo_core.errors import VisoloError
 from visolo_core.masks import Rle
 from visolo_core.results import Track
+from visolo_runtime.model import load
+from visolo_runtime.runner import RunOptions, run
 from visolo_runtime.sinks import Sink
-from visolo_runtime.sources import Clip
+from visolo_runtime.sources import Clip, open_source
 from visolo_train.annotations import AnnotatedTrack, Annotations
 
 MEASURES = (
@@ -32,8 +35,44 @@ MEASURES = (
 )  # fmt: skip
 """The twelve figures, in the evaluator's order."""
 
+TRACK_SCORE = 0.3
+"""Tracks below this score do not count, unless said otherwise, where a figure or a picture is of
+the tracks that a user would see. Average precision counts all: a results file holds every guess of
+a network, and about here its guesses turn into tracks."""
+
 _SMALL, _MEDIUM, _ALL = 128**2, 256**2, 1e5**2
 _AREAS = [[0, _ALL], [0, _SMALL], [_SMALL, _MEDIUM], [_MEDIUM, _ALL]]
+
+
+@dataclass(frozen=True)
+class PrecisionRecall:
+    """Precision over recall: the curves whose mean heights the average precisions are."""
+
+    category_ids: tuple[int, ...]
+    precision: NDArray[np.float64]
+    """float64 [10, 101, C]: at IoU .5 to .95, at recall 0 to 1, of each category; -1 where the
+    data set has no object of it."""
+
+    def curve(self, iou: float, category_id: int | None = None) -> NDArray[np.float64] | None:
+        """Precision at recall 0, .01, ... 1.
+
+        Args:
+            iou: .5, .55, ... or .95.
+            category_id: None takes the mean over the categories that have an object.
+
+        Returns:
+            float64 [101], or None where the data set has no object.
+        """
+        at_iou = self.precision[round((iou - 0.5) / 0.05)]
+        if category_id is not None:
+            at_iou = at_iou[:, [self.category_ids.index(category_id)]]
+        defined = at_iou[:, (at_iou > -1).all(axis=0)]
+        return np.asarray(defined.mean(axis=1)) if defined.size else None
+
+    def ap(self, iou: float, category_id: int) -> float:
+        """Average precision of a category at one IoU; -1 where nothing defines it."""
+        curve = self.curve(iou, category_id)
+        return -1.0 if curve is None else float(curve.mean())
 
 
 @dataclass(frozen=True)
@@ -44,6 +83,8 @@ class Score:
     """The twelve of ``MEASURES``."""
     per_category: dict[int, float]
     """AP by category id."""
+    curves: PrecisionRecall = field(repr=False, compare=False)
+    """What the figures are made of."""
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for json."""
@@ -59,13 +100,33 @@ def score_tracks(annotations: Annotations, results: Sequence[AnnotatedTrack]) ->
         evaluator.accumulate()
         evaluator.summarize()
     precision = evaluator.eval["precision"][:, :, :, 0, -1]  # IoU, recall, category
+    category_ids = tuple(int(category) for category in evaluator.params.catIds)
     return Score(
         dict(zip(MEASURES, evaluator.stats.tolist(), strict=True)),
-        {
-            category: _mean(precision[:, :, at])
-            for at, category in enumerate(evaluator.params.catIds)
-        },
+        {category: _mean(precision[:, :, at]) for at, category in enumerate(category_ids)},
+        PrecisionRecall(category_ids, precision),
     )
+
+
+def score_model(
+    model: Path, annotations: Annotations, data: Path, images: Path | None = None
+) -> Score:
+    """Run a model over a data set and score what it finds.
+
+    Args:
+        model: a bundle or weights.
+        annotations: of the data set.
+        data: where they were read from.
+        images: folder of the frames; the one beside ``data`` without it.
+
+    Raises:
+        VisoloError: if model and data set do not go together.
+    """
+    opened = load(model)
+    check_labels(opened.labels, annotations.labels)
+    collector = TrackCollector(opened.labels)
+    run(opened, open_source(str(data), images), [collector], RunOptions(record=True))
+    return score_tracks(annotations, collector.tracks)
 
 
 class TrackCollector(Sink):
@@ -92,15 +153,11 @@ def check_labels(model: LabelSet, data: LabelSet) -> None:
     names = dict(zip(data.ids, data.names, strict=True))
     for number, name in zip(model.ids, model.names, strict=True):
         there = names.get(number)
-        if there is None or (model.name != UNNAMED and _plain(there) != _plain(name)):
+        if there is None or (model.name != UNNAMED and plain_name(there) != plain_name(name)):
             raise VisoloError(
                 f"the model's category {number} is '{name}' ({model.name}), in '{data.name}' it is "
                 f"{repr(there) if there else 'none'}: model and data set do not go together"
             )
-
-
-def _plain(name: str) -> str:
-    return name.casefold().replace("_", " ").strip()
 
 
 def _mean(values: NDArray[np.float64]) -> float:

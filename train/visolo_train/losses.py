@@ -41,12 +41,39 @@ class ClipTargets(NamedTuple):
     """B of bool [F, L, H, W]"""
 
 
-def clip_losses(output: ClipOutput, targets: ClipTargets) -> Losses:
-    """Losses of a batch of clips."""
+def loss_counts(owner: Tensor) -> Tensor:
+    """What the three sums are divided by: frames, frames with an object, pairs with a match.
+
+    They add up over the parts of a batch, so that a batch that is split among processes, or taken
+    in turns, has the losses and gradients of the whole.
+
+    Args:
+        owner: int64 [B, F, S], see :class:`ClipTargets`.
+
+    Returns:
+        float32 [3].
+    """
+    positive = owner >= 0
+    pairs = _same_object(owner).flatten(2).any(dim=2)
+    counts = [positive[..., 0].numel(), positive.any(dim=2).sum(), pairs.sum()]
+    return torch.stack([torch.as_tensor(each, device=owner.device) for each in counts]).float()
+
+
+def clip_losses(output: ClipOutput, targets: ClipTargets, counts: Tensor | None = None) -> Losses:
+    """Losses of a batch of clips, or of a part of one.
+
+    Args:
+        output: of the network.
+        targets: for the same clips.
+        counts: :func:`loss_counts` of the whole batch; of these clips without it.
+    """
+    frames, with_objects, pairs = (
+        (loss_counts(targets.owner) if counts is None else counts).clamp(min=1).unbind()
+    )
     return Losses(
-        category_loss(output.class_logits, targets),
-        MASK_WEIGHT * mask_loss(output.mask_features, output.kernels, targets),
-        tracking_loss(output.match_logits, targets.owner),
+        category_sum(output.class_logits, targets) / frames,
+        MASK_WEIGHT * mask_sum(output.mask_features, output.kernels, targets) / with_objects,
+        tracking_sum(output.match_logits, targets.owner) / pairs,
     )
 
 
@@ -59,19 +86,20 @@ def focal(logits: Tensor, truth: Tensor) -> Tensor:
     return weight * missed**_GAMMA * entropy
 
 
-def category_loss(class_logits: Tensor, targets: ClipTargets) -> Tensor:
-    """Focal loss of all cells and classes [B, F, C, S] for each positive cell, frame by frame."""
+def category_sum(class_logits: Tensor, targets: ClipTargets) -> Tensor:
+    """Sum over the frames of: focal loss of all cells and classes [B, F, C, S] for each positive
+    cell."""
     truth = torch.zeros_like(class_logits)
     positive = targets.owner >= 0
     for clip, classes in enumerate(targets.classes):
         frame, cell = positive[clip].nonzero(as_tuple=True)
         truth[clip, frame, classes[targets.owner[clip, frame, cell]], cell] = 1
     of_frame = focal(class_logits, truth).sum(dim=(2, 3))
-    return (of_frame / positive.sum(dim=2).clamp(min=1)).mean()
+    return (of_frame / positive.sum(dim=2).clamp(min=1)).sum()
 
 
-def mask_loss(mask_features: Tensor, kernels: Tensor, targets: ClipTargets) -> Tensor:
-    """Dice loss of the masks of the positive cells, the mean of the frames' means.
+def mask_sum(mask_features: Tensor, kernels: Tensor, targets: ClipTargets) -> Tensor:
+    """Sum over the frames of: mean Dice loss of the masks of the positive cells.
 
     Args:
         mask_features: [B, F, D, H/4, W/4].
@@ -89,7 +117,9 @@ def mask_loss(mask_features: Tensor, kernels: Tensor, targets: ClipTargets) -> T
             logits = decode_masks(mask_features[clip, frame].unsqueeze(0), chosen)[0]
             truth = masks[frame, owner[cell]].to(logits.dtype)
             losses.append(dice(logits.sigmoid(), truth).mean())
-    return torch.stack(losses).mean() if losses else kernels.sum() * 0
+    if not losses:  # zero, with a gradient for whatever made the masks
+        return (mask_features.sum() + kernels.sum()) * 0
+    return torch.stack(losses).sum()
 
 
 def dice(probability: Tensor, truth: Tensor) -> Tensor:
@@ -99,17 +129,23 @@ def dice(probability: Tensor, truth: Tensor) -> Tensor:
     return 1 - 2 * overlap / (size + _EPSILON)
 
 
-def tracking_loss(match_logits: Tensor, owner: Tensor) -> Tensor:
-    """Focal loss of the match matrices [B, P, S, S] of all pairs of frames.
+def tracking_sum(match_logits: Tensor, owner: Tensor) -> Tensor:
+    """Sum over the pairs of frames of the focal loss of their match matrices [B, P, S, S].
 
-    A row counts if its cell has a partner in the later frame; its loss is summed. Rows are averaged
-    within a pair, then the pairs that have any.
+    A row counts if its cell has a partner in the later frame; its loss is summed, and the rows of
+    a pair are averaged.
     """
-    pairs = list(combinations(range(owner.shape[1]), 2))
-    earlier = torch.stack([owner[:, first] for first, _ in pairs], dim=1)
-    later = torch.stack([owner[:, last] for _, last in pairs], dim=1)
-    same = (earlier[..., :, None] == later[..., None, :]) & (earlier[..., :, None] >= 0)
+    same = _same_object(owner)
     counts = same.any(dim=-1)
     rows = counts.sum(dim=-1)
     of_pair = (focal(match_logits, same.to(match_logits.dtype)).sum(dim=-1) * counts).sum(dim=-1)
-    return (of_pair / rows.clamp(min=1)).sum() / (rows > 0).sum().clamp(min=1)
+    return (of_pair / rows.clamp(min=1)).sum()
+
+
+def _same_object(owner: Tensor) -> Tensor:
+    """bool [B, P, S, S]: whether a cell of the earlier frame of a pair and one of the later show
+    the same object."""
+    pairs = list(combinations(range(owner.shape[1]), 2))
+    earlier = torch.stack([owner[:, first] for first, _ in pairs], dim=1)
+    later = torch.stack([owner[:, last] for _, last in pairs], dim=1)
+    return (earlier[..., :, None] == later[..., None, :]) & (earlier[..., :, None] >= 0)

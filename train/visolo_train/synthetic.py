@@ -8,13 +8,13 @@ that belong to the background wear the shapes' colours and are no objects.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.float32]
 Bits = NDArray[np.bool_]
 Picture = NDArray[np.uint8]
 Random = np.random.Generator
@@ -44,24 +44,33 @@ class _Look:
     texture: int
     colours: Floats  # [2, 3]
     spacing: float  # of the texture, as a share of the radius
+    fullness: float  # 0 to 1, from a thin ring, star or cross to a stout one
 
 
 @dataclass(frozen=True)
 class _Path:
     """Where an object is: position y, x in pixels, radius in pixels, and angle, for every frame."""
 
-    centre: Floats  # [F, 2]
-    radius: Floats  # [F]
-    angle: Floats  # [F]
+    centre: NDArray[np.float64]  # [F, 2]
+    radius: NDArray[np.float64]  # [F]
+    angle: NDArray[np.float64]  # [F]
 
 
-def draw_clip(seed: int, number: int, frames: int, height: int, width: int) -> SyntheticClip:
-    """One video.
+def draw_clip(
+    seed: int,
+    number: int,
+    frames: int,
+    height: int,
+    width: int,
+    positions: Sequence[int] | None = None,
+) -> SyntheticClip:
+    """One video, or some frames of it.
 
     Args:
         seed: of the data set.
         number: of the video in it.
         frames, height, width: size of the video.
+        positions: the frames that are drawn, by number and in any order; all without it.
     """
     random = np.random.Generator(np.random.Philox(key=np.array([seed, number], np.uint64)))
     count = int(random.integers(1, _MAX_OBJECTS + 1))
@@ -72,14 +81,17 @@ def draw_clip(seed: int, number: int, frames: int, height: int, width: int) -> S
     background = _Background(random, frames, height, width)
     grain = random.uniform(0, _GRAIN)
 
-    video = np.empty((frames, height, width, 3), np.uint8)
-    masks = np.zeros((frames, count, height, width), bool)
-    for frame in range(frames):
+    chosen = range(frames) if positions is None else positions
+    video = np.empty((len(chosen), height, width, 3), np.uint8)
+    masks = np.zeros((len(chosen), count, height, width), bool)
+    for at, frame in enumerate(chosen):
         image = background.draw(frame)
         for index, (look, path) in enumerate(zip(looks, paths, strict=True)):
-            _paint(image, masks[frame], index, look, path, frame)
-        noise = random.standard_normal((height, width, 1)) * grain
-        video[frame] = np.clip(image + noise, 0, 255)
+            _paint(image, masks[at], index, look, path, frame)
+        # The noise of a frame is its own, so that a frame is the same whichever others are drawn.
+        sensor = np.random.Generator(np.random.SFC64([seed, number, frame]))
+        image += sensor.standard_normal((height, width, 1), np.float32) * grain
+        video[at] = np.clip(image, 0, 255, out=image)
     return SyntheticClip(video, tuple(look.category_id for look in looks), masks)
 
 
@@ -87,12 +99,13 @@ def draw_clip(seed: int, number: int, frames: int, height: int, width: int) -> S
 
 
 def _draw_look(random: Random) -> _Look:
-    colours = random.uniform(0, 255, (2, 3))
+    colours = random.uniform(0, 255, (2, 3)).astype(np.float32)
     return _Look(
         category_id=int(random.integers(1, len(_SHAPES) + 1)),
         texture=int(random.integers(len(_TEXTURES))),
         colours=colours,
-        spacing=random.uniform(0.2, 0.5),
+        spacing=random.uniform(0.15, 0.5),
+        fullness=random.random(),
     )
 
 
@@ -106,7 +119,7 @@ def _draw_path(random: Random, frames: int, height: int, width: int) -> _Path:
     headings = heading + turn * time
     steps = speed * np.stack([np.sin(headings), np.cos(headings)], axis=1)
     centre = start + np.cumsum(steps, axis=0) - steps[0]
-    if random.random() < 0.2:  # out of the frame and back again
+    if random.random() < 0.12:  # out of the frame and back again
         away = np.sin(np.pi * np.clip((time - frames * 0.25) / (frames * 0.5), 0, 1))
         side = np.array([0.0, width * (1 if start[1] > width / 2 else -1)])
         centre = centre + away[:, None] * side * random.uniform(0.5, 0.9)
@@ -127,11 +140,11 @@ def _paint(image: Floats, masks: Bits, index: int, look: _Look, path: _Path, fra
     left, right = max(0, int(x - reach)), min(width, int(x + reach) + 2)
     if top >= bottom or left >= right:
         return
-    dy = (np.arange(top, bottom)[:, None] - y) / radius
-    dx = (np.arange(left, right)[None, :] - x) / radius
-    cos, sin = np.cos(path.angle[frame]), np.sin(path.angle[frame])
+    dy = ((np.arange(top, bottom)[:, None] - y) / radius).astype(np.float32)
+    dx = ((np.arange(left, right)[None, :] - x) / radius).astype(np.float32)
+    cos, sin = float(np.cos(path.angle[frame])), float(np.sin(path.angle[frame]))
     u, v = cos * dx + sin * dy, cos * dy - sin * dx
-    inside = _SHAPES[look.category_id - 1](u, v)
+    inside = _SHAPES[look.category_id - 1](u, v, look.fullness)
     second = _TEXTURES[look.texture](u / look.spacing, v / look.spacing)
     colour = np.where(second[..., None], look.colours[1], look.colours[0])
     image[top:bottom, left:right][inside] = colour[inside]
@@ -139,44 +152,41 @@ def _paint(image: Floats, masks: Bits, index: int, look: _Look, path: _Path, fra
     masks[index, top:bottom, left:right] = inside
 
 
-def _disc(u: Floats, v: Floats) -> Bits:
+def _disc(u: Floats, v: Floats, fullness: float) -> Bits:
     return u**2 + v**2 <= 1
 
 
-def _square(u: Floats, v: Floats) -> Bits:
+def _square(u: Floats, v: Floats, fullness: float) -> Bits:
     return np.maximum(np.abs(u), np.abs(v)) <= 0.75
 
 
-def _triangle(u: Floats, v: Floats) -> Bits:
-    height = np.sqrt(3) / 2
+def _triangle(u: Floats, v: Floats, fullness: float) -> Bits:
+    height = float(np.sqrt(3) / 2)
     sides = height * np.abs(u) + 0.5 * v <= 0.5
     return np.asarray(sides & (v >= -0.5))
 
 
-def _star(u: Floats, v: Floats) -> Bits:
-    # Between two tips the edge is a straight line from radius 1 to radius 0.45.
-    part = np.pi / 5
+def _star(u: Floats, v: Floats, fullness: float) -> Bits:
+    # Between two tips the edge is a straight line from radius 1 to the inner radius.
+    part = float(np.pi / 5)
     angle = np.abs((np.arctan2(v, u) + part) % (2 * part) - part)
-    inner = 0.45
-    edge = (
-        inner
-        * np.sin(part)
-        / (np.sin(part) * inner * np.cos(angle) + (1 - inner * np.cos(part)) * np.sin(angle))
-    )
+    inner = 0.38 + 0.14 * fullness
+    sin, cos = float(np.sin(part)), float(np.cos(part))
+    edge = inner * sin / (sin * inner * np.cos(angle) + (1 - inner * cos) * np.sin(angle))
     return np.asarray(np.hypot(u, v) <= edge)
 
 
-def _cross(u: Floats, v: Floats) -> Bits:
+def _cross(u: Floats, v: Floats, fullness: float) -> Bits:
     u, v = np.abs(u), np.abs(v)
-    return (np.minimum(u, v) <= 0.3) & (np.maximum(u, v) <= 0.95)
+    return (np.minimum(u, v) <= 0.24 + 0.14 * fullness) & (np.maximum(u, v) <= 0.95)
 
 
-def _ring(u: Floats, v: Floats) -> Bits:
+def _ring(u: Floats, v: Floats, fullness: float) -> Bits:
     square = u**2 + v**2
-    return (square <= 1) & (square >= 0.55**2)
+    return (square <= 1) & (square >= (0.7 - 0.2 * fullness) ** 2)
 
 
-_SHAPES: tuple[Callable[[Floats, Floats], Bits], ...] = (
+_SHAPES: tuple[Callable[[Floats, Floats, float], Bits], ...] = (
     _disc, _square, _triangle, _star, _cross, _ring,
 )  # fmt: skip
 
@@ -193,7 +203,7 @@ _TEXTURES: tuple[Callable[[Floats, Floats], Bits], ...] = (
 
 
 class _Background:
-    """Coloured noise of some coarseness, waves over it, and blobs, that drift together."""
+    """Tinted clouds, a pattern over them, and blobs, that drift together."""
 
     def __init__(self, random: Random, frames: int, height: int, width: int) -> None:
         drift = random.uniform(-0.012, 0.012, 2) * height
@@ -202,13 +212,13 @@ class _Background:
         self._origin = margin
         self._size = height, width
         size = height + 2 * margin, width + 2 * margin
-        contrast = random.uniform(0.25, 1.0)
-        canvas = 128 + contrast * (_noise(random, *size) - 128)
-        if random.random() < 0.5:
-            canvas += _waves(random, *size)[..., None] * random.uniform(10, 60) * random.random(3)
-        for _ in range(int(random.integers(0, 3))):
+        canvas = _clouds(random, *size)
+        if random.random() < 0.55:
+            pattern = _pattern(random, *size)[..., None]
+            canvas += pattern * (random.uniform(10, 60) * random.random(3)).astype(np.float32)
+        for _ in range(int(random.integers(0, 5))):
             _blob(random, canvas)
-        self._canvas = np.clip(canvas, 0, 255)
+        self._canvas = np.clip(canvas, 0, 255, out=canvas)
 
     def draw(self, frame: int) -> Floats:
         """A new image [H, W, 3]."""
@@ -217,37 +227,65 @@ class _Background:
         return self._canvas[top : top + height, left : left + width].copy()
 
 
-def _noise(random: Random, height: int, width: int) -> Floats:
-    """Random colours on a coarse lattice, as blocks or blended into each other."""
+def _clouds(random: Random, height: int, width: int) -> Floats:
+    """Noise of one or two grains, brighter in some colours than in others."""
     coarse = random.uniform(6, 60)
-    rows, columns = int(height / coarse) + 3, int(width / coarse) + 3
-    lattice = random.uniform(0, 255, (rows, columns, 3))
-    y, x = np.arange(height) / coarse, np.arange(width) / coarse
-    top, left = y.astype(int), x.astype(int)
-    if random.random() < 0.25:
-        return np.asarray(lattice[top][:, left])
-    fy, fx = (y - top)[:, None, None], (x - left)[None, :, None]
-    upper = lattice[top][:, left] * (1 - fx) + lattice[top][:, left + 1] * fx
-    lower = lattice[top + 1][:, left] * (1 - fx) + lattice[top + 1][:, left + 1] * fx
-    return np.asarray(upper * (1 - fy) + lower * fy)
-
-
-def _waves(random: Random, height: int, width: int) -> Floats:
-    """Straight or round waves [height, width] in -1 to 1."""
-    y = np.arange(height)[:, None] - random.uniform(0, height)
-    x = np.arange(width)[None, :] - random.uniform(0, width)
-    length = random.uniform(8, 40)
+    clouds = _noise(random, height, width, coarse)
     if random.random() < 0.5:
-        return np.asarray(np.sin(2 * np.pi * np.hypot(y, x) / length))
-    angle = random.uniform(0, np.pi)
-    return np.asarray(np.sin(2 * np.pi * (np.cos(angle) * x + np.sin(angle) * y) / length))
+        share = np.float32(random.uniform(0.2, 0.6))
+        clouds += (_noise(random, height, width, max(4.0, coarse / 4)) - clouds) * share
+    tint = random.uniform(0, 255, 3) * random.uniform(0.2, 1) + random.uniform(0, 60)
+    contrast = random.uniform(0.3, 2.0) * random.uniform(0.5, 1, 3)
+    return np.asarray(tint.astype(np.float32) + contrast.astype(np.float32) * (clouds - 127.5))
+
+
+def _noise(random: Random, height: int, width: int, coarse: float) -> Floats:
+    """Random colours on a coarse lattice, blended into each other or, at times, as blocks."""
+    stretch = random.uniform(1, 2) if random.random() < 0.3 else 1.0
+    steps = coarse, coarse * stretch
+    rows, columns = int(height / steps[0]) + 3, int(width / steps[1]) + 3
+    lattice = random.uniform(0, 255, (rows, columns, 3)).astype(np.float32)
+    y, x = np.arange(height) / steps[0], np.arange(width) / steps[1]
+    top, left = y.astype(int), x.astype(int)
+    if random.random() < 0.07:
+        return np.asarray(lattice[top][:, left])
+    fy = (y - top).astype(np.float32)[:, None, None]
+    fx = (x - left).astype(np.float32)[None, :, None]
+    across = lattice[:, left] * (1 - fx) + lattice[:, left + 1] * fx
+    return np.asarray(across[top] * (1 - fy) + across[top + 1] * fy)
+
+
+def _pattern(random: Random, height: int, width: int) -> Floats:
+    """Waves, straight or round, checks or dots [height, width] in -1 to 1."""
+    y = (np.arange(height)[:, None] - random.uniform(0, height)).astype(np.float32)
+    x = (np.arange(width)[None, :] - random.uniform(0, width)).astype(np.float32)
+    length, angle = random.uniform(8, 50), random.uniform(0, np.pi)
+    u = float(np.cos(angle)) * x + float(np.sin(angle)) * y
+    v = float(np.cos(angle)) * y - float(np.sin(angle)) * x
+    kind = random.integers(4)
+    if kind == 0:
+        return np.asarray(np.sin(2 * np.pi / length * np.hypot(y, x)))
+    if kind == 1:
+        return np.asarray(np.sin(2 * np.pi / length * u))
+    texture = _TEXTURES[int(kind)]
+    scale = length if kind == 3 else length / 2
+    shrink = np.float32(1 / scale)
+    return np.where(texture(u * shrink, v * shrink), np.float32(1), np.float32(-1))
 
 
 def _blob(random: Random, canvas: Floats) -> None:
-    """A small ellipse that is part of the background."""
+    """A small ellipse, round to thin, that is part of the background."""
     height, width = canvas.shape[:2]
-    look = replace(_draw_look(random), category_id=1, texture=0)
-    y = (np.arange(height)[:, None] - random.uniform(0, height)) / random.uniform(3, 8)
-    x = (np.arange(width)[None, :] - random.uniform(0, width)) / random.uniform(6, 16)
-    angle = random.uniform(-0.5, 0.5)
-    canvas[_disc(np.cos(angle) * x + np.sin(angle) * y, y - np.sin(angle) * x)] = look.colours[0]
+    colour = random.uniform(0, 255, 3)
+    centre = random.uniform(0, 1, 2) * (height, width)
+    long = random.uniform(5, 22)
+    thin = long * random.uniform(0.15, 0.8)
+    angle = random.uniform(0, np.pi)
+    top, left = np.maximum(0, (centre - long).astype(int))
+    bottom, right = (centre + long).astype(int) + 1
+    part = canvas[top:bottom, left:right]
+    y = np.arange(top, top + part.shape[0])[:, None] - centre[0]
+    x = np.arange(left, left + part.shape[1])[None, :] - centre[1]
+    u = (np.cos(angle) * x + np.sin(angle) * y) / long
+    v = (np.cos(angle) * y - np.sin(angle) * x) / thin
+    part[u**2 + v**2 <= 1] = colour

@@ -26,6 +26,26 @@ def initialise_classifier(classifier: nn.Conv2d, seed: int = 0) -> None:
 
 
 @torch.no_grad()
+def ready_to_train(config: ModelConfig, seed: int = 0) -> Visolo:
+    """A network with random weights to start a training from, the same for a seed.
+
+    The first losses are small: classes start at ``PRIOR``, a match at one in a hundred, and mask
+    logits near zero, where the Dice loss has a slope.
+    """
+    model = Visolo(config)
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            fan_in = module.weight[0].numel()
+            module.weight.normal_(0, math.sqrt(2 / fan_in), generator=generator)
+            if module.bias is not None:
+                module.bias.zero_()
+    _offset_products(model, match=-math.log((1 - PRIOR) / PRIOR), mask=-1.0)
+    initialise_classifier(model.category_branch.classifier, seed)
+    return model.train()
+
+
+@torch.no_grad()
 def untrained(config: ModelConfig, seed: int = 0) -> Visolo:
     """A network with random weights, the same for a seed, in evaluation mode.
 
@@ -42,22 +62,22 @@ def untrained(config: ModelConfig, seed: int = 0) -> Visolo:
             module.weight.sub_(module.weight.mean(dim=(1, 2, 3), keepdim=True))
             if module.bias is not None:
                 module.bias.zero_()
-    _shift_logits(model)
+    _offset_products(model, match=-6.0, mask=-2.0)
+    classifier = model.category_branch.classifier
+    classifier.weight.mul_(2)
+    nn.init.constant_(cast(Tensor, classifier.bias), -7.0)
     return model.eval()
 
 
-def _shift_logits(model: Visolo) -> None:
+def _offset_products(model: Visolo, match: float, mask: float) -> None:
     """Make the first channel of either side of an inner product a constant, a common offset."""
     query, key = (cast(ConvNorm, head[1]).norm for head in _tracking_heads(model))
     features, kernels = model.mask_branch.predict.norm, model.kernel_branch.predict.norm
-    for constant, offset_side, offset in ((query, key, -6.0), (features, kernels, -2.0)):
+    for constant, offset_side, offset in ((query, key, match), (features, kernels, mask)):
         offset_side.weight.mul_(0.35)
         for norm, value in ((constant, 1.0), (offset_side, offset)):
             norm.weight[0] = 0
             norm.bias[0] = value
-    classifier = model.category_branch.classifier
-    classifier.weight.mul_(2)
-    nn.init.constant_(cast(Tensor, classifier.bias), -7.0)
 
 
 def _tracking_heads(model: Visolo) -> tuple[nn.Sequential, nn.Sequential]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from visolo_runtime.commands.options import EXIT_INTERRUPTED, Json, Settings, changed
+from visolo_train.commands.figures import Html, Request, Results, TrackScore, WithIdentity, tell
+from visolo_train.evaluation import TRACK_SCORE
+
+if TYPE_CHECKING:
+    from visolo_runtime.model import Model
 
 
 def evaluate(
@@ -23,6 +28,9 @@ def evaluate(
     backend: Annotated[str, typer.Option(help="auto, onnxruntime, torch.")] = "auto",
     threads: Annotated[int, typer.Option(min=0, help="Threads of the engine.")] = 0,
     settings: Settings = None,
+    identity: WithIdentity = False,
+    track_score: TrackScore = TRACK_SCORE,
+    html: Html = None,
     as_json: Json = False,
 ) -> None:
     """Run a model over a data set and score it as the official evaluator does."""
@@ -32,9 +40,10 @@ def evaluate(
     from visolo_runtime.sinks import ResultsFile, Sink
     from visolo_runtime.sources import open_source
     from visolo_train.annotations import read_annotations
-    from visolo_train.commands.score import show
-    from visolo_train.evaluation import TrackCollector, check_labels, score_tracks
+    from visolo_train.evaluation import TrackCollector, check_labels
 
+    request = Request(as_json, identity, track_score, html)
+    request.check()
     annotations = read_annotations(data)
     clips = open_source(str(data), images)
     opened = load(model, backend, lambda config: changed(config, settings), threads)
@@ -49,9 +58,18 @@ def evaluate(
     if summary.interrupted:
         typer.echo("visolo: interrupted; a part of the data set has no score", err=True)
         raise typer.Exit(EXIT_INTERRUPTED)
-    found = score_tracks(annotations, collector.tracks)
-    if as_json:
-        typer.echo(json.dumps(found.as_dict()))
-        return
-    progress.summarise(summary, opened)
-    show(found, annotations.labels)
+    if not as_json:
+        progress.summarise(summary, opened)
+    name = model.absolute().name
+    folder = images or data.parent / "JPEGImages"
+    tell(Results(name, data, annotations, collector.tracks, _settings(opened), folder), request)
+
+
+def _settings(model: Model) -> dict[str, str]:
+    """How a model was run, for a report."""
+    height, width = model.config.input_size
+    return {
+        "network": f"{model.config.backbone}, {width}x{height}",
+        "engine": model.engines.backend.description,
+        **{name.replace("_", " "): f"{value:g}" for name, value in asdict(model.inference).items()},
+    }

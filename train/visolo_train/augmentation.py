@@ -1,0 +1,113 @@
+"""What is done to the frames of a training clip (paper, section 4.1).
+
+For a clip are drawn: whether it is mirrored, and its size. For each frame: an angle, and the part
+that is cut out. The drawing is done here, with the generator that belongs to the clip, so that a
+clip can be had again; the pictures are torchvision's work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from visolo_core.nn.visolo import PIXEL_MEAN
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How frames become the network's input."""
+
+    input_size: tuple[int, int]
+    """(H, W) of the network."""
+    short_sides: tuple[int, ...] = ()
+    """Lengths in pixels, of which a clip takes one for the shorter side of its frames; the input
+    is then cut out of them. Without any, frames are resized straight to the input's size."""
+    rotation: float = 0.0
+    """Frames are turned by up to so many degrees, to either side."""
+    flip: bool = True
+    """Mirror half of the clips."""
+
+
+@dataclass(frozen=True)
+class ClipDraw:
+    """What was drawn for a whole clip."""
+
+    mirrored: bool
+    short_side: int | None
+
+
+def draw_for_clip(random: np.random.Generator, augmentation: Augmentation) -> ClipDraw:
+    """Draw what all frames of a clip share."""
+    mirrored = augmentation.flip and bool(random.random() < 0.5)
+    sides = augmentation.short_sides
+    return ClipDraw(mirrored, int(random.choice(sides)) if sides else None)
+
+
+def augment(
+    random: np.random.Generator,
+    augmentation: Augmentation,
+    clip: ClipDraw,
+    picture: Tensor,
+    masks: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """One frame and its masks, as the network shall see them.
+
+    Args:
+        random: of the clip; angle and place are drawn from it.
+        augmentation: what may be drawn.
+        clip: what was drawn for the clip.
+        picture: uint8 [3, h, w].
+        masks: bool [L, h, w].
+
+    Returns:
+        uint8 [3, H, W] and bool [L, H, W]. A frame that is smaller than the cut is filled up at
+        the right and at the bottom, with the mean colour and no object.
+    """
+    image, objects = tv_tensors.Image(picture), tv_tensors.Mask(masks)
+    if clip.mirrored:
+        image, objects = F.horizontal_flip(image), F.horizontal_flip(objects)
+    size = _scaled(picture, augmentation.input_size, clip.short_side)
+    if size != list(picture.shape[-2:]):
+        image, objects = F.resize(image, size, antialias=True), F.resize(objects, size)
+    if augmentation.rotation:
+        angle = float(random.uniform(-augmentation.rotation, augmentation.rotation))
+        image = F.rotate(image, angle, InterpolationMode.BILINEAR, fill=list(PIXEL_MEAN))
+        objects = F.rotate(objects, angle)
+    if clip.short_side is not None:
+        height, width = augmentation.input_size
+        top = int(random.integers(max(0, size[0] - height) + 1))
+        left = int(random.integers(max(0, size[1] - width) + 1))
+        image = _cut(image, top, left, augmentation.input_size, list(PIXEL_MEAN))
+        objects = _cut(objects, top, left, augmentation.input_size, 0)
+    return image.as_subclass(Tensor), objects.as_subclass(Tensor)
+
+
+def _scaled(picture: Tensor, input_size: tuple[int, int], short_side: int | None) -> list[int]:
+    """Height and width after resizing; the aspect ratio is kept where a short side is given."""
+    if short_side is None:
+        return list(input_size)
+    height, width = picture.shape[-2:]
+    scale = short_side / min(height, width)
+    return [max(1, round(height * scale)), max(1, round(width * scale))]
+
+
+def _cut(
+    picture: Tensor, top: int, left: int, size: tuple[int, int], fill: float | list[float]
+) -> Tensor:
+    part = picture[..., top : top + size[0], left : left + size[1]]
+    missing = size[0] - part.shape[-2], size[1] - part.shape[-1]
+    if missing == (0, 0):
+        return part
+    filled: Tensor = F.pad(part, [0, 0, missing[1], missing[0]], fill=fill)
+    return filled
+
+
+def as_picture(pixels: np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]) -> Tensor:
+    """uint8 [3, h, w] of uint8 [h, w, 3]."""
+    return torch.from_numpy(pixels).permute(2, 0, 1)

@@ -1,0 +1,68 @@
+"""The processes that train together, as torchrun starts them; a team of one without it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from visolo_core.errors import VisoloError
+
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Team:
+    """One process and its place among all."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = _CPU
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes files and speaks."""
+        return self.rank == 0
+
+    def sum(self, numbers: Tensor) -> Tensor:
+        """The sum over all processes, the same in each."""
+        if self.size > 1:
+            dist.all_reduce(numbers)
+        return numbers
+
+    def wait(self) -> None:
+        """Let no process go on before all are here."""
+        if self.size > 1:
+            dist.barrier()
+
+    def leave(self) -> None:
+        """End the work in common."""
+        if self.size > 1:
+            dist.destroy_process_group()
+
+
+def join(device: str = "auto") -> Team:
+    """Take the place that torchrun's environment gives to this process.
+
+    Args:
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``.
+
+    Raises:
+        VisoloError: if CUDA is asked for and absent.
+    """
+    has_cuda = torch.cuda.is_available()
+    if device not in ("auto", "cpu", "cuda"):
+        raise VisoloError(f"device '{device}' is unknown: choose auto, cpu or cuda")
+    if device == "cuda" and not has_cuda:
+        raise VisoloError("device 'cuda' was asked for, but PyTorch sees no GPU here")
+    place = _CPU
+    if has_cuda and device != "cpu":
+        place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(place)
+    if "WORLD_SIZE" not in os.environ:
+        return Team(device=place)
+    dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    return Team(dist.get_rank(), dist.get_world_size(), place)
