@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from visolo_core.errors import VisoloError
     from visolo_core.results import Instances, Track
-    from visolo_runtime.model import Model, load
+    from visolo_runtime.model import Model, load, shipped_model
     from visolo_runtime.session import Session
 
 _HOMES = {
@@ -28,9 +28,10 @@ _HOMES = {
     "Track": "visolo_core.results",
     "VisoloError": "visolo_core.errors",
     "load": "visolo_runtime.model",
+    "shipped_model": "visolo_runtime.model",
 }
 
-__all__ = ["Instances", "Model", "Session", "Track", "VisoloError", "load"]
+__all__ = ["Instances", "Model", "Session", "Track", "VisoloError", "load", "shipped_model"]
 
 
 def __getattr__(name: str) -> object:

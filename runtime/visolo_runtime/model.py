@@ -36,6 +36,11 @@ class Model:
         return Session(EngineChain(self.engines), self.inference, record, output_size)
 
 
+def shipped_model() -> Path:
+    """The bundle that comes with the package: six drawn shapes, see MODEL_CARD.md beside it."""
+    return Path(__file__).parent / "models" / "lite.visolo"
+
+
 def load(
     path: str | Path,
     backend: str = "auto",

@@ -18,7 +18,7 @@ from visolo_train.annotations import read_annotations
 from visolo_train.synthetic import SyntheticClip, draw_clip
 
 Visolo = Callable[..., Outcome]
-AREAS = [434, 2767, 2007]
+AREAS = [4051, 2861, 3683]
 
 
 @pytest.fixture(scope="module")

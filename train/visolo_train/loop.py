@@ -303,13 +303,31 @@ def _batches(
         step * size + team.rank * share for step in range(trainer.step, trainer.schedule.steps)
     )
     loader: DataLoader[Any] = DataLoader(
-        data,
+        _Told(data),
         batch_sampler=[list(range(first, first + share)) for first in firsts],
         num_workers=workers,
         collate_fn=list,
         worker_init_fn=_ignore_interrupt,
     )
-    yield from loader
+    for batch in loader:
+        for clip in batch:
+            if isinstance(clip, VisoloError):
+                raise clip
+        yield batch
+
+
+class _Told(Dataset[TrainingClip | VisoloError]):
+    """Clips, or the sentence why there is none: an exception would reach the process that trains
+    wrapped into the trace of the one that reads."""
+
+    def __init__(self, data: Dataset[TrainingClip]) -> None:
+        self._data = data
+
+    def __getitem__(self, number: int) -> TrainingClip | VisoloError:
+        try:
+            return self._data[number]
+        except VisoloError as error:
+            return error
 
 
 def _ignore_interrupt(worker: int) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -40,6 +38,7 @@ def train(
     Ctrl-C ends the step, saves, and leaves; --resume goes on with the very next one. For several
     GPUs: torchrun --nproc-per-node N --no-python visolo train RECIPE.
     """
+    from visolo_runtime.runner import StopFlag
     from visolo_train.commands.train_progress import TrainProgress
     from visolo_train.recipe import read_recipe
     from visolo_train.team import join
@@ -49,19 +48,11 @@ def train(
     folder = output or Path("runs") / Path(recipe).stem
     set_threads(chosen.run.threads)
     team = join(chosen.run.device)
-    asked_to_stop = False
-
-    def ask_to_stop(number: int, frame: FrameType | None) -> None:
-        nonlocal asked_to_stop
-        asked_to_stop = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second one does not wait
-
+    interrupt = StopFlag()
     try:
         training = Training(chosen, folder, team, resume)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, ask_to_stop)
-        with TrainProgress(training) as progress:
-            finished = training.run(progress.step, progress.scored, lambda: asked_to_stop)
+        with interrupt.on_interrupt(), TrainProgress(training) as progress:
+            finished = training.run(progress.step, progress.scored, lambda: interrupt.is_set)
     finally:
         team.leave()
     if not finished:
