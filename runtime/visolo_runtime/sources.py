@@ -57,7 +57,8 @@ def open_source(source: str, images: Path | None = None) -> list[Clip]:
 
     Args:
         source: a video file, a folder of frames, a camera's index, an address such as
-            ``rtsp://...``, or a YouTube-VIS json file.
+            ``rtsp://...``, or a json file of YouTube-VIS, or of COCO, whose images are videos of
+            one frame.
         images: the folder of a json file's frames; None stands for ``JPEGImages`` beside it.
 
     Raises:
@@ -111,7 +112,11 @@ def _natural(name: str) -> list[tuple[int, int, str]]:
 def _data_set(path: Path, images: Path) -> list[Clip]:
     document = read_json(path)
     try:
-        clips = [_listed_clip(video, images) for video in document["videos"]]
+        if "videos" not in document and "images" in document:
+            listed = [{**image, "file_names": [image["file_name"]]} for image in document["images"]]
+        else:
+            listed = document["videos"]
+        clips = [_listed_clip(video, images) for video in listed]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise VisoloError(
             f"'{path}' is not in YouTube-VIS format: it needs 'videos', each with an integer 'id', "
@@ -132,7 +137,8 @@ def _listed_clip(video: dict[str, Any], images: Path) -> Clip:
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise VisoloError(f"video {video_id}: there is no frame '{missing[0]}', name --images")
-    name = str(Path(video["file_names"][0]).parent)
+    first = Path(video["file_names"][0])
+    name = str(first.parent if len(files) > 1 else first)
     return Clip(video_id, name, lambda: map(read_image, files), length=len(files), size=size)
 
 

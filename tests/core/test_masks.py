@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visolo_core.masks import decode_rle, encode_rle, resize_masks
+from visolo_core.masks import decode_rle, encode_rle, resize_masks, run_lengths
 
 sides = st.integers(1, 40)
 
@@ -35,6 +35,23 @@ def test_encoding_keeps_every_pixel(height: int, width: int, seed: int) -> None:
     rle = encode_rle(mask)
     assert rle["size"] == [height, width]
     assert (decode_rle(rle) == mask).all()
+
+
+@given(sides, sides, st.integers(0, 2**32 - 1), st.floats(0, 1))
+def test_runs_are_those_of_the_mask(height: int, width: int, seed: int, density: float) -> None:
+    mask = np.random.default_rng(seed).random((height, width)) < density
+    runs = run_lengths(encode_rle(mask)["counts"])
+    values = np.arange(len(runs)) % 2 == 1
+    assert (np.repeat(values, runs).reshape(width, height).T == mask).all()
+
+
+@given(st.text(st.characters(min_codepoint=40, max_codepoint=115)) | st.text())
+def test_any_text_has_runs_or_is_refused(text: str) -> None:
+    try:
+        runs = run_lengths(text)
+    except ValueError:
+        return
+    assert runs.size > 0
 
 
 def test_no_masks() -> None:

@@ -222,7 +222,7 @@ def test_a_perfect_result_and_none(tmp_path: Path, visolo: Visolo) -> None:
     ("change", "words"),
     [
         (lambda d: d.pop("videos"), "no list 'videos'"),
-        (lambda d: d["videos"].append(d["videos"][0]), "video id twice"),
+        (lambda d: d["videos"].append(d["videos"][0]), "its id 1 is that of videos[0]"),
         (lambda d: d["videos"][0].pop("height"), "videos[0]"),
         (lambda d: d["annotations"][0].update(video_id=7), "no video or image 7"),
         (lambda d: d["annotations"][0].update(category_id=7), "no category 7"),

@@ -13,14 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from visolo_core.categories import LabelSet, labels_of
 from visolo_core.errors import VisoloError
 from visolo_core.files import read_json
-from visolo_core.masks import Rle
+from visolo_core.masks import Rle, run_lengths
 
 Entry = TypeVar("Entry")
+_MAX_SIDE = 32768  # pixels; more is a mistake, and would be too much for the memory
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Video:
     width: int
     file_names: tuple[str, ...]
     """Paths of the frames inside the folder of images."""
+    exhaustive: bool = True
+    """Whether every object of the data set's categories is annotated."""
 
 
 @dataclass(frozen=True)
@@ -66,30 +71,44 @@ def read_annotations(path: Path) -> Annotations:
         VisoloError: if it cannot be read, or an entry is not what the format says; the sentence
             names the entry.
     """
+
+    def refuse(problem: str) -> None:
+        raise VisoloError(f"'{path}', {problem}")
+
+    return scan_annotations(path, refuse)
+
+
+def scan_annotations(path: Path, on_problem: Callable[[str], None]) -> Annotations:
+    """Read all that can be used of an annotation file.
+
+    Args:
+        path: of the file.
+        on_problem: told each entry that cannot be used, and why.
+
+    Raises:
+        VisoloError: if it cannot be read, or is of another format altogether.
+    """
     document = read_json(path)
     if not isinstance(document, dict):
         raise VisoloError(f"'{path}' is not in YouTube-VIS or COCO format: it is no json object")
     of_images = "videos" not in document and "images" in document
-    for name in ("images" if of_images else "videos", "categories", "annotations"):
+    place = "images" if of_images else "videos"
+    for name in (place, "categories", "annotations"):
         if not isinstance(document.get(name), list):
             raise VisoloError(f"'{path}' is not in YouTube-VIS format: it has no list '{name}'")
     try:
         labels = labels_of(document["categories"], path.stem)
     except (KeyError, TypeError, ValueError) as error:
         raise VisoloError(f"'{path}' has a category without an integer id or a name") from error
-    if of_images:
-        videos = tuple(_each(path, "images", document["images"], _image))
-    else:
-        videos = tuple(_each(path, "videos", document["videos"], _video))
+    read_video = _image if of_images else _video
+    videos = _each(place, document[place], read_video, on_problem)
     by_id = {video.video_id: video for video in videos}
-    if len(by_id) != len(videos):
-        raise VisoloError(f"'{path}' uses {'an image' if of_images else 'a video'} id twice")
 
     def annotation(entry: dict[str, Any]) -> AnnotatedTrack:
         return _annotation(_as_track(entry) if of_images else entry, by_id, labels)
 
-    tracks = tuple(_each(path, "annotations", document["annotations"], annotation))
-    return Annotations(labels, videos, tracks)
+    tracks = _each("annotations", document["annotations"], annotation, on_problem)
+    return Annotations(labels, tuple(by_id.values()), tuple(tracks))
 
 
 def read_results(path: Path, annotations: Annotations) -> tuple[AnnotatedTrack, ...]:
@@ -107,7 +126,10 @@ def read_results(path: Path, annotations: Annotations) -> tuple[AnnotatedTrack, 
     def result(entry: dict[str, Any]) -> AnnotatedTrack:
         return _track(entry, by_id, annotations.labels, score=float(entry["score"]))
 
-    return tuple(_each(path, "results", document, result))
+    def refuse(problem: str) -> None:
+        raise VisoloError(f"'{path}', {problem}")
+
+    return tuple(_each("results", document, result, refuse))
 
 
 def to_rle(segmentation: Any, height: int, width: int) -> Rle:
@@ -117,33 +139,58 @@ def to_rle(segmentation: Any, height: int, width: int) -> Rle:
         ValueError, KeyError, TypeError: if it is none of them, or of another size.
     """
     if isinstance(segmentation, list):
-        parts = coco_mask.frPyObjects(segmentation, height, width)
-        merged = coco_mask.merge(parts)
+        parts = [_polygon(part, height, width) for part in segmentation]
+        merged = coco_mask.merge(coco_mask.frPyObjects(parts, height, width))
         return {"size": [height, width], "counts": merged["counts"].decode()}
     size, counts = segmentation["size"], segmentation["counts"]
     if list(size) != [height, width]:
-        raise ValueError(f"its mask is {size[1]}x{size[0]}, the video {width}x{height}")
+        raise ValueError(f"its mask is {size[1]}x{size[0]}, the frame {width}x{height}")
     if isinstance(counts, list):
-        if sum(counts) != height * width or any(run < 0 for run in counts):
-            raise ValueError("its run lengths do not cover the frame")
+        _check_runs(np.asarray(counts), height, width)
         packed = coco_mask.frPyObjects({"size": size, "counts": counts}, height, width)
         return {"size": [height, width], "counts": packed["counts"].decode()}
     if not isinstance(counts, str):
         raise TypeError("its run lengths are neither a list nor a string")
+    _check_runs(run_lengths(counts), height, width)
     return {"size": [height, width], "counts": counts}
 
 
+def _check_runs(runs: NDArray[Any], height: int, width: int) -> None:
+    integers = np.issubdtype(runs.dtype, np.integer)
+    if not integers or (runs < 0).any() or runs.sum() != height * width:
+        raise ValueError("its run lengths do not cover the frame")
+
+
+def _polygon(part: Any, height: int, width: int) -> list[float]:
+    """x, y, x, y ... in pixels; a little outside of the frame is usual, far outside a mistake."""
+    points = np.asarray(part, np.float64)
+    if points.ndim != 1 or len(points) < 6 or len(points) % 2:
+        raise ValueError("its polygon is no list of three points or more")
+    side = max(height, width)
+    if not ((points > -side) & (points < 2 * side)).all():
+        raise ValueError("its polygon lies outside of the frame")
+    return [float(point) for point in points]
+
+
 def _each(
-    path: Path, kind: str, entries: list[Any], read: Callable[[dict[str, Any]], Entry]
+    kind: str,
+    entries: list[Any],
+    read: Callable[[dict[str, Any]], Entry],
+    on_problem: Callable[[str], None],
 ) -> list[Entry]:
     """Read every entry of a list; what is wrong with one is told with its place."""
-    found = []
+    found, places = [], dict[Any, int]()
     for place, entry in enumerate(entries):
         try:
             found.append(read(entry))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            number = entry.get("id")
+            first = place if number is None else places.setdefault(number, place)
+            if first != place:
+                found.pop()
+                raise ValueError(f"its id {number} is that of {kind}[{first}] already")
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-            raise VisoloError(f"'{path}', {kind}[{place}] cannot be used: {what}") from error
+            on_problem(f"{kind}[{place}] cannot be used: {what}")
     return found
 
 
@@ -152,9 +199,10 @@ def _video(entry: dict[str, Any]) -> Video:
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
         raise ValueError("its file_names are no list of names")
     height, width = int(entry["height"]), int(entry["width"])
-    if height < 1 or width < 1:
+    if not (0 < height <= _MAX_SIDE and 0 < width <= _MAX_SIDE):
         raise ValueError(f"its size is {width}x{height}")
-    return Video(int(entry["id"]), height, width, tuple(names))
+    exhaustive = bool(entry.get("exhaustive", True))
+    return Video(int(entry["id"]), height, width, tuple(names), exhaustive)
 
 
 def _image(entry: dict[str, Any]) -> Video:

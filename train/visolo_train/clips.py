@@ -73,7 +73,7 @@ class AnnotatedClips(Dataset[TrainingClip]):
         augmentation: Augmentation,
         seed: int,
     ) -> None:
-        _check_categories(annotations.labels, labels)
+        check_categories(annotations.labels, labels)
         self._images = images
         self._sampling = sampling
         self._augmentation = augmentation
@@ -88,6 +88,8 @@ class AnnotatedClips(Dataset[TrainingClip]):
             for video in annotations.videos
             if video.video_id in tracks
         ]
+        self.left_out = tuple(v.video_id for v in annotations.videos if v.video_id not in tracks)
+        """Ids of the videos without an object to learn from."""
         if not self._videos:
             raise VisoloError(
                 f"'{annotations.labels.name}' has no video with an object to learn from"
@@ -150,7 +152,12 @@ def _objects(video: Video, tracks: list[AnnotatedTrack], position: int) -> Tenso
     return masks
 
 
-def _check_categories(data: LabelSet, labels: LabelSet) -> None:
+def check_categories(data: LabelSet, labels: LabelSet) -> None:
+    """Make sure that a network can be trained on a data set.
+
+    Raises:
+        VisoloError: if a category of the data is not among the network's labels.
+    """
     names = dict(zip(labels.ids, labels.names, strict=True))
     for number, name in zip(data.ids, data.names, strict=True):
         there = names.get(number)

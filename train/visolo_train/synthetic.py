@@ -19,8 +19,8 @@ Bits = NDArray[np.bool_]
 Picture = NDArray[np.uint8]
 Random = np.random.Generator
 
-_MAX_OBJECTS = 4
-_TWIN_SHARE = 0.35  # of the videos with several objects
+MAX_OBJECTS = 4
+TWIN_SHARE = 0.35  # of the videos with several objects
 _GRAIN = 6.0  # standard deviation of the sensor's noise, in 0 to 255, at most
 
 
@@ -48,7 +48,7 @@ class _Look:
 
 
 @dataclass(frozen=True)
-class _Path:
+class ObjectPath:
     """Where an object is: position y, x in pixels, radius in pixels, and angle, for every frame."""
 
     centre: NDArray[np.float64]  # [F, 2]
@@ -73,11 +73,11 @@ def draw_clip(
         positions: the frames that are drawn, by number and in any order; all without it.
     """
     random = np.random.Generator(np.random.Philox(key=np.array([seed, number], np.uint64)))
-    count = int(random.integers(1, _MAX_OBJECTS + 1))
+    count = int(random.integers(1, MAX_OBJECTS + 1))
     looks = [_draw_look(random) for _ in range(count)]
-    if count > 1 and random.random() < _TWIN_SHARE:
+    if count > 1 and random.random() < TWIN_SHARE:
         looks[1] = looks[0]
-    paths = [_draw_path(random, frames, height, width) for _ in range(count)]
+    paths = [draw_path(random, frames, height, width) for _ in range(count)]
     background = _Background(random, frames, height, width)
     grain = random.uniform(0, _GRAIN)
 
@@ -109,7 +109,8 @@ def _draw_look(random: Random) -> _Look:
     )
 
 
-def _draw_path(random: Random, frames: int, height: int, width: int) -> _Path:
+def draw_path(random: Random, frames: int, height: int, width: int) -> ObjectPath:
+    """Where an object goes in a video: along a bow, at times out of the frame and back."""
     time = np.arange(frames)
     size = np.array([height, width])
     start = random.uniform(0.08, 0.92, 2) * size
@@ -128,10 +129,12 @@ def _draw_path(random: Random, frames: int, height: int, width: int) -> _Path:
         random.uniform(0.1, 0.5) * time + random.uniform(0, 2 * np.pi)
     )
     angle = random.uniform(0, 2 * np.pi) + random.uniform(-0.15, 0.15) * time
-    return _Path(centre, np.asarray(radius * pulse), np.asarray(angle, np.float64))
+    return ObjectPath(centre, np.asarray(radius * pulse), np.asarray(angle, np.float64))
 
 
-def _paint(image: Floats, masks: Bits, index: int, look: _Look, path: _Path, frame: int) -> None:
+def _paint(
+    image: Floats, masks: Bits, index: int, look: _Look, path: ObjectPath, frame: int
+) -> None:
     """Draw an object over an image [H, W, 3], and into the masks [L, H, W] of the frame."""
     height, width = image.shape[:2]
     (y, x), radius = path.centre[frame], path.radius[frame]

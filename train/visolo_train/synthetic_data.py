@@ -14,6 +14,7 @@ from visolo_core.categories import SHAPES
 from visolo_core.errors import VisoloError
 from visolo_core.files import replaced_folder
 from visolo_core.masks import encode_rle
+from visolo_train.pasting import PastedClips
 from visolo_train.synthetic import SyntheticClip, draw_clip
 
 _JPEG_QUALITY = 92
@@ -26,6 +27,7 @@ def write_synthetic_data(
     frames: int,
     size: tuple[int, int],
     progress: Callable[[int], None] = lambda _: None,
+    pasted: PastedClips | None = None,
 ) -> None:
     """Write ``instances.json`` and ``JPEGImages/`` into a new folder.
 
@@ -36,24 +38,27 @@ def write_synthetic_data(
         frames: of each video.
         size: (height, width).
         progress: told the number of videos done.
+        pasted: where cut-outs and backdrops come from; shapes are drawn without it.
 
     Raises:
-        VisoloError: if the folder exists or cannot be written.
+        VisoloError: if the folder exists or cannot be written, or a picture cannot be read.
     """
     if folder.exists():
         raise VisoloError(f"'{folder}' exists already: name a new folder")
+    labels = pasted.labels if pasted else SHAPES
+    draw = pasted.draw if pasted else draw_clip
     document: dict[str, Any] = {
-        "info": {"description": "visolo synthetic shapes", "seed": seed},
+        "info": {"description": f"visolo synthetic {labels.name}", "seed": seed},
         "categories": [
             {"id": number, "name": name}
-            for number, name in zip(SHAPES.ids, SHAPES.names, strict=True)
+            for number, name in zip(labels.ids, labels.names, strict=True)
         ],
         "videos": [],
         "annotations": [],
     }
     with replaced_folder(folder) as work:
         for number in range(videos):
-            clip = draw_clip(seed, number, frames, *size)
+            clip = draw(seed, number, frames, *size)
             _add_video(document, work / "JPEGImages", number, clip)
             progress(number + 1)
         (work / "instances.json").write_text(json.dumps(document), encoding="utf-8")

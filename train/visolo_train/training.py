@@ -53,7 +53,9 @@ class Training:
             raise VisoloError(f"'{folder}' holds a training: go on with --resume, or name another")
         if begun:
             self._check_settings()
-        self.data = build_clips(recipe, self.labels)
+        self.notes: list[str] = []
+        """What is worth knowing before it begins, in sentences."""
+        self.data = build_clips(recipe, self.labels, self.notes.append)
         self.trainer = Trainer(build_network(recipe.network, recipe.start), recipe.schedule, team)
         self._validation = (
             read_annotations(recipe.validation.annotations)
@@ -137,15 +139,22 @@ class Training:
                 )
 
 
-def build_clips(recipe: Recipe, labels: LabelSet) -> MixedClips:
+def build_clips(
+    recipe: Recipe, labels: LabelSet, note: Callable[[str], None] = lambda _: None
+) -> MixedClips:
     """The clips of all data sets of a recipe.
+
+    Args:
+        recipe: names the data sets.
+        labels: of the network.
+        note: told what is worth knowing, in sentences.
 
     Raises:
         VisoloError: if a data set is missing or does not fit.
     """
     size = recipe.network.config().input_size
     parts = [
-        (_clips(f"data.{name}", table, labels, size), table.share)
+        (_clips(f"data.{name}", table, labels, size, note), table.share)
         for name, table in recipe.data.items()
         if table.share > 0
     ]
@@ -153,7 +162,11 @@ def build_clips(recipe: Recipe, labels: LabelSet) -> MixedClips:
 
 
 def _clips(
-    name: str, table: DataTable, labels: LabelSet, size: tuple[int, int]
+    name: str,
+    table: DataTable,
+    labels: LabelSet,
+    size: tuple[int, int],
+    note: Callable[[str], None],
 ) -> AnnotatedClips | DrawnClips:
     sampling = Sampling(table.frames, table.reach)
     if table.kind == "drawn":
@@ -163,7 +176,13 @@ def _clips(
     augmentation = Augmentation(size, table.short_sides, table.rotation, table.flip)
     images = table.images or table.annotations.parent / "JPEGImages"
     annotations = read_annotations(table.annotations)
-    return AnnotatedClips(annotations, images, labels, sampling, augmentation, table.seed)
+    clips = AnnotatedClips(annotations, images, labels, sampling, augmentation, table.seed)
+    if clips.left_out:
+        note(
+            f"'{table.annotations}': {len(clips.left_out)} of {len(annotations.videos)} videos "
+            f"have no object to learn from and are left out, the first is {clips.left_out[0]}"
+        )
+    return clips
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:

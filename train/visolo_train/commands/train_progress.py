@@ -45,6 +45,8 @@ class TrainProgress:
         self._bar.start()
         self._times.append(time.monotonic())
         step = self._training.trainer.step
+        for note in self._training.notes if self._leads else []:
+            self._say(note)
         if self._leads and step:
             self._say(f"going on after step {step}")
         return self

@@ -1,0 +1,350 @@
+"""The tools for data sets: checking, mapping, splitting and pasting."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from helpers import run_visolo
+from visolo_core.categories import COCO, OVIS, YTVIS2019, YTVIS2021, LabelSet, plain_name
+from visolo_core.masks import decode_rle, encode_rle
+from visolo_train.annotations import read_annotations
+from visolo_train.category_maps import category_map
+from visolo_train.pasting import PastedClips
+from visolo_train.synthetic_data import write_synthetic_data
+
+ROOT = Path(__file__).parents[2]
+DATA = Path(os.environ.get("VISOLO_DATA", ROOT / ".." / "shared" / "data"))
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "shapes"
+    write_synthetic_data(folder, videos=6, seed=3, frames=4, size=(64, 96))
+    return folder
+
+
+def changed(shapes: Path, folder: Path, damage: Callable[[Any], object]) -> Path:
+    """A copy of the annotations with damage, beside the same frames."""
+    document = json.loads((shapes / "instances.json").read_text())
+    damage(document)
+    folder.mkdir()
+    (folder / "JPEGImages").symlink_to(shapes / "JPEGImages")
+    (folder / "instances.json").write_text(json.dumps(document))
+    return folder / "instances.json"
+
+
+# ------------------------------------------------------------------------------------- check
+
+
+def test_a_whole_data_set_has_no_problem(shapes: Path) -> None:
+    outcome = run_visolo("data", "check", shapes / "instances.json", "--labels", "shapes", "--json")
+    report = outcome.succeeded().json()
+    assert report["problems"] == []
+    assert report["summary"]["videos"] == "6"
+    assert report["summary"]["frames"] == "24, 4 to 4 a video"
+    assert report["summary"]["sizes"] == "96x64 (6)"
+    annotations = read_annotations(shapes / "instances.json")
+    assert sum(report["tracks_per_category"].values()) == len(annotations.tracks)
+    told = run_visolo("data", "check", shapes / "instances.json").succeeded()
+    assert "96x64 (6)" in told.out
+
+
+def cut_short(run: str) -> Callable[[Any], None]:
+    """Compressed run lengths that end before the frame does."""
+
+    def damage(document: Any) -> None:
+        masks = document["annotations"][0]["segmentations"]
+        masks[0] = {"size": [64, 96], "counts": run}
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda d: d["annotations"][1].update(category_id=9), ["annotations[1]", "category 9"]),
+        (lambda d: d["annotations"][1].update(video_id=99), ["annotations[1]", "99"]),
+        (lambda d: d["annotations"][1].update(id=1), ["annotations[1]", "annotations[0]"]),
+        (lambda d: d["annotations"][1].pop("segmentations"), ["annotations[1]", "segmentations"]),
+        (lambda d: d["annotations"][1]["segmentations"].pop(), ["annotations[1]", "3 masks for 4"]),
+        (lambda d: d["videos"].append(d["videos"][0]), ["videos[6]", "videos[0]"]),
+        (lambda d: d["videos"][2].update(height=0), ["videos[2]", "96x0"]),
+        (lambda d: d["videos"][2].update(file_names=[]), ["videos[2]", "file_names"]),
+        (lambda d: d["videos"][0]["file_names"].__setitem__(1, "no.jpg"), ["'no.jpg'", "missing"]),
+        (lambda d: d["videos"][0]["file_names"].__setitem__(1, "../a.jpg"), ["leads out of"]),
+        (lambda d: d["annotations"].clear(), ["video 1 ", "has no annotation"]),
+        (lambda d: d["categories"][0].update(name="blob"), ["category 1", "'blob'"]),
+        (cut_short("0"), ["annotations[0]", "do not cover the frame"]),
+        (cut_short(""), ["annotations[0]", "no compressed counts"]),
+        (cut_short("ooooooooooooooo0"), ["annotations[0]", "no compressed counts"]),
+        (
+            lambda d: d["annotations"][0]["segmentations"].__setitem__(0, [[1, 2, 3, 4]]),
+            ["annotations[0]", "polygon"],
+        ),
+        (
+            lambda d: d["annotations"][0]["segmentations"].__setitem__(0, [[1, 2, 3, 4, 1e9, 2]]),
+            ["annotations[0]", "outside of the frame"],
+        ),
+        (
+            lambda d: d["annotations"][0]["segmentations"].__setitem__(
+                0, {"size": [9, 9], "counts": [81]}
+            ),
+            ["annotations[0]", "9x9", "96x64"],
+        ),
+    ],
+)
+def test_what_is_broken_is_found(
+    shapes: Path, tmp_path: Path, damage: Callable[[Any], object], words: list[str]
+) -> None:
+    path = changed(shapes, tmp_path / "data", damage)
+    outcome = run_visolo("data", "check", path, "--labels", "shapes", "--json")
+    assert outcome.status == 1
+    problems = outcome.json()["problems"]
+    assert any(all(word in problem for word in words) for problem in problems), problems
+
+
+def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+    folder = tmp_path / "shapes"
+    write_synthetic_data(folder, videos=3, seed=3, frames=2, size=(64, 96))
+    frames = sorted((folder / "JPEGImages").rglob("*.jpg"))
+    frames[0].unlink()
+    frames[2].write_bytes(frames[2].read_bytes()[:400])
+    Image.new("RGB", (95, 64)).save(frames[4])
+    outcome = run_visolo("data", "check", folder / "instances.json")
+    assert outcome.status == 1
+    found = [line for line in outcome.out.splitlines() if line.startswith("problem: ")]
+    assert len(found) == 3
+    assert "missing" in found[0]
+    assert "cannot be read" in found[1]
+    assert "runcated" in found[1]
+    assert "95x64" in found[2]
+    quick = run_visolo("data", "check", folder / "instances.json", "--no-decode")
+    assert quick.out.count("problem: ") == 2
+
+
+def test_what_is_no_data_set(tmp_path: Path) -> None:
+    run_visolo("data", "check", tmp_path / "no.json").refused("cannot read")
+    (tmp_path / "list.json").write_text("[]")
+    run_visolo("data", "check", tmp_path / "list.json").refused("no json object")
+    (tmp_path / "empty.json").write_text("{}")
+    run_visolo("data", "check", tmp_path / "empty.json").refused("no list 'videos'")
+
+
+# ----------------------------------------------------------------------------- coco-to-ytvis
+
+
+def test_partners_mean_the_same() -> None:
+    """By eye: all that have another name."""
+    expected = {
+        "ytvis2019": {"bicycle": "motorbike", "motorcycle": "motorbike", "skis": "snowboard"}
+        | {"car": "sedan"},
+        "ytvis2021": {"bicycle": "motorbike", "motorcycle": "motorbike", "skis": "snowboard"}
+        | {"frisbee": "flying disc"},
+        "ovis": {"car": "vehicle", "bus": "vehicle", "truck": "vehicle"},
+    }
+    for labels in (YTVIS2019, YTVIS2021, OVIS):
+        pairs = {name_of(COCO, a): name_of(labels, b) for a, b in category_map(labels).items()}
+        assert {a: b for a, b in pairs.items() if a != b} == expected[labels.name]
+        assert "mouse" not in pairs
+        same = {plain_name(name) for name in labels.names} & set(COCO.names) - {"mouse"}
+        assert same <= set(pairs), "a category that both have is left out"
+
+
+def name_of(labels: LabelSet, number: int) -> str:
+    return plain_name(labels.names[labels.ids.index(number)])
+
+
+def coco(folder: Path) -> Path:
+    """Two images: a car and a cup; a cup."""
+    square = [[1, 1, 9, 1, 9, 9, 1, 9]]
+    document = {
+        "info": {"year": 2017},
+        "images": [
+            {"id": 4, "file_name": "4.jpg", "height": 20, "width": 30},
+            {"id": 9, "file_name": "9.jpg", "height": 20, "width": 30},
+        ],
+        "categories": [
+            {"id": i, "name": n} for i, n in zip(COCO.ids, COCO.names, strict=True)
+        ],
+        "annotations": [
+            {"id": 1, "image_id": 4, "category_id": 3, "iscrowd": 0, "segmentation": square},
+            {"id": 2, "image_id": 4, "category_id": 47, "iscrowd": 0, "segmentation": square},
+            {"id": 3, "image_id": 9, "category_id": 47, "iscrowd": 0, "segmentation": square},
+        ],
+    }  # fmt: skip
+    folder.mkdir(exist_ok=True)
+    path = folder / "coco.json"
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_coco_under_other_categories(tmp_path: Path) -> None:
+    output = tmp_path / "mapped.json"
+    outcome = run_visolo("data", "coco-to-ytvis", coco(tmp_path), "-o", output).succeeded()
+    assert "1 of 2 images, 1 of 3 objects" in outcome.err
+    document = json.loads(output.read_text())
+    assert document["info"] == {"year": 2017}
+    assert [image["file_name"] for image in document["images"]] == ["4.jpg"]
+    assert [entry["category_id"] for entry in document["annotations"]] == [6]
+    found = read_annotations(output)
+    assert found.labels.ids == YTVIS2019.ids
+    assert found.labels.names == YTVIS2019.names
+    (track,) = found.tracks
+    assert track.segmentations[0] is not None
+    assert decode_rle(track.segmentations[0]).sum() > 50
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda d: d.pop("images"), ["not in COCO's format"]),
+        (lambda d: d["categories"][0].update(name="people"), ["category 1", "'people'"]),
+        (lambda d: d["annotations"][0].update(category_id=12), ["annotations[0]", "category 12"]),
+        (lambda d: d["annotations"][0].pop("image_id"), ["annotations[0]", "image_id"]),
+        (lambda d: d["annotations"].pop(0), ["no image", "ytvis2019"]),
+    ],
+)
+def test_what_is_not_coco(
+    tmp_path: Path, damage: Callable[[Any], object], words: list[str]
+) -> None:
+    path = coco(tmp_path)
+    document = json.loads(path.read_text())
+    damage(document)
+    path.write_text(json.dumps(document))
+    run_visolo("data", "coco-to-ytvis", path, "-o", tmp_path / "out.json").refused(*words)
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_labels_that_coco_is_not_mapped_to(tmp_path: Path) -> None:
+    command = ("data", "coco-to-ytvis", coco(tmp_path), "-o", tmp_path / "out.json")
+    run_visolo(*command, "--labels", "shapes").refused("'shapes'", "ytvis2019")
+
+
+# ------------------------------------------------------------------------------------- split
+
+
+def test_a_split_is_fixed_by_names(shapes: Path, tmp_path: Path) -> None:
+    run_visolo(
+        "data", "split", shapes / "instances.json", "-o", tmp_path / "a", "--share", "0.4"
+    ).succeeded()
+    sides = [json.loads((tmp_path / "a" / f"{name}.json").read_text()) for name in ("train", "val")]
+    whole = json.loads((shapes / "instances.json").read_text())
+    for key in ("videos", "annotations"):
+        both = sorted(sides[0][key] + sides[1][key], key=lambda entry: entry["id"])
+        assert both == whole[key]
+    for side in sides:
+        listed = {video["id"] for video in side["videos"]}
+        assert {entry["video_id"] for entry in side["annotations"]} <= listed
+        assert side["categories"] == whole["categories"]
+
+    # Other numbers, another order, some videos missing: each falls on the same side.
+    def shuffle(document: Any) -> None:
+        document["videos"] = document["videos"][:0:-1]
+        for video in document["videos"]:
+            video["id"] += 100
+        document["annotations"] = []
+
+    other = changed(shapes, tmp_path / "data", shuffle)
+    run_visolo("data", "split", other, "-o", tmp_path / "b", "--share", "0.4").succeeded()
+    validation = json.loads((tmp_path / "b" / "val.json").read_text())["videos"]
+    folders = {video["file_names"][0] for video in sides[1]["videos"]}
+    missing = {whole["videos"][0]["file_names"][0]}
+    assert {video["file_names"][0] for video in validation} == folders - missing
+
+
+def test_splits_that_cannot_be(shapes: Path, tmp_path: Path) -> None:
+    command = ("data", "split", shapes / "instances.json", "-o", tmp_path / "out")
+    run_visolo(*command, "--share", "1.5").refused("1.5")
+    run_visolo(*command, "--share", "0.0001").refused("no videos for validation")
+    (tmp_path / "odd.json").write_text('{"videos": [{"id": 1}], "annotations": []}')
+    run_visolo("data", "split", tmp_path / "odd.json", "-o", tmp_path / "out").refused("neither")
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
+    run_visolo(*command).refused("exists already")
+
+
+# ------------------------------------------------------------------------------------- paste
+
+
+def test_pasted_videos_are_what_their_masks_say(tmp_path: Path) -> None:
+    """A red square over a blue one over green: the colour of every pixel tells its owner."""
+    folder = tmp_path / "flat"
+    (folder / "JPEGImages").mkdir(parents=True)
+    masks, colours = np.zeros((2, 80, 120), bool), ((220, 30, 30), (30, 30, 220))
+    masks[0, 10:50, 10:50] = masks[1, 30:70, 60:110] = True
+    picture = np.full((80, 120, 3), (30, 200, 30), np.uint8)
+    for mask, colour in zip(masks, colours, strict=True):
+        picture[mask] = colour
+    Image.fromarray(picture).save(folder / "JPEGImages" / "1.png")
+    document = {
+        "images": [{"id": 1, "file_name": "1.png", "height": 80, "width": 120}],
+        "categories": [{"id": 5, "name": "red"}, {"id": 7, "name": "blue"}],
+        "annotations": [
+            {"id": n, "image_id": 1, "category_id": c, "segmentation": encode_rle(mask)}
+            for n, c, mask in zip((1, 2), (5, 7), masks, strict=True)
+        ],
+    }
+    (folder / "instances.json").write_text(json.dumps(document))
+    pasted = PastedClips(read_annotations(folder / "instances.json"), folder / "JPEGImages")
+    agreed = []
+    for number in range(8):
+        clip = pasted.draw(1, number, 6, 96, 144)
+        assert clip.masks.sum(axis=1).max() <= 1, "a pixel belongs to two objects"
+        brightest = clip.frames.argmax(axis=-1)  # 0 red, 1 green, 2 blue
+        truth = np.ones_like(brightest)
+        for index, category in enumerate(clip.category_ids):
+            truth[clip.masks[:, index]] = {5: 0, 7: 2}[category]
+        agreed.append((brightest == truth).mean())
+        again = pasted.draw(1, number, 6, 96, 144)
+        assert np.array_equal(clip.frames, again.frames)
+    assert min(agreed) > 0.97  # edges are blended
+    assert not np.array_equal(
+        pasted.draw(2, 0, 6, 96, 144).frames, pasted.draw(1, 0, 6, 96, 144).frames
+    )
+
+
+def test_pasted_data_on_disk(shapes: Path, tmp_path: Path) -> None:
+    command = ("data", "synth", tmp_path / "out", "--videos", 3, "--frames", 6)
+    run_visolo(*command, "--paste", shapes / "instances.json", "--size", "120x80").succeeded()
+    outcome = run_visolo("data", "check", tmp_path / "out" / "instances.json", "--labels", "shapes")
+    outcome.succeeded()
+
+
+def test_what_cannot_be_pasted(shapes: Path, tmp_path: Path) -> None:
+    def partly(document: Any) -> None:
+        for video in document["videos"]:
+            video["exhaustive"] = False
+
+    command = ("data", "synth", tmp_path / "out", "--videos", 1)
+    path = changed(shapes, tmp_path / "data", partly)
+    run_visolo(*command, "--paste", path).refused("annotated in full")
+    run_visolo(*command, "--images", shapes).refused("--paste")
+    whole = shapes / "instances.json"
+    run_visolo(*command, "--paste", whole, "--images", tmp_path).refused("cannot read the frame")
+    assert not (tmp_path / "out").exists()
+
+
+# --------------------------------------------------------------------------------- real data
+
+
+@pytest.mark.parametrize(
+    ("annotations", "images", "labels"),
+    [
+        ("real-vis/instances.json", "real-vis/JPEGImages", "ytvis2019"),
+        ("coco128/instances_train2017.json", "coco128/images", "coco"),
+    ],
+)
+def test_real_data_passes(annotations: str, images: str, labels: str) -> None:
+    if not (DATA / annotations).exists():
+        pytest.skip(f"no '{DATA / annotations}': set VISOLO_DATA")
+    run_visolo(
+        "data", "check", DATA / annotations, "--images", DATA / images, "--labels", labels
+    ).succeeded()

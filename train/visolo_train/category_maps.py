@@ -1,0 +1,106 @@
+"""COCO's images for networks of other label sets: which of its categories is which of theirs.
+
+The pairs are those that work on video instance segmentation commonly trains with, written by name.
+COCO's mouse is none of them: it lies on a desk, YouTube-VIS's has four legs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from visolo_core.categories import COCO, OVIS, YTVIS2019, YTVIS2021, LabelSet, plain_name
+from visolo_core.errors import VisoloError
+from visolo_core.files import read_json
+
+_ANIMALS = ("cat", "dog", "horse", "cow", "elephant", "bear", "zebra", "giraffe")
+_SAME_2019 = (
+    "person", "airplane", "train", "truck", "boat", *_ANIMALS,
+    "snowboard", "skateboard", "surfboard", "tennis racket",
+)  # fmt: skip
+_ROADS = {"bicycle": "motorbike", "motorcycle": "motorbike", "skis": "snowboard"}
+
+_PAIRS: dict[str, dict[str, str]] = {
+    "ytvis2019": {name: name for name in _SAME_2019} | _ROADS | {"car": "sedan"},
+    "ytvis2021": (
+        {name: name for name in (*_SAME_2019, "car", "bird")} | _ROADS | {"frisbee": "flying disc"}
+    ),
+    "ovis": (
+        {
+            name: name
+            for name in ("person", "bicycle", "motorcycle", "airplane", "boat", "bird", "sheep")
+        }
+        | {name: name for name in _ANIMALS}
+        | {"car": "vehicle", "bus": "vehicle", "truck": "vehicle"}
+    ),
+}
+LABEL_SETS = {labels.name: labels for labels in (YTVIS2019, YTVIS2021, OVIS)}
+
+
+def category_map(labels: LabelSet) -> dict[int, int]:
+    """COCO's category ids to those of another label set; what has no partner is left out."""
+    coco = {name: number for number, name in zip(COCO.ids, COCO.names, strict=True)}
+    theirs = {plain_name(n): i for i, n in zip(labels.ids, labels.names, strict=True)}
+    return {coco[name]: theirs[partner] for name, partner in _PAIRS[labels.name].items()}
+
+
+@dataclass(frozen=True)
+class Relabelled:
+    """COCO's annotations under other categories."""
+
+    document: dict[str, Any]
+    """As the file shall be: in COCO's format, images without an object left out."""
+    images_before: int
+    annotations_before: int
+
+
+def relabel_coco(path: Path, labels: LabelSet) -> Relabelled:
+    """COCO's annotations under the categories of a label set of videos.
+
+    Args:
+        path: COCO's json file, or any with its categories.
+        labels: one of ``LABEL_SETS``.
+
+    Raises:
+        VisoloError: if the file cannot be read, is not COCO's format, has other categories than
+            COCO, or nothing of it is left.
+    """
+    document = read_json(path)
+    try:
+        names = {int(each["id"]): str(each["name"]) for each in document["categories"]}
+        images, annotations = list(document["images"]), list(document["annotations"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise VisoloError(
+            f"'{path}' is not in COCO's format: it needs 'images', 'annotations' and 'categories'"
+        ) from error
+    coco = dict(zip(COCO.ids, COCO.names, strict=True))
+    for number, name in names.items():
+        if plain_name(coco.get(number, "")) != plain_name(name):
+            raise VisoloError(
+                f"category {number} of '{path}' is '{name}', in COCO it is "
+                f"{repr(coco[number]) if number in coco else 'none'}: only COCO's can be mapped"
+            )
+    partners = category_map(labels)
+    kept, shown = [], set()
+    for place, entry in enumerate(annotations):
+        try:
+            category, image = int(entry["category_id"]), entry["image_id"]
+            hash(image)
+        except (KeyError, TypeError, ValueError) as error:
+            raise VisoloError(
+                f"'{path}', annotations[{place}] has no category_id and image_id"
+            ) from error
+        if category not in names:
+            raise VisoloError(
+                f"'{path}', annotations[{place}] cannot be used: there is no category {category}"
+            )
+        if category in partners:
+            kept.append({**entry, "category_id": partners[category]})
+            shown.add(image)
+    left = [each for each in images if isinstance(each, dict) and each.get("id") in shown]
+    if not left:
+        raise VisoloError(f"no image of '{path}' shows anything of '{labels.name}'")
+    categories = [{"id": i, "name": n} for i, n in zip(labels.ids, labels.names, strict=True)]
+    changed = {**document, "categories": categories, "images": left, "annotations": kept}
+    return Relabelled(changed, len(images), len(annotations))

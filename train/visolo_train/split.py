@@ -1,0 +1,84 @@
+"""A mini-val: a fixed part of a training set, held back, since the official truth is not public.
+
+On which side a video falls hangs on its name alone. So the split is the same on every machine and
+in every order, and a video that two editions of a data set share falls on the same side in both:
+a network that was fine-tuned on one may be scored on the mini-val of the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from visolo_core.errors import VisoloError
+from visolo_core.files import read_json
+
+
+@dataclass(frozen=True)
+class Split:
+    """The two sides of an annotation file, each a whole one."""
+
+    training: dict[str, Any]
+    validation: dict[str, Any]
+    per_category: dict[str, tuple[int, int]]
+    """Annotations of each category, by name, on the two sides."""
+
+
+def split_annotations(path: Path, share: float, salt: str = "") -> Split:
+    """Split a file in YouTube-VIS or COCO format by videos or images.
+
+    Args:
+        path: the file.
+        share: of the validation side, above 0 and below 1; each video falls on that side with this
+            chance, so that its number of videos is near the share, not equal to it.
+        salt: another word gives another split.
+
+    Raises:
+        VisoloError: if the file cannot be read or is of another format, or a side has no video.
+    """
+    if not 0 < share < 1:
+        raise VisoloError(f"a share of {share:g} is no split: take one above 0 and below 1")
+    document = read_json(path)
+    kind = "videos" if isinstance(document, dict) and "videos" in document else "images"
+    owner = "video_id" if kind == "videos" else "image_id"
+    try:
+        names = {each["id"]: str(each["name"]) for each in document["categories"]}
+        held_back = {each["id"] for each in document[kind] if _chance(each, salt) < share}
+        everything = {each["id"] for each in document[kind]}
+        counts = [Counter[str](), Counter[str]()]
+        for entry in document["annotations"]:
+            counts[entry[owner] in held_back][names[entry["category_id"]]] += 1
+        training = _side(document, kind, owner, held_back, False)
+        validation = _side(document, kind, owner, held_back, True)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise VisoloError(f"'{path}' is in neither YouTube-VIS nor COCO format, {what}") from error
+    for name, count in (("training", len(everything - held_back)), ("validation", len(held_back))):
+        if not count:
+            raise VisoloError(f"a share of {share:g} of '{path}' leaves no {kind} for {name}")
+    per_category = {name: (counts[0][name], counts[1][name]) for name in names.values()}
+    return Split(training, validation, per_category)
+
+
+def _chance(entry: dict[str, Any], salt: str) -> float:
+    """A number of 0 to 1 that belongs to a video's or an image's name."""
+    name = entry["file_names"][0] if "file_names" in entry else entry["file_name"]
+    path = PurePosixPath(str(name).replace("\\", "/"))
+    known_by = path.parent if "file_names" in entry and path.parent.name else path
+    digest = hashlib.sha256(f"{salt}/{known_by}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def _side(
+    document: dict[str, Any], kind: str, owner: str, held_back: set[Any], wanted: bool
+) -> dict[str, Any]:
+    return {
+        **document,
+        kind: [each for each in document[kind] if (each["id"] in held_back) == wanted],
+        "annotations": [
+            each for each in document["annotations"] if (each[owner] in held_back) == wanted
+        ],
+    }
