@@ -42,7 +42,7 @@ def test_runs_are_those_of_the_mask(height: int, width: int, seed: int, density:
     mask = np.random.default_rng(seed).random((height, width)) < density
     runs = run_lengths(encode_rle(mask)["counts"])
     values = np.arange(len(runs)) % 2 == 1
-    assert (np.repeat(values, runs).reshape(width, height).T == mask).all()
+    assert (mask == np.repeat(values, runs).reshape(width, height).T).all()
 
 
 @given(st.text(st.characters(min_codepoint=40, max_codepoint=115)) | st.text())

@@ -116,7 +116,8 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     write_synthetic_data(folder, videos=3, seed=3, frames=2, size=(64, 96))
     frames = sorted((folder / "JPEGImages").rglob("*.jpg"))
     frames[0].unlink()
-    frames[2].write_bytes(frames[2].read_bytes()[:400])
+    whole = frames[2].read_bytes()
+    frames[2].write_bytes(whole[: len(whole) * 3 // 4])
     Image.new("RGB", (95, 64)).save(frames[4])
     outcome = run_visolo("data", "check", folder / "instances.json")
     assert outcome.status == 1
@@ -124,7 +125,7 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     assert len(found) == 3
     assert "missing" in found[0]
     assert "cannot be read" in found[1]
-    assert "runcated" in found[1]
+    assert "truncated" in found[1]
     assert "95x64" in found[2]
     quick = run_visolo("data", "check", folder / "instances.json", "--no-decode")
     assert quick.out.count("problem: ") == 2
