@@ -1,4 +1,4 @@
-# make demo   exports a small network and runs it on a generated clip, into ./demo
+# make demo   the model in the package tracks drawn shapes, into ./demo
 # make test   lint, types and tests
 # Both make their own environment in .venv first.
 
@@ -24,7 +24,7 @@ types: $(READY)
 unit: $(READY)
 	$(BIN)/python -m pytest
 
-# Minutes on long real videos; needs VISOLO_DATA.
+# Many minutes: long videos, whole trainings; some need VISOLO_DATA.
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 

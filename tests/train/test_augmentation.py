@@ -10,9 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import Dataset
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
 
 from visolo_core.errors import VisoloError
-from visolo_train.augmentation import Augmentation, ClipDraw, augment, draw_for_clip
+from visolo_train.augmentation import Augmentation, ClipDraw, _turned, augment, draw_for_clip
 from visolo_train.clips import DrawnClips, MixedClips, Sampling, TrainingClip
 from visolo_train.synthetic import draw_clip
 
@@ -71,6 +73,22 @@ def eroded(masks: torch.Tensor, pixels: int = 3) -> torch.Tensor:
     size = 2 * pixels + 1
     padded = torch.nn.functional.pad((~masks).float(), [pixels] * 4, value=1.0)
     return torch.nn.functional.max_pool2d(padded, size, 1) == 0
+
+
+@pytest.mark.parametrize("degrees", [-15.0, 4.0, 15.0])
+def test_turning_and_cutting_at_once_is_what_torchvision_does(degrees: float) -> None:
+    noise = torch.randint(0, 256, (3, 15, 25), dtype=torch.uint8)
+    picture = F.resize(noise, [90, 150])
+    masks = picture[:2] > 128
+    top, left = 20, 33
+    whole = F.rotate(picture, degrees, InterpolationMode.BILINEAR), F.rotate(masks, degrees)
+    image, objects = (each[:, top : top + 48, left : left + 80] for each in whole)
+    found_image, found_objects = _turned(picture, masks, degrees, top, left, (48, 80))
+    inside = F.rotate(torch.ones(1, 90, 150), degrees)[0, top : top + 48, left : left + 80] == 1
+    inside = eroded(inside[None], 1)[0]
+    difference = (found_image.int() - image.int()).abs()[:, inside]
+    assert difference.max() <= 1
+    assert (found_objects == objects).float().mean() > 0.999
 
 
 def test_frames_of_a_clip_turn_apart() -> None:
