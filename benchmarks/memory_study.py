@@ -1,33 +1,44 @@
 """What memory, lost tracks and the match threshold are worth: a row a setting, on long drawn clips.
 
-    python benchmarks/memory_study.py [MODEL] [--videos 100] [--frames 40] [--seed 77]
+    python benchmarks/memory_study.py [BUNDLE] [--videos 100] [--frames 36] [--seed 77]
+    python benchmarks/memory_study.py --read WEIGHTS [--videos 20]
 
 Every setting runs on the same videos. Prints a table in Markdown: AP, AP50 and AP75 of tracks, and
-IDF1 and HOTA of those with a fair score. Needs the extra ``identity``.
+IDF1 and HOTA of those with a fair score. Needs the extra ``identity``. With ``--read``, how a
+network reads its memory: which cells, and how much what it reads differs from cell to cell.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
+from visolo_core.checkpoint import load_checkpoint
 from visolo_core.config import InferenceConfig
+from visolo_core.nn.memory import Memory
 from visolo_runtime import load, shipped_model
 from visolo_runtime.runner import RunOptions, run
 from visolo_train.drawn_data import drawn_data
 from visolo_train.evaluation import TrackCollector, score_tracks
 from visolo_train.identity import identity_measures
+from visolo_train.synthetic import draw_clip
 
 SETTINGS: dict[str, dict[str, float]] = {
-    "as shipped": {},
-    "memory slots 0": {"memory_slots": 0},
-    "memory slots 1": {"memory_slots": 1},
-    "memory slots 3": {"memory_slots": 3},
-    "keep every frame": {"keep_every": 1},
-    "keep every 10th": {"keep_every": 10},
+    "as shipped (9 slots, every 5th kept, threshold .1)": {},
+    "0 slots": {"memory_slots": 0},
+    "1 slot": {"memory_slots": 1},
+    "3 slots": {"memory_slots": 3},
+    "3 slots, every frame kept": {"memory_slots": 3, "keep_every": 1},
+    "3 slots, every 10th kept": {"memory_slots": 3, "keep_every": 10},
+    "9 slots, every frame kept": {"keep_every": 1},
+    "9 slots, every 10th kept": {"keep_every": 10},
     "no lost tracks": {"lost_limit": 0},
     "match threshold .2": {"match_threshold": 0.2},
     "match threshold .3": {"match_threshold": 0.3},
@@ -53,15 +64,64 @@ def measure(
     return [100 * value for value in found]
 
 
+@torch.no_grad()
+def how_it_reads(weights: Path, seed: int, videos: int, frames: int) -> dict[str, float]:
+    """Means over the cells of all frames but the first two of each video."""
+    model = load_checkpoint(weights).build().eval()
+    found: dict[str, list[float]] = {}
+
+    def note(query: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> None:
+        cells = keys.shape[3]
+        chosen = keys[:, valid[0]]
+        logits = chosen.transpose(2, 3).reshape(1, -1, chosen.shape[2]) @ query
+        shares = logits.softmax(dim=1)[0]  # [M S, S]
+        entropy = -(shares * shares.clamp_min(1e-30).log()).sum(dim=0)
+        said = Memory.read(query, keys, values, valid)[0]
+        common = said.mean(dim=-1, keepdim=True)
+        by_frame = shares.view(-1, cells, cells)
+        same = by_frame[-1].diagonal()
+        for name, number in {
+            "cells that share half of a reading": shares.sort(dim=0, descending=True)
+            .values.cumsum(dim=0).lt(0.5).sum(dim=0).float().mean() + 1,
+            "cells in memory": shares.new_tensor(float(len(shares))),
+            "entropy, as a share of an even reading's": entropy.mean() / math.log(len(shares)),
+            "share of the cell itself in the newest frame": same.mean(),
+            "share of what is read that is alike for all cells":
+            common.square().sum() * cells / said.square().sum(),
+        }.items():  # fmt: skip
+            found.setdefault(name, []).append(float(number))
+
+    def read(query: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
+        if int(valid.sum()) > 1:
+            note(query, keys, values, valid)
+        return Memory.read(query, keys, values, valid)
+
+    vars(model.memory)["read"] = read
+    for number in range(videos):
+        pictures = draw_clip(seed, number, frames, *model.config.input_size).frames
+        state = model.begin(9)
+        for picture in pictures:
+            image = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
+            _, state = model.step(image, state)
+    return {name: sum(each) / len(each) for name, each in found.items()}
+
+
 def main() -> None:
     """Run all settings, two at a time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path, nargs="?", default=shipped_model())
     parser.add_argument("--videos", type=int, default=100)
-    parser.add_argument("--frames", type=int, default=40)
+    parser.add_argument("--frames", type=int, default=36)
     parser.add_argument("--seed", type=int, default=77)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--read", type=Path, metavar="WEIGHTS")
     options = parser.parse_args()
+    if options.read:
+        for name, value in how_it_reads(
+            options.read, options.seed, options.videos, options.frames
+        ).items():
+            print(f"| {name} | {value:.3g} |")
+        return
     print("| setting | AP | AP50 | AP75 | IDF1 | HOTA |\n|---|---|---|---|---|---|")
     with ProcessPoolExecutor(options.processes) as pool:
         waiting = {

@@ -304,7 +304,7 @@ def _batches(
     )
     loader: DataLoader[Any] = DataLoader(
         _Told(data),
-        batch_sampler=[list(range(first, first + share)) for first in firsts],
+        batch_sampler=(list(range(first, first + share)) for first in firsts),
         num_workers=workers,
         collate_fn=list,
         worker_init_fn=_ignore_interrupt,
