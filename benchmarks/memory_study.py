@@ -114,6 +114,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=36)
     parser.add_argument("--seed", type=int, default=77)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--only", default="", help="settings whose name holds this")
     parser.add_argument("--read", type=Path, metavar="WEIGHTS")
     options = parser.parse_args()
     if options.read:
@@ -129,6 +130,7 @@ def main() -> None:
                 measure, options.model, changes, options.seed, options.videos, options.frames
             )
             for name, changes in SETTINGS.items()
+            if options.only in name
         }
         for name, result in waiting.items():
             print(f"| {name} | " + " | ".join(f"{each:.1f}" for each in result.result()) + " |")

@@ -182,6 +182,8 @@ def _each(
     found, places = [], dict[Any, int]()
     for place, entry in enumerate(entries):
         try:
+            if not isinstance(entry, dict):
+                raise TypeError("it is no json object")
             found.append(read(entry))
             number = entry.get("id")
             first = place if number is None else places.setdefault(number, place)
