@@ -61,5 +61,5 @@ def test_it_keeps_what_the_card_says() -> None:
     if not data.exists():
         pytest.skip(f"no '{data}': set VISOLO_DATA")
     figures = run_visolo("eval", shipped_model(), "--data", data, "--json").succeeded().json()
-    assert figures["AP"] >= 0.6
-    assert figures["AP50"] >= 0.8
+    assert figures["AP"] >= 0.64
+    assert figures["AP50"] >= 0.84

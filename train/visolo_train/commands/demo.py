@@ -9,7 +9,7 @@ import typer
 
 from visolo_runtime.commands.options import EXIT_INTERRUPTED
 
-_CLIP_SEED, _CLIP_NUMBER = 2026, 38
+_CLIP_SEED, _CLIP_NUMBER = 2026, 13  # of 48, one whose IDF1 (89) is near the median (90)
 _VALIDATION_SEED = 2027  # the model was trained on other seeds
 
 
