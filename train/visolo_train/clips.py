@@ -60,8 +60,7 @@ class AnnotatedClips(Dataset[TrainingClip]):
         seed: another seed gives other clips.
 
     Raises:
-        VisoloError: if a category is not among the labels, or no video has an object that is not
-            a crowd.
+        VisoloError: if a category is not among the labels.
     """
 
     def __init__(
@@ -90,10 +89,6 @@ class AnnotatedClips(Dataset[TrainingClip]):
         ]
         self.left_out = tuple(v.video_id for v in annotations.videos if v.video_id not in tracks)
         """Ids of the videos without an object to learn from."""
-        if not self._videos:
-            raise VisoloError(
-                f"'{annotations.labels.name}' has no video with an object to learn from"
-            )
 
     def __len__(self) -> int:
         return len(self._videos)

@@ -177,6 +177,8 @@ def _clips(
     images = table.images or table.annotations.parent / "JPEGImages"
     annotations = read_annotations(table.annotations)
     clips = AnnotatedClips(annotations, images, labels, sampling, augmentation, table.seed)
+    if not len(clips):
+        raise VisoloError(f"'{table.annotations}' has no video with an object to learn from")
     if clips.left_out:
         note(
             f"'{table.annotations}': {len(clips.left_out)} of {len(annotations.videos)} videos "

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from visolo_train.evaluation import TRACK_SCORE
+from visolo_train.report_parts import percent
 
 if TYPE_CHECKING:
     from visolo_core.categories import LabelSet
@@ -122,8 +123,8 @@ def _show(score: Score, labels: LabelSet) -> None:
     names = dict(zip(labels.ids, labels.names, strict=True))
     for category, ap in score.per_category.items():
         if ap >= 0:
-            typer.echo(f"  {names[category]:<20} {100 * ap:5.1f}")
+            typer.echo(f"  {names[category]:<20} {percent(ap):>5}")
 
 
 def _line(figures: dict[str, float]) -> str:
-    return "  ".join(f"{name} {100 * value:.1f}" for name, value in figures.items())
+    return "  ".join(f"{name} {percent(value)}" for name, value in figures.items())
