@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test lint types unit slow clean
+.PHONY: demo test lint types unit slow gpu-check clean
 
 demo: $(READY)
 	$(BIN)/visolo demo --output demo
@@ -27,6 +27,14 @@ unit: $(READY)
 # Many minutes: long videos, whole trainings; some need VISOLO_DATA.
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# On a machine with a GPU: tests of the engines on it and a run, into gpu-check.txt.
+gpu-check: $(READY)
+	$(BIN)/python -m pip uninstall --quiet --yes onnxruntime
+	VISOLO_GPU=1 $(BIN)/python -m pip install --quiet --editable '.[gpu,rtx,export,train,dev]'
+	$(BIN)/visolo doctor > gpu-check.txt || true
+	$(BIN)/python -m pytest -m gpu tests/gpu 2>&1 | tee -a gpu-check.txt
+	$(BIN)/python benchmarks/gpu_speed.py 2>&1 | tee -a gpu-check.txt
 
 $(READY): pyproject.toml packaging_hook.py
 	$(PYTHON) -m venv $(VENV)

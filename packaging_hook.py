@@ -31,6 +31,7 @@ GPU_RUNTIME = "onnxruntime-gpu>=1.20"
 EXPORT = ["torch>=2.9", "torchvision>=0.24", "onnx>=1.17", "onnxscript>=0.5", "safetensors>=0.4.3"]
 TRAIN = [*EXPORT, "tensorboard>=2.16"]
 IDENTITY = ["trackeval>=1.3"]
+RTX = "tensorrt-rtx>=1.1; sys_platform == 'linux' and platform_machine == 'x86_64'"
 REFUSE_GPU = "onnxruntime==0+set.VISOLO_GPU.to.1.to.install.the.gpu.extra"
 
 
@@ -42,6 +43,7 @@ def dependencies(gpu: bool) -> tuple[list[str], dict[str, list[str]]]:
         "train": TRAIN,
         "gpu": ["tensorrt>=10.12", "pycuda>=2024.1"] if gpu else [REFUSE_GPU],
         "openvino": ["openvino>=2025.0"],
+        "rtx": [RTX],
         "identity": IDENTITY,
         "dev": [
             *IDENTITY,
@@ -54,7 +56,7 @@ def dependencies(gpu: bool) -> tuple[list[str], dict[str, list[str]]]:
             "packaging>=24",
             "psutil>=6",
             "openvino>=2025.0",
-            "tensorrt-rtx>=1.1; sys_platform == 'linux' and platform_machine == 'x86_64'",
+            RTX,
         ],
     }
     return [*BASE, runtime], extras

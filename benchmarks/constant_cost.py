@@ -54,7 +54,7 @@ def measure(model: str, video: str, backend: str, record: bool) -> dict[str, flo
         raise SystemExit(f"'{video}' has {len(step_ms)} frames; {2 * WARM + 20} are needed")
     early, late = np.median(step_ms[20:70]), np.median(step_ms[-50:])
     return {
-        "backend": opened.engines.backend.description,
+        "backend": opened.engines.description,
         "frames": len(step_ms),
         "instances_a_frame": instances / len(step_ms),
         "resident_mb_at_50": resident[WARM],

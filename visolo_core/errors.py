@@ -6,3 +6,7 @@ class VisoloError(Exception):
 
     The command line prints the sentence without a traceback and exits with status 2.
     """
+
+
+class NotHereError(VisoloError):
+    """A library or a device is missing on this machine; another may do in its place."""

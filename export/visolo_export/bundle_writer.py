@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
 from visolo_core import __version__
 from visolo_core.checkpoint import Checkpoint
 from visolo_core.config import InferenceConfig
-from visolo_core.contract import contract
+from visolo_core.contract import GRAPHS, GraphName
 from visolo_core.errors import VisoloError
 from visolo_core.files import replaced_folder
-from visolo_export.onnx_export import OPSET, export_onnx
-from visolo_runtime.bundle import FORMAT_VERSION, GraphFiles, Manifest, file_entry, is_bundle
-
-_PRODUCERS = ("torch", "torchvision", "onnx", "onnxscript")
+from visolo_export.formats import CalibrationOptions, EngineOptions
+from visolo_export.graph_source import GraphSource
+from visolo_export.onnx_export import OPSET
+from visolo_export.openvino_export import export_openvino
+from visolo_export.tensorrt_build import MODULES, Library, TensorRt
+from visolo_export.torch_formats import export_pt2, export_torchscript
+from visolo_runtime.bundle import (
+    FORMAT_VERSION,
+    Format,
+    GraphFiles,
+    Manifest,
+    Precision,
+    file_entry,
+    is_bundle,
+)
+from visolo_runtime.chain import DECODE_LIMIT
 
 
 def write_bundle(
@@ -24,6 +39,10 @@ def write_bundle(
     inference: InferenceConfig,
     weights_sha256: str | None = None,
     report: Callable[[str], None] = lambda _: None,
+    formats: Sequence[Format] = ("onnx",),
+    precisions: Sequence[Precision] = ("fp32",),
+    engine_options: EngineOptions = EngineOptions(),  # noqa: B008 - it is frozen
+    calibration: CalibrationOptions | None = None,
 ) -> Manifest:
     """Export a checkpoint as a bundle.
 
@@ -33,39 +52,129 @@ def write_bundle(
         inference: thresholds, and the number of memory slots of the graphs.
         weights_sha256: checksum of the checkpoint's file, for the manifest.
         report: told what is being made.
+        formats: of the graphs, one at least.
+        precisions: each format comes in each of them; the first is what a run takes.
+        engine_options: of TensorRT.
+        calibration: for int8.
 
     Raises:
-        VisoloError: if the folder cannot be written, or is there and no bundle.
+        VisoloError: if the folder cannot be written, or is there and no bundle; if a format's
+            library is missing or refuses; if int8 is wanted without calibration.
     """
     if folder.exists() and not is_bundle(folder):
         raise VisoloError(f"'{folder}' exists and is no bundle: name a new directory")
-    with replaced_folder(folder) as work:
-        return _fill(checkpoint, work, inference, weights_sha256, report)
-
-
-def _fill(
-    checkpoint: Checkpoint,
-    folder: Path,
-    inference: InferenceConfig,
-    weights_sha256: str | None,
-    report: Callable[[str], None],
-) -> Manifest:
-    model = checkpoint.build()
-    slots = max(1, inference.memory_slots)
-    specs = contract(model.config, slots)
-    files = export_onnx(model, specs, folder, report)
-    manifest = Manifest(
-        format_version=FORMAT_VERSION,
-        model=model.config,
-        inference=inference,
-        labels=checkpoint.header.labels,
-        slots=slots,
-        batch=1,
-        contract=specs,
-        graphs=[GraphFiles(format="onnx", precision="fp32", opset=OPSET, files=files)],
-        files={name: file_entry(folder / name) for name in files.values()},
-        producer={"visolo": __version__, **{name: metadata.version(name) for name in _PRODUCERS}},
-        weights_sha256=weights_sha256,
-    )
-    manifest.write(folder)
+    if "int8" in precisions and calibration is None:
+        raise VisoloError("int8 needs frames to find ranges with: name them with --calibrate")
+    for format in formats:
+        if format in MODULES:  # what cannot be built is better said before minutes of exporting
+            TensorRt(format).check_targets(engine_options.targets)
+    with (
+        replaced_folder(folder) as work,
+        tempfile.TemporaryDirectory(prefix="visolo-") as aside,
+    ):
+        source = GraphSource(checkpoint, inference, Path(aside), calibration, report)
+        writer = _Writer(source, work, engine_options, report)
+        graphs = [
+            writer.graphs(format, precision)
+            for precision in dict.fromkeys(precisions)
+            for format in dict.fromkeys(formats)
+        ]
+        names = [name for each in graphs for name in (*each.files.values(), *each.extra)]
+        manifest = Manifest(
+            format_version=FORMAT_VERSION,
+            model=source.model.config,
+            inference=inference,
+            labels=checkpoint.header.labels,
+            slots=source.slots,
+            batch=1,
+            contract=source.contract,
+            graphs=graphs,
+            files={name: file_entry(work / name) for name in names},
+            producer={"visolo": __version__, **_versions(formats)},
+            weights_sha256=weights_sha256,
+            calibration=source.calibration,
+        )
+        manifest.write(work)
     return manifest
+
+
+class _Writer:
+    """Writes graphs into the folder of a bundle."""
+
+    def __init__(
+        self,
+        source: GraphSource,
+        folder: Path,
+        engine_options: EngineOptions,
+        report: Callable[[str], None],
+    ) -> None:
+        self._source, self._folder = source, folder
+        self._engine_options, self._report = engine_options, report
+
+    def graphs(self, format: Format, precision: Precision) -> GraphFiles:
+        """The graphs in a format: ONNX in float32 in the bundle's root, all else in folders."""
+        name = format if precision == "fp32" else f"{format}-{precision}"
+        place = self._folder if name == "onnx" else self._folder / name
+        place.mkdir(exist_ok=True)
+        if format in MODULES:
+            return self._engines(format, precision, place)
+        extra: list[str] = []
+        opset = None
+        if format == "onnx":
+            opset = OPSET
+            made = self._source.onnx(precision)
+            files = {graph: f"{graph}.onnx" for graph in GRAPHS}
+            for graph, path in made.items():
+                shutil.copyfile(path, place / files[graph])
+        elif format == "openvino":
+            # OpenVINO computes in float16 by itself; its graph only has to hold such weights.
+            made = self._source.onnx("fp32" if precision == "fp16" else precision)
+            files = export_openvino(made, place, self._told(name), half=precision == "fp16")
+            extra = [f"{name}/{Path(each).with_suffix('.bin')}" for each in files.values()]
+        else:
+            export = export_torchscript if format == "torchscript" else export_pt2
+            files = export(self._source.model, self._source.contract, place, self._told(name))
+        if place != self._folder:
+            files = {graph: f"{name}/{file}" for graph, file in files.items()}
+        return GraphFiles(format=format, precision=precision, opset=opset, files=files, extra=extra)
+
+    def _engines(self, format: Library, precision: Precision, place: Path) -> GraphFiles:
+        """TensorRT engines, each with a file beside it that says what it is."""
+        library, options = TensorRt(format), self._engine_options
+        made = self._source.onnx(precision, symmetric=True)
+        report = self._told(place.name)
+        files: dict[GraphName, str] = {}
+        for graph in GRAPHS:
+            report(graph)
+            spec = self._source.contract[graph]
+            built = library.build(
+                made[graph], spec, self._masks, options.targets, options.timing_cache
+            )
+            (place / f"{graph}.engine").write_bytes(built.plan)
+            (place / f"{graph}.json").write_text(json.dumps(built.as_dict(), indent=1))
+            files[graph] = f"{place.name}/{graph}.engine"
+        return GraphFiles(
+            format=format,
+            precision=precision,
+            files=files,
+            extra=[f"{place.name}/{graph}.json" for graph in GRAPHS],
+            library=library.version,
+            targets=list(options.targets),
+        )
+
+    @property
+    def _masks(self) -> tuple[int, int, int]:
+        """Least, usual and largest number of masks that are decoded at once."""
+        largest = min(DECODE_LIMIT, self._source.model.config.cells)
+        return 1, min(8, largest), largest
+
+    def _told(self, form: str) -> Callable[[str], None]:
+        return lambda graph: self._report(f"{graph} graph as {form}")
+
+
+def _versions(formats: Sequence[Format]) -> dict[str, str]:
+    """Of what made the bundle."""
+    packages = ["torch", "torchvision", "onnx", "onnxscript"]
+    if "openvino" in formats:
+        packages.append("openvino")
+    return {name: metadata.version(name) for name in packages}

@@ -14,16 +14,16 @@ from pathlib import Path
 
 import onnx
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from visolo_core.contract import DYNAMIC, GRAPHS, GraphName, GraphSpec, TensorSpec
+from visolo_core.contract import GRAPHS, GraphName, GraphSpec
 from visolo_core.errors import VisoloError
 from visolo_core.nn import Visolo
 from visolo_core.nn.backbone import fold_batch_norms
 from visolo_core.nn.graphs import graph_modules
+from visolo_export.examples import dynamic_shapes, example_inputs
 
 OPSET = 20
-_EXAMPLE_MASKS = 3  # any number but 0 and 1, which the exporter treats as constants
 
 
 def export_onnx(
@@ -53,20 +53,15 @@ def export_onnx(
 
 
 def _export_graph(module: nn.Module, spec: GraphSpec, file: Path) -> None:
-    dynamic = torch.export.Dim(DYNAMIC, min=1)
-    shapes = tuple(
-        {axis: dynamic for axis, side in enumerate(tensor.shape) if side == DYNAMIC}
-        for tensor in spec.inputs
-    )
     with _quiet():
         program = torch.onnx.export(
             module,
-            tuple(_example(tensor) for tensor in spec.inputs),
+            example_inputs(spec),
             input_names=spec.names("inputs"),
             output_names=spec.names("outputs"),
             opset_version=OPSET,
             dynamo=True,
-            dynamic_shapes=shapes,
+            dynamic_shapes=dynamic_shapes(spec),
             verbose=False,
         )
     if program is None:
@@ -76,11 +71,6 @@ def _export_graph(module: nn.Module, spec: GraphSpec, file: Path) -> None:
     onnx.save(proto, file)
     onnx.checker.check_model(file, full_check=True)
     _check_shapes(proto, spec, file)
-
-
-def _example(tensor: TensorSpec) -> Tensor:
-    shape = [_EXAMPLE_MASKS if side == DYNAMIC else int(side) for side in tensor.shape]
-    return torch.zeros(shape, dtype=getattr(torch, tensor.dtype))
 
 
 def _strip_stack_traces(proto: onnx.ModelProto) -> None:

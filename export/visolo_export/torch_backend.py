@@ -6,36 +6,46 @@ of calls are the same and only the arithmetic's maker differs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
 
 from visolo_core.checkpoint import load_checkpoint
 from visolo_core.config import InferenceConfig
 from visolo_core.contract import GraphName, GraphSpec, contract
-from visolo_core.nn import Visolo
+from visolo_core.errors import VisoloError
 from visolo_core.nn.graphs import graph_modules
 from visolo_runtime.chain import Engines
 from visolo_runtime.engine import Array, Backend, Context, Engine
 from visolo_runtime.model import Model
 
+Function = Callable[..., Any]
+
 
 class TorchBackend(Backend):
-    """Runs the graph modules of a network on the CPU, eagerly."""
+    """Runs modules, or programs that were made of them, on the CPU.
+
+    Args:
+        modules: one for each graph.
+        form: what they are, for people.
+        threads: of PyTorch; 0 leaves them as they are.
+    """
 
     name = "torch"
 
-    def __init__(self, model: Visolo, threads: int = 0) -> None:
-        self._modules: Mapping[GraphName, nn.Module] = graph_modules(model)
+    def __init__(self, modules: Mapping[GraphName, Function], form: str, threads: int = 0) -> None:
+        self._modules = modules
+        self._form = form
         if threads:
             torch.set_num_threads(threads)
 
     @property
     def description(self) -> str:
         """Library, version and device, for people."""
-        return f"PyTorch {torch.__version__}, CPU"
+        return f"PyTorch {torch.__version__}{self._form}, CPU"
 
     def engine(self, graph: GraphName, spec: GraphSpec) -> Engine:
         """The module itself."""
@@ -43,7 +53,7 @@ class TorchBackend(Backend):
 
 
 class _TorchEngine(Engine):
-    def __init__(self, module: nn.Module, spec: GraphSpec) -> None:
+    def __init__(self, module: Function, spec: GraphSpec) -> None:
         self._module = module
         self._spec = spec
 
@@ -52,7 +62,7 @@ class _TorchEngine(Engine):
 
 
 class _TorchContext(Context):
-    def __init__(self, module: nn.Module, spec: GraphSpec) -> None:
+    def __init__(self, module: Function, spec: GraphSpec) -> None:
         self._module = module
         self._spec = spec
         self._buffers: dict[str, Array] = {}
@@ -82,5 +92,34 @@ def load_weights(path: Path, inference: InferenceConfig, threads: int = 0) -> Mo
     network = checkpoint.build()
     config = network.config
     specs = contract(config, slots=max(1, inference.memory_slots))
-    engines = Engines.compile(TorchBackend(network, threads), specs)
+    backend = TorchBackend(graph_modules(network), "", threads)
+    engines = Engines.compile(backend, specs)
     return Model(config, inference, checkpoint.header.labels, engines)
+
+
+def load_graphs(format: str, files: dict[GraphName, Path], threads: int = 0) -> TorchBackend:
+    """The graphs of a bundle in one of PyTorch's formats.
+
+    Args:
+        format: ``torchscript`` or ``pt2``.
+        files: of each graph.
+        threads: of PyTorch; 0 leaves them as they are.
+
+    Raises:
+        VisoloError: if a file is not what its name says.
+    """
+    modules = {graph: _load(format, file) for graph, file in files.items()}
+    return TorchBackend(modules, f" {format}", threads)
+
+
+def _load(format: str, file: Path) -> Function:
+    try:
+        if format == "torchscript":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that TorchScript is deprecated
+                script: Function = torch.jit.load(str(file), map_location="cpu")  # type: ignore[no-untyped-call]
+            return script
+        return torch.export.load(file).module()
+    except Exception as error:  # of many kinds, from the depths of PyTorch
+        told = " ".join(str(error).split())[:200]
+        raise VisoloError(f"PyTorch cannot load '{file}': {told}") from error

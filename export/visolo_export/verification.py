@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from visolo_core.contract import GRAPHS, GraphName
 from visolo_core.decoding import Ints
 from visolo_export.comparison import TensorError, TrackComparison, compare_tracks, mask_iou
-from visolo_runtime.chain import DecodedMasks, EngineChain, Engines, FrameResult
+from visolo_runtime.bundle import Precision
+from visolo_runtime.chain import Chain, DecodedMasks, FrameResult, StreamEngines
+from visolo_runtime.engine import Array
 from visolo_runtime.model import Model
 from visolo_runtime.session import Session
 
@@ -28,9 +30,9 @@ Frames = list[NDArray[np.uint8]]
 class Tolerance:
     """Largest differences that still count as the same numbers.
 
-    The defaults are for fp32. Two float32 convolution libraries differ by 5e-4 on features and
-    2e-4 on scores of the paper's network, and by a few pixels along a mask's edge; the defaults
-    leave a factor of four.
+    The defaults are for fp32; ``TOLERANCES`` has those of the other precisions. Two float32
+    convolution libraries differ by 5e-4 on features and 2e-4 on scores of the paper's network, and
+    by a few pixels along a mask's edge; the defaults leave a factor of four.
     """
 
     tensor: float = 2e-3
@@ -41,6 +43,21 @@ class Tolerance:
     """areas, probability sums and intersections: of the largest, since they count pixels"""
     mask_iou: float = 0.999
     """smallest overlap of two masks of one instance"""
+    same_tracks: bool = True
+    """whether both must find the same tracks, in the same frames"""
+
+
+TOLERANCES: dict[Precision, Tolerance] = {
+    "fp32": Tolerance(),
+    # float16 has 11 bits: half a thousandth of a value for each rounding, and features of up to 10
+    # that fifty layers have added to. A pixel on a mask's edge may change sides.
+    "fp16": Tolerance(tensor=0.05, score=0.01, mask_iou=0.99),
+    # 8 bits are 1/256 of a tensor's range for each value. Which cells lie above a threshold may
+    # change, and tracks with them, so that average precision judges (``visolo verify --data``).
+    "int8": Tolerance(tensor=1.0, score=0.1, mask_iou=0.8, same_tracks=False),
+}
+BISECT_TOLERANCES: dict[Precision, float] = {"fp32": 1e-4, "fp16": 5e-3, "int8": 0.1}
+"""Error of a layer, relative to its largest value, from which on it is the first that parts."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +70,8 @@ class Verification:
     decoded_mask_iou: float | None
     """smallest IoU of the two masks of a cell, decoded from the same inputs"""
     tracks: TrackComparison
+    drift: dict[str, list[float]]
+    """closed-loop, by tensor of the frame graph: relative error in each frame"""
 
     @property
     def failures(self) -> list[str]:
@@ -72,41 +91,52 @@ class Verification:
         }
         return asdict(self) | {
             "tensors": tensors,
+            "drift": {
+                name: [error if np.isfinite(error) else None for error in errors]
+                for name, errors in self.drift.items()
+            },
             "failures": self.failures,
             "passed": self.passed,
         }
 
 
-class _ParityChain(EngineChain):
+class _ParityChain(Chain):
     """The reference's chain, which makes a candidate repeat each call on the same inputs."""
 
-    def __init__(self, reference: Engines, candidate: Engines) -> None:
-        super().__init__(reference)
-        self._candidate = EngineChain(candidate)
+    def __init__(self, reference: StreamEngines, candidate: StreamEngines) -> None:
+        self._reference, self._candidate = reference.chain(), candidate.chain()
         self.errors: dict[GraphName, dict[str, TensorError]] = {
             graph: {name: TensorError() for name in reference.contract[graph].names("outputs")}
             for graph in GRAPHS
         }
         self.mask_iou: float | None = None
 
+    @property
+    def input_size(self) -> tuple[int, int]:
+        return self._reference.input_size
+
+    @property
+    def slots(self) -> int:
+        return self._reference.slots
+
     def frame(self, image: NDArray[np.uint8], valid: NDArray[np.bool_]) -> FrameResult:
         self._copy("memory_key", "memory_value")
-        result = super().frame(image, valid)
+        result = self._reference.frame(image, valid)
         self._candidate.frame(image, valid)
         for name, error in self.errors["frame"].items():
-            error.add(self.buffer(name), self._candidate.buffer(name))
+            error.add(self.read(name), self._candidate.read(name))
         # From here on the candidate works on what the reference found.
         self._copy("mask_features", "kernels", "key", "features")
         return result
 
     def store(self, slot: int) -> None:
-        super().store(slot)
+        self._reference.store(slot)
         self._candidate.store(slot)
-        mine, its = (chain.buffer("memory_value")[:, slot] for chain in (self, self._candidate))
+        mine, its = (each.read("memory_value")[:, slot] for each in (self, self._candidate))
         self.errors["memory"]["value"].add(mine, its)
 
     def decode(self, cell: Ints) -> DecodedMasks:
-        mine, its = super().decode(cell), self._candidate.decode(cell)
+        mine, its = self._reference.decode(cell), self._candidate.decode(cell)
         for name, error in self.errors["decode"].items():
             error.add(getattr(mine, name), getattr(its, name))
         for first, second in zip(mine.masks, its.masks, strict=True):
@@ -114,9 +144,15 @@ class _ParityChain(EngineChain):
             self.mask_iou = iou if self.mask_iou is None else min(self.mask_iou, iou)
         return mine
 
+    def read(self, name: str) -> Array:
+        return self._reference.read(name)
+
+    def write(self, name: str, values: Array) -> None:
+        self._reference.write(name, values)
+
     def _copy(self, *names: str) -> None:
         for name in names:
-            np.copyto(self._candidate.buffer(name), self.buffer(name))
+            self._candidate.write(name, self.read(name))
 
 
 def verify(
@@ -142,11 +178,20 @@ def verify(
         reference_session.step(frame)
 
     report("closed-loop")
-    candidate_session = candidate.session()
+    chains = reference.engines.chain(), candidate.engines.chain()
+    sessions = [Session(each, reference.inference) for each in chains]
+    drift: dict[str, list[float]] = {
+        name: [] for name in reference.engines.contract["frame"].names("outputs")
+    }
     for frame in frames:
-        candidate_session.step(frame)
-    tracks = compare_tracks(reference_session.finish(), candidate_session.finish())
-    return Verification(len(frames), tolerance, chain.errors, chain.mask_iou, tracks)
+        for session in sessions:
+            session.step(frame)
+        for name, errors in drift.items():
+            error = TensorError()
+            error.add(*(each.read(name) for each in chains))
+            errors.append(error.relative)
+    tracks = compare_tracks(*(session.finish() for session in sessions))
+    return Verification(len(frames), tolerance, chain.errors, chain.mask_iou, tracks, drift)
 
 
 def limit_of(tensor: str, tolerance: Tolerance) -> tuple[str, float] | None:
@@ -180,7 +225,7 @@ def _tensor_failures(result: Verification) -> list[str]:
 def _track_failures(result: Verification) -> list[str]:
     found = []
     tracks, least = result.tracks, result.tolerance.mask_iou
-    if not tracks.same_tracks:
+    if not tracks.same_tracks and result.tolerance.same_tracks:
         found.append(
             f"closed-loop: tracks differ, {len(tracks.unmatched_reference)} of "
             f"{tracks.reference_tracks} are missing and {len(tracks.unmatched_candidate)} are new"

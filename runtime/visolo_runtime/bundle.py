@@ -15,6 +15,9 @@ from visolo_core.contract import GRAPHS, GraphName, GraphSpec, contract
 from visolo_core.errors import VisoloError
 from visolo_core.files import inside, reason, replaced
 
+Format = Literal["onnx", "openvino", "torchscript", "pt2", "tensorrt-rtx", "tensorrt"]
+Precision = Literal["fp32", "fp16", "int8"]
+
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 
@@ -34,18 +37,36 @@ class FileEntry(_Strict):
 class GraphFiles(_Strict):
     """The three graphs in one format and precision."""
 
-    format: Literal["onnx"]
-    precision: Literal["fp32"]
-    opset: int
+    format: Format
+    precision: Precision
+    opset: int | None = None
+    """of ONNX files"""
     files: dict[GraphName, str]
     """Paths inside the bundle, with forward slashes."""
+    extra: list[str] = []
+    """Further files that belong to them, such as weights kept apart."""
+    library: str | None = None
+    """of TensorRT engines: the version that built them, and that alone can run them"""
+    targets: list[str] = []
+    """of TensorRT-RTX engines: the GPUs that they were built for"""
+
+
+class Calibration(_Strict):
+    """How int8 ranges were found."""
+
+    source: str
+    frames: int
+    float32_layers: list[str]
+    """Convolutions that are not quantised, since they alone would cost most."""
 
 
 class Parity(_Strict):
     """What the last ``visolo verify`` found."""
 
     reference: str
-    """sha256 of the weights that were the reference"""
+    """sha256 of the weights that were the reference; empty if it was another bundle"""
+    form: str = "onnx fp32"
+    """what was held against it"""
     source: str
     """the video that was run"""
     frames: int
@@ -74,8 +95,8 @@ class Manifest(_Strict):
     """versions of what made the bundle"""
     weights_sha256: str | None = None
     """of the checkpoint that was exported"""
-    calibration: str | None = None
-    """how int8 ranges were found; None without int8"""
+    calibration: Calibration | None = None
+    """None without int8"""
     parity: Parity | None = None
 
     def write(self, folder: Path) -> None:
@@ -108,19 +129,36 @@ class Bundle:
                 "export the bundle again"
             )
 
-    def graph_files(self, format: str) -> dict[GraphName, Path]:
-        """The graphs in a format, their checksums verified.
+    def formats(self) -> list[str]:
+        """The formats that are there, in the order of the manifest."""
+        return list(dict.fromkeys(graphs.format for graphs in self.manifest.graphs))
+
+    def graphs(self, format: str, precision: str = "") -> GraphFiles:
+        """The graphs in a format and precision; without one, the first that are there.
+
+        Raises:
+            VisoloError: if the bundle has no such graphs.
+        """
+        for graphs in self.manifest.graphs:
+            if graphs.format == format and precision in ("", graphs.precision):
+                return graphs
+        had = ", ".join(f"{each.format} {each.precision}" for each in self.manifest.graphs)
+        wanted = f"{format} {precision}".strip()
+        raise VisoloError(
+            f"'{self.folder}' has no {wanted} graphs, only {had}: "
+            f"export it with --format {format}" + (f" --precision {precision}" if precision else "")
+        )
+
+    def graph_files(self, format: str, precision: str = "") -> dict[GraphName, Path]:
+        """The files of such graphs, their checksums verified.
 
         Raises:
             VisoloError: if the bundle has no such format, or a file is missing or changed.
         """
-        for graphs in self.manifest.graphs:
-            if graphs.format == format:
-                for name in graphs.files.values():
-                    self._check_file(name)
-                return {graph: inside(self.folder, graphs.files[graph]) for graph in GRAPHS}
-        had = ", ".join(graphs.format for graphs in self.manifest.graphs)
-        raise VisoloError(f"'{self.folder}' has no {format} graphs, only {had}")
+        graphs = self.graphs(format, precision)
+        for name in (*graphs.files.values(), *graphs.extra):
+            self._check_file(name)
+        return {graph: inside(self.folder, graphs.files[graph]) for graph in GRAPHS}
 
     def check_files(self) -> None:
         """Verify every file of the bundle.
@@ -132,7 +170,11 @@ class Bundle:
             self._check_file(name)
 
     def _graph_names(self) -> list[str]:
-        return [name for graphs in self.manifest.graphs for name in graphs.files.values()]
+        return [
+            name
+            for graphs in self.manifest.graphs
+            for name in (*graphs.files.values(), *graphs.extra)
+        ]
 
     def _check_file(self, name: str) -> None:
         entry, path = self.manifest.files[name], inside(self.folder, name)

@@ -7,6 +7,7 @@ memory engine writes a frame's value straight into it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,23 +21,6 @@ from visolo_runtime.engine import Array, Backend, Engine
 DECODE_LIMIT = 32
 """Masks that go into the decode engine at once. It bounds the engine's working memory, about 4 MB
 a mask at 352x624; frames with more cells take several runs."""
-
-
-@dataclass(frozen=True)
-class Engines:
-    """The compiled graphs of a model, shared by its sessions."""
-
-    backend: Backend
-    contract: dict[GraphName, GraphSpec]
-    engines: dict[GraphName, Engine]
-
-    @classmethod
-    def compile(cls, backend: Backend, contract: dict[GraphName, GraphSpec]) -> Engines:
-        """Compile all graphs of a contract."""
-        compiled = {graph: backend.engine(graph, contract[graph]) for graph in GRAPHS}
-        engines = cls(backend, contract, compiled)
-        EngineChain(engines).warm_up()
-        return engines
 
 
 class FrameResult(NamedTuple):
@@ -64,7 +48,87 @@ class DecodedMasks(NamedTuple):
     """[N, N], common pixels"""
 
 
-class EngineChain:
+class Chain(ABC):
+    """Three engines at work on one stream, with its memory buffer; wherever they work."""
+
+    @property
+    @abstractmethod
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the image that the frame engine takes."""
+
+    @property
+    @abstractmethod
+    def slots(self) -> int:
+        """Number of memory slots T."""
+
+    @abstractmethod
+    def frame(self, image: NDArray[np.uint8], valid: NDArray[np.bool_]) -> FrameResult:
+        """Run the network on a frame.
+
+        Args:
+            image: uint8 [H, W, 3] RGB at the input size.
+            valid: bool [T + 1], the slots to read; the last is the frame itself.
+        """
+
+    @abstractmethod
+    def store(self, slot: int) -> None:
+        """Put the frame that was run last into a slot."""
+
+    @abstractmethod
+    def decode(self, cell: Ints) -> DecodedMasks:
+        """Masks of cells int64 [N], N at least 1, of the frame that was run last."""
+
+    @abstractmethod
+    def read(self, name: str) -> Array:
+        """A tensor of the frame graph as it is now, by its contract name; not to be changed."""
+
+    @abstractmethod
+    def write(self, name: str, values: Array) -> None:
+        """Put other values into a tensor of the frame graph."""
+
+
+class StreamEngines(ABC):
+    """The compiled graphs of a model, shared by its sessions."""
+
+    contract: dict[GraphName, GraphSpec]
+
+    @property
+    @abstractmethod
+    def description(self) -> str:
+        """Library, version and device, for people."""
+
+    @abstractmethod
+    def chain(self) -> Chain:
+        """Buffers and bindings for one more stream."""
+
+
+@dataclass(frozen=True)
+class Engines(StreamEngines):
+    """Graphs compiled by a backend whose buffers lie in host memory."""
+
+    backend: Backend
+    contract: dict[GraphName, GraphSpec]
+    engines: dict[GraphName, Engine]
+
+    @classmethod
+    def compile(cls, backend: Backend, contract: dict[GraphName, GraphSpec]) -> Engines:
+        """Compile all graphs of a contract."""
+        compiled = {graph: backend.engine(graph, contract[graph]) for graph in GRAPHS}
+        engines = cls(backend, contract, compiled)
+        engines.chain().warm_up()
+        return engines
+
+    @property
+    def description(self) -> str:
+        """Of the backend."""
+        return self.backend.description
+
+    def chain(self) -> EngineChain:
+        """Buffers and bindings for one more stream."""
+        return EngineChain(self)
+
+
+class EngineChain(Chain):
     """Frame, memory and decode engine of one stream, with its memory buffer.
 
     Args:
@@ -93,9 +157,13 @@ class EngineChain:
         depth, cells = self._buffers["kernels"].shape[1:]
         self._decoded = _DecodeBuffers(depth, cells, self.input_size)
 
-    def buffer(self, name: str) -> Array:
-        """The buffer of a tensor of the frame or memory graph, by its contract name."""
+    def read(self, name: str) -> Array:
+        """The buffer itself."""
         return self._buffers[name]
+
+    def write(self, name: str, values: Array) -> None:
+        """Into the buffer."""
+        np.copyto(self._buffers[name], values)
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -138,7 +206,7 @@ class EngineChain:
             self._decoded.masks[: len(cell)],
             np.concatenate([part.area for part in parts]),
             np.concatenate([part.probability_sum for part in parts]),
-            _join_intersections(parts),
+            join_intersections(parts),
         )
 
     def warm_up(self) -> None:
@@ -182,7 +250,7 @@ class _DecodeBuffers:
         )
 
 
-def _join_intersections(parts: list[DecodedMasks]) -> Floats:
+def join_intersections(parts: list[DecodedMasks]) -> Floats:
     """Common pixels [N, N] of all pairs, where the engine has counted within each part only."""
     return np.block(
         [

@@ -27,8 +27,8 @@ COMMANDS = {
     "eval": ("visolo_train.commands.eval:evaluate", "Average precision of a model on a data set."),
     "score": ("visolo_train.commands.score:score", "Average precision of a results file."),
     "verify": (
-        "visolo_export.commands.verify:verify",
-        "Prove that a bundle computes what its weights do.",
+        "visolo_train.commands.verify:verify",
+        "Prove that two forms of a model compute the same.",
     ),
 }
 EXIT_WRONG_INPUT = 2
@@ -37,6 +37,8 @@ _EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "onnx", "onnxscript", "safetensors"), "export"),
     "tensorboard": "train",
     "trackeval": "identity",
+    "openvino": "openvino",
+    "tensorrt_rtx": "rtx",
 }
 
 

@@ -10,11 +10,12 @@ from visolo_core.categories import LabelSet
 from visolo_core.checkpoint import is_weights_file
 from visolo_core.config import InferenceConfig, ModelConfig
 from visolo_core.errors import VisoloError
-from visolo_runtime.bundle import Bundle
-from visolo_runtime.chain import EngineChain, Engines
+from visolo_runtime.backends import AUTO, CANDIDATES, Request, choose
+from visolo_runtime.bundle import Bundle, Precision
+from visolo_runtime.chain import StreamEngines
 from visolo_runtime.session import Session
 
-BACKENDS = ("auto", "onnxruntime", "torch")
+BACKENDS = (AUTO, *(candidate.name for candidate in CANDIDATES), "torch")
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,10 @@ class Model:
     config: ModelConfig
     inference: InferenceConfig
     labels: LabelSet
-    engines: Engines
+    engines: StreamEngines
+    precision: Precision = "fp32"
+    passed_over: tuple[str, ...] = ()
+    """Why better backends were not taken, a sentence each."""
 
     def session(self, record: bool = True, output_size: tuple[int, int] | None = None) -> Session:
         """A session with state of its own.
@@ -33,7 +37,7 @@ class Model:
             record: keep every mask for ``finish``; without, memory stays constant for ever.
             output_size: (height, width) of the masks; None gives them the frame's own size.
         """
-        return Session(EngineChain(self.engines), self.inference, record, output_size)
+        return Session(self.engines.chain(), self.inference, record, output_size)
 
 
 def shipped_model() -> Path:
@@ -46,16 +50,21 @@ def load(
     backend: str = "auto",
     settings: Callable[[InferenceConfig], InferenceConfig] = lambda config: config,
     threads: int = 0,
+    precision: str = "",
+    rebuild: bool = False,
 ) -> Model:
     """Open a bundle, or weights with the PyTorch backend.
 
     Args:
         path: a bundle's directory, or a checkpoint.
-        backend: ``auto`` takes ONNX Runtime for a bundle and PyTorch for weights; ``onnxruntime``,
-            ``torch``.
+        backend: ``auto`` takes the best that the bundle has graphs for and that is installed, and
+            PyTorch for weights; or one of ``BACKENDS``.
         settings: makes the thresholds and bounds to use of those that the model brings; weights
             bring the paper's.
         threads: for the engines; 0 lets the library choose.
+        precision: of a bundle's graphs: ``fp32``, ``fp16`` or ``int8``; the first that it has
+            without one.
+        rebuild: build TensorRT engines of the bundle again if they do not fit this machine.
 
     Raises:
         VisoloError: if there is no such model or backend, or they do not go together.
@@ -66,14 +75,14 @@ def load(
     if path.is_dir():
         if backend == "torch":
             raise VisoloError(f"'{path}' is a bundle; backend torch runs weights, name those")
-        return _load_bundle(Bundle(path), settings, threads)
+        return _load_bundle(Bundle(path), backend, settings, Request(precision, threads, rebuild))
     if not path.exists():
         raise VisoloError(f"there is no model '{path}'")
     if not is_weights_file(path):
         raise VisoloError(f"'{path}' is neither a bundle nor weights (.safetensors, .pt)")
-    if backend == "onnxruntime":
+    if backend not in (AUTO, "torch"):
         raise VisoloError(
-            f"'{path}' holds weights; backend onnxruntime runs a bundle: "
+            f"'{path}' holds weights; backend {backend} runs a bundle: "
             f"visolo export {path} -o model.visolo"
         )
     # PyTorch is optional and belongs to another room, so it is asked for only here.
@@ -83,12 +92,19 @@ def load(
 
 
 def _load_bundle(
-    bundle: Bundle, settings: Callable[[InferenceConfig], InferenceConfig], threads: int
+    bundle: Bundle,
+    backend: str,
+    settings: Callable[[InferenceConfig], InferenceConfig],
+    request: Request,
 ) -> Model:
-    from visolo_runtime.onnxruntime_backend import OnnxRuntimeBackend
-
     manifest = bundle.manifest
     inference = settings(manifest.inference)
-    backend = OnnxRuntimeBackend(bundle.graph_files("onnx"), threads)
-    engines = Engines.compile(backend, manifest.contract)
-    return Model(manifest.model, inference, manifest.labels, engines)
+    choice = choose(bundle, backend, request)
+    return Model(
+        manifest.model,
+        inference,
+        manifest.labels,
+        choice.engines,
+        choice.precision,
+        choice.passed_over,
+    )

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime on the CPU, or on a GPU through one of its execution providers."""
 
 from __future__ import annotations
 
@@ -7,31 +7,49 @@ from pathlib import Path
 from typing import Any
 
 from visolo_core.contract import GraphName, GraphSpec
-from visolo_core.errors import VisoloError
+from visolo_core.errors import NotHereError, VisoloError
 from visolo_runtime.engine import Array, Backend, Context, Engine, check_signature
 
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
 _NUMPY_NAMES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(bool)": "bool"}
 
 
 class OnnxRuntimeBackend(Backend):
-    """Runs ONNX files on the CPU.
+    """Runs ONNX files.
 
     Args:
         files: the ONNX file of each graph.
         threads: within an operator; 0 lets ONNX Runtime choose.
+        provider: what computes, of ``PROVIDERS``.
+
+    Raises:
+        NotHereError: if ONNX Runtime is not installed, or has no such provider.
     """
 
     name = "onnxruntime"
 
-    def __init__(self, files: dict[GraphName, Path], threads: int = 0) -> None:
+    def __init__(
+        self, files: dict[GraphName, Path], threads: int = 0, provider: str = "cpu"
+    ) -> None:
         self._files = files
         self._threads = threads
         self._ort = _import_onnxruntime()
+        self._provider = PROVIDERS[provider]
+        if self._provider not in self._ort.get_available_providers():
+            raise NotHereError(
+                f"this ONNX Runtime has no {self._provider}: "
+                "VISOLO_GPU=1 pip install 'visolo[gpu]', or 'visolo doctor'"
+            )
 
     @property
     def description(self) -> str:
         """Library, version and device, for people."""
-        return f"ONNX Runtime {self._ort.__version__}, CPU"
+        device = self._provider.removesuffix("ExecutionProvider")
+        return f"ONNX Runtime {self._ort.__version__}, {device}"
 
     def engine(self, graph: GraphName, spec: GraphSpec) -> Engine:
         """Load and optimise a graph."""
@@ -45,13 +63,17 @@ class OnnxRuntimeBackend(Backend):
             options.enable_mem_pattern = False
         file = self._files[graph]
         try:
-            session = self._ort.InferenceSession(
-                str(file), options, providers=["CPUExecutionProvider"]
-            )
+            session = self._ort.InferenceSession(str(file), options, providers=[self._provider])
         except Exception as error:  # onnxruntime has a dozen exceptions without a common base
             raise VisoloError(
                 f"ONNX Runtime cannot load '{file}': {' '.join(str(error).split())[:200]}"
             ) from error
+        # A provider that does not start is left out without an exception: only this list is proof.
+        if session.get_providers()[0] != self._provider:
+            raise NotHereError(
+                f"ONNX Runtime's {self._provider} does not start here and would compute on the "
+                "CPU: check the driver, CUDA and cuDNN"
+            )
         for found, tensors in (
             (session.get_inputs(), spec.inputs),
             (session.get_outputs(), spec.outputs),
@@ -96,7 +118,7 @@ def _import_onnxruntime() -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise VisoloError(
+        raise NotHereError(
             "ONNX Runtime is not usable here: run 'pip install onnxruntime', or 'visolo doctor' "
             f"to see what is ({error})"
         ) from error

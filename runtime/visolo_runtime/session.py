@@ -26,7 +26,7 @@ from visolo_core.decoding import (
 )
 from visolo_core.errors import VisoloError
 from visolo_core.results import Instances, Track, TrackRecorder
-from visolo_runtime.chain import EngineChain, FrameResult
+from visolo_runtime.chain import Chain, FrameResult
 
 GRAPH_STAGES = ("frame graph", "memory graph", "decode graph")
 STAGES = ("resize", "frame graph", "choose", "decode graph", "associate", "memory graph", "record")
@@ -48,7 +48,7 @@ class Session:
 
     def __init__(
         self,
-        chain: EngineChain,
+        chain: Chain,
         inference: InferenceConfig,
         record: bool = True,
         output_size: tuple[int, int] | None = None,

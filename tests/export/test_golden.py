@@ -21,7 +21,7 @@ from helpers import Array, GoldenSet, Outcome, tracks_of_results
 from visolo_core.decoding import grid_weight, match_values
 from visolo_core.results import Instances, Track
 from visolo_export.comparison import compare_tracks
-from visolo_runtime.chain import EngineChain
+from visolo_runtime.chain import EngineChain, Engines
 from visolo_runtime.model import Model, load
 from visolo_runtime.session import Session
 
@@ -58,6 +58,7 @@ class _RecordingChain(EngineChain):
 
 
 def _run(model: Model, video: Array) -> GoldenRun:
+    assert isinstance(model.engines, Engines)
     chain = _RecordingChain(model.engines)
     session = Session(chain, model.inference)
     tensors: list[dict[str, Array]] = []
@@ -68,12 +69,12 @@ def _run(model: Model, video: Array) -> GoldenRun:
         instances.append(session.step(image))
         candidates.append(chain.decoded_cells)
         grid = model.config.grid
-        query, key = chain.buffer("query")[0].copy(), chain.buffer("key")[0].copy()
-        category, kernel = chain.buffer("features")[0].copy()
+        query, key = chain.read("query")[0].copy(), chain.read("key")[0].copy()
+        category, kernel = chain.read("features")[0].copy()
         found = {
-            "pred_masks": chain.buffer("mask_features")[0].copy(),
-            "pred_kernels": chain.buffer("kernels")[0].reshape(-1, *grid).copy(),
-            "pred_cats": chain.buffer("scores")[0].reshape(-1, *grid).copy(),
+            "pred_masks": chain.read("mask_features")[0].copy(),
+            "pred_kernels": chain.read("kernels")[0].reshape(-1, *grid).copy(),
+            "pred_cats": chain.read("scores")[0].reshape(-1, *grid).copy(),
             "cat_f": category,
             "kernel_f": kernel,
         }

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from visolo_core.config import InferenceConfig
 from visolo_core.errors import VisoloError
-from visolo_runtime.chain import DECODE_LIMIT, EngineChain
+from visolo_runtime.chain import DECODE_LIMIT
 from visolo_runtime.model import Model, load
 from visolo_runtime.sample_clip import sample_frames
 from visolo_runtime.session import STAGES, Session, resize_frame
@@ -179,7 +179,7 @@ def test_state_does_not_grow(model: Model) -> None:
 
 def test_more_cells_than_go_into_the_engine_at_once(model: Model, clip: list[Frame]) -> None:
     """Decoding in parts gives what decoding at once would."""
-    chain = EngineChain(model.engines)
+    chain = model.engines.chain()
     valid = np.zeros(chain.slots + 1, bool)
     valid[-1] = True
     chain.frame(resize_frame(clip[0], chain.input_size), valid)

@@ -69,6 +69,22 @@ def small_precision_recall(curves: Sequence[Curve], title: str) -> str:
     return _svg(140, 90, title, f'<path class="grid" d="{grid}"/>' + _lines(plot, curves))
 
 
+def error_curve(values: Sequence[float], top: float, title: str) -> str:
+    """Errors over the frames of a clip, from 0 to ``top``."""
+    plot = _Plot(3, 3, 234, 84)
+    last = max(1, len(values) - 1)
+    points = "L".join(
+        f"{plot.x(at / last):.1f} {plot.y(value / top):.1f}" for at, value in enumerate(values)
+    )
+    grid = f"M3 {plot.y(0):g}h{plot.width:g}M3 {plot.y(1):g}h{plot.width:g}"
+    return _svg(
+        240,
+        90,
+        title,
+        f'<path class="grid" d="{grid}"/><path class="line iou50" d="M{points}"/>',
+    )
+
+
 def bars(values: Sequence[float], title: str) -> str:
     """Values in 0 to 1 as bars beside each other, in their order, however many."""
     plot = _Plot(34, 8, 600, 96)

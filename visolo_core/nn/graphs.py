@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from visolo_core.contract import GraphName
 from visolo_core.nn.branches import decode_masks
-from visolo_core.nn.visolo import FrameOutput, Visolo
+from visolo_core.nn.visolo import Visolo
 
 
 class FrameGraph(nn.Module):
@@ -24,10 +24,11 @@ class FrameGraph(nn.Module):
 
     def forward(
         self, image: Tensor, memory_key: Tensor, memory_value: Tensor, memory_valid: Tensor
-    ) -> FrameOutput:
-        """Shapes: see ``visolo_core.contract``."""
+    ) -> tuple[Tensor, ...]:
+        """Shapes: see ``visolo_core.contract``; in the order of ``FrameOutput``."""
         pixels = image.float().permute(0, 3, 1, 2)
-        return self.model.frame(pixels, memory_key, memory_value, memory_valid)
+        # A plain tuple: a named one cannot be written into a pt2 file.
+        return tuple(self.model.frame(pixels, memory_key, memory_value, memory_valid))
 
 
 class MemoryGraph(nn.Module):

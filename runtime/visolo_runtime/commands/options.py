@@ -25,6 +25,22 @@ Settings = Annotated[
 ]
 
 
+BackendName = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        help="tensorrt, tensorrt-rtx, onnxruntime-tensorrt, onnxruntime-cuda, openvino, "
+        "onnxruntime, torchscript, pt2, or torch for weights; auto takes the first that is usable.",
+    ),
+]
+PrecisionName = Annotated[
+    str,
+    typer.Option(
+        "--precision", help="fp32, fp16 or int8; the first that the bundle has if not said."
+    ),
+]
+
+
 def parse_size(text: str) -> tuple[int, int]:
     """Height and width of ``640x360``, width first as videos are named.
 

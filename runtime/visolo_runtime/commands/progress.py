@@ -70,9 +70,9 @@ class RunProgress:
             f"{summary.frames} frames, {summary.tracks} tracks, {summary.instances} instances"
             + (f", {summary.skipped} frames skipped" if summary.skipped else "")
             + (", interrupted" if summary.interrupted else ""),
-            f"{summary.fps:.1f} FPS in all, {step_ms:.1f} ms a step, "
-            f"{model.engines.backend.description}",
+            f"{summary.fps:.1f} FPS in all, {step_ms:.1f} ms a step, {model.engines.description}",
         ]
+        lines += [f"passed over {each}" for each in model.passed_over if "has no" not in each]
         for line in lines:
             self._console.print(line, markup=False, soft_wrap=True)
 

@@ -13,7 +13,9 @@ import typer
 from visolo_runtime.commands.options import (
     EXIT_INTERRUPTED,
     EXIT_PIPE_CLOSED,
+    BackendName,
     Json,
+    PrecisionName,
     Settings,
     changed,
     parse_size,
@@ -40,7 +42,8 @@ def run(
         Path | None,
         typer.Option(help="Write one JSON line a frame here as it happens; - for stdout."),
     ] = None,
-    backend: Annotated[str, typer.Option(help="auto, onnxruntime, torch.")] = "auto",
+    backend: BackendName = "auto",
+    precision: PrecisionName = "",
     images: Annotated[
         Path | None, typer.Option(help="Frames of a json source; JPEGImages beside it if not said.")
     ] = None,
@@ -54,6 +57,12 @@ def run(
     threads: Annotated[
         int, typer.Option(min=0, help="Threads of the engine; 0: its own choice.")
     ] = 0,
+    rebuild: Annotated[
+        bool,
+        typer.Option(
+            "--rebuild", help="Build TensorRT engines again that do not fit this machine."
+        ),
+    ] = False,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
@@ -74,7 +83,7 @@ def run(
     size = parse_size(output_size) if output_size else None
     clips = open_source(source, images)
     opened = load(
-        model, backend, settings=lambda config: changed(config, settings), threads=threads
+        model, backend, lambda config: changed(config, settings), threads, precision, rebuild
     )
     sinks = open_sinks(clips, opened.labels, results, frames, video)
     options = RunOptions(size, max_frames, record=results is not None)
@@ -86,7 +95,9 @@ def run(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(EXIT_PIPE_CLOSED) from None
     if as_json:
-        typer.echo(json.dumps(summary.as_dict() | {"backend": opened.engines.backend.description}))
+        report = summary.as_dict()
+        report |= {"backend": opened.engines.description, "passed_over": opened.passed_over}
+        typer.echo(json.dumps(report))
     else:
         progress.summarise(summary, opened)
     if summary.interrupted:

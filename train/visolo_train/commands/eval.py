@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visolo_runtime.commands.options import EXIT_INTERRUPTED, Json, Settings, changed
+from visolo_runtime.commands.options import (
+    EXIT_INTERRUPTED,
+    BackendName,
+    Json,
+    PrecisionName,
+    Settings,
+    changed,
+)
 from visolo_train.commands.figures import Html, Request, Results, TrackScore, WithIdentity, tell
 from visolo_train.evaluation import TRACK_SCORE
 
@@ -25,7 +32,8 @@ def evaluate(
     results: Annotated[
         Path | None, typer.Option(help="Keep the results that were scored here (json).")
     ] = None,
-    backend: Annotated[str, typer.Option(help="auto, onnxruntime, torch.")] = "auto",
+    backend: BackendName = "auto",
+    precision: PrecisionName = "",
     threads: Annotated[int, typer.Option(min=0, help="Threads of the engine.")] = 0,
     settings: Settings = None,
     identity: WithIdentity = False,
@@ -46,7 +54,7 @@ def evaluate(
     request.check()
     annotations = read_annotations(data)
     clips = open_source(str(data), images)
-    opened = load(model, backend, lambda config: changed(config, settings), threads)
+    opened = load(model, backend, lambda config: changed(config, settings), threads, precision)
     check_labels(opened.labels, annotations.labels)
     collector = TrackCollector(opened.labels)
     sinks: list[Sink] = [collector]
@@ -70,6 +78,6 @@ def _settings(model: Model) -> dict[str, str]:
     height, width = model.config.input_size
     return {
         "network": f"{model.config.backbone}, {width}x{height}",
-        "engine": model.engines.backend.description,
+        "engine": model.engines.description,
         **{name.replace("_", " "): f"{value:g}" for name, value in asdict(model.inference).items()},
     }

@@ -1,0 +1,86 @@
+"""Frames a second of the engines on the GPU of this machine, recorded and plain.
+
+    python benchmarks/gpu_speed.py [WEIGHTS] [--frames 300]
+
+Builds engines for the GPU that is there, in float32 and float16, and runs a drawn clip. A time is
+that of a whole step, frame in, instances out; a step ends with the device's work done. It has not
+been run on a GPU yet.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from visolo_core.checkpoint import load_checkpoint
+from visolo_core.config import InferenceConfig
+from visolo_core.errors import NotHereError
+from visolo_export.bundle_writer import write_bundle
+from visolo_export.formats import EngineOptions
+from visolo_runtime import shipped_model
+from visolo_runtime.bundle import Bundle, Format
+from visolo_runtime.device import CudaDevice
+from visolo_runtime.sample_clip import sample_frames
+from visolo_runtime.session import Session
+from visolo_runtime.tensorrt_backend import open_tensorrt
+from visolo_runtime.tensorrt_chain import TensorRtChain
+from visolo_runtime.tensorrt_engine import TensorRtLibrary
+
+_WARM_UP = 20  # frames
+
+
+def library() -> Format:
+    """TensorRT where it is installed, else TensorRT-RTX."""
+    try:
+        TensorRtLibrary("tensorrt")
+    except NotHereError:
+        return "tensorrt-rtx"
+    return "tensorrt"
+
+
+def step_times(session: Session, frames: int) -> list[float]:
+    """Milliseconds of each step but the first ones."""
+    times = []
+    for frame in sample_frames(frames + _WARM_UP):
+        begin = time.perf_counter()
+        session.step(frame)
+        times.append(1000 * (time.perf_counter() - begin))
+    return times[_WARM_UP:]
+
+
+def main() -> None:
+    """Print a table in Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    weights = shipped_model().with_name("lite.safetensors")
+    parser.add_argument("weights", type=Path, nargs="?", default=weights)
+    parser.add_argument("--frames", type=int, default=300)
+    options = parser.parse_args()
+    name, device = library(), CudaDevice()
+    targets = (device.architecture,) if name == "tensorrt-rtx" else ()
+    checkpoint, inference = load_checkpoint(options.weights), InferenceConfig()
+    print(f"{name} on {device.name} ({device.architecture}), {options.weights.name}\n")
+    print("| precision | work | p50 ms | p99 ms | FPS |\n|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = Path(folder) / "model.visolo"
+        write_bundle(
+            checkpoint, bundle, inference, formats=(name,), precisions=("fp32", "fp16"),
+            engine_options=EngineOptions(targets),
+        )  # fmt: skip
+        for precision in ("fp32", "fp16"):
+            engines = open_tensorrt(Bundle(bundle), name, precision)
+            for recorded in (True, False):
+                chain = TensorRtChain(*engines.parts(), use_graphs=recorded)
+                times = step_times(Session(chain, inference, record=False), options.frames)
+                p99 = sorted(times)[int(0.99 * len(times))]
+                work = "recorded" if recorded else "plain"
+                print(
+                    f"| {precision} | {work} | {median(times):.2f} | {p99:.2f} | "
+                    f"{1000 * len(times) / sum(times):.1f} |"
+                )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Frames that int8 ranges are found with, and what the graphs are fed while they run.
+
+The memory that the frame graph reads is what the network itself has stored on the way: random
+numbers in its place would give ranges that no video has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visolo_core.contract import GraphName
+from visolo_core.decoding import Ints
+from visolo_core.errors import VisoloError
+from visolo_runtime.chain import Chain, DecodedMasks, FrameResult, StreamEngines
+from visolo_runtime.engine import Array
+from visolo_runtime.model import Model
+from visolo_runtime.session import Session
+from visolo_runtime.sources import Clip, Skipped, open_source
+
+LEAST_FRAMES = 8
+"""Fewer say nothing of what a video may show, nor of a memory that fills up."""
+
+
+class _Recorder(Chain):
+    """A chain that notes what goes into the frame and memory graphs."""
+
+    def __init__(self, engines: StreamEngines) -> None:
+        self._chain = engines.chain()
+        self.feeds: dict[GraphName, list[dict[str, Array]]] = {"frame": [], "memory": []}
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        return self._chain.input_size
+
+    @property
+    def slots(self) -> int:
+        return self._chain.slots
+
+    def frame(self, image: NDArray[np.uint8], valid: NDArray[np.bool_]) -> FrameResult:
+        stored = {name: self.read(name).copy() for name in ("memory_key", "memory_value")}
+        self.feeds["frame"].append(
+            {"image": image[None].copy(), **stored, "memory_valid": valid[None].copy()}
+        )
+        return self._chain.frame(image, valid)
+
+    def store(self, slot: int) -> None:
+        self.feeds["memory"].append({"features": self.read("features").copy()})
+        self._chain.store(slot)
+
+    def decode(self, cell: Ints) -> DecodedMasks:
+        return self._chain.decode(cell)
+
+    def read(self, name: str) -> Array:
+        return self._chain.read(name)
+
+    def write(self, name: str, values: Array) -> None:
+        self._chain.write(name, values)
+
+
+def record_feeds(model: Model, source: str, frames: int) -> dict[GraphName, list[dict[str, Array]]]:
+    """Run a model over a video, a folder or a data set, and keep what its graphs were fed.
+
+    Args:
+        model: in float32.
+        source: as for ``visolo run``; of several clips each gives its share.
+        frames: to keep, spread over the source.
+
+    Raises:
+        VisoloError: if the source has fewer than ``LEAST_FRAMES`` frames that can be read.
+    """
+    clips = open_source(source)
+    share = max(2, -(-frames // len(clips)))
+    kept: dict[GraphName, list[dict[str, Array]]] = {"frame": [], "memory": []}
+    for clip in clips[: -(-frames // share)]:
+        recorder = _Recorder(model.engines)
+        session = Session(recorder, model.inference, record=False)
+        for frame in islice(_readable(clip), share):
+            session.step(frame)
+        for graph, feeds in recorder.feeds.items():
+            kept[graph] += feeds
+    if len(kept["frame"]) < LEAST_FRAMES:
+        raise VisoloError(
+            f"'{source}' has {len(kept['frame'])} frames that can be read: calibration needs "
+            f"{LEAST_FRAMES} at least, and a hundred different ones are better"
+        )
+    return kept
+
+
+def _readable(clip: Clip) -> Iterator[Any]:
+    return (frame for frame in clip.frames() if not isinstance(frame, Skipped))

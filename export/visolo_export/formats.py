@@ -1,0 +1,83 @@
+"""Formats of graphs by name, and what is asked of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast, get_args
+
+from visolo_core.errors import VisoloError
+from visolo_runtime.bundle import Format, Precision
+
+FORMATS: tuple[Format, ...] = get_args(Format)
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+_FLOAT32_ONLY: tuple[Format, ...] = ("torchscript", "pt2")
+
+
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """How int8 ranges are found."""
+
+    source: str
+    """A video, a folder of frames, or a data set."""
+    frames: int = 64
+    keep_share: float = 0.1
+    """Share of the convolutions that stay float32: those whose quantisation alone costs most."""
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """How TensorRT engines are built."""
+
+    targets: tuple[str, ...] = ()
+    """GPUs such as ``sm86``; without any, the GPU of this machine."""
+    timing_cache: Path | None = None
+    """Read and written, so that the next build is quicker."""
+
+
+def listed(texts: Iterable[str]) -> list[str]:
+    """Words of texts that may each hold several, between commas; each word once.
+
+    >>> listed(["sm86,sm89", "sm86"])
+    ['sm86', 'sm89']
+    """
+    words = (word.strip() for text in texts for word in text.split(","))
+    return list(dict.fromkeys(word for word in words if word))
+
+
+def parse_formats(texts: Iterable[str]) -> list[Format]:
+    """Formats by name.
+
+    Raises:
+        VisoloError: if there is none, or one is unknown.
+
+    >>> parse_formats(["onnx,openvino"])
+    ['onnx', 'openvino']
+    """
+    words = listed(texts)
+    unknown = [word for word in words if word not in FORMATS]
+    if unknown or not words:
+        what = f"format '{unknown[0]}' is unknown" if unknown else "no format was named"
+        raise VisoloError(f"{what}: choose from {', '.join(FORMATS)}")
+    return cast("list[Format]", words)
+
+
+def parse_precisions(texts: Iterable[str], formats: Iterable[Format]) -> list[Precision]:
+    """Precisions by name.
+
+    Raises:
+        VisoloError: if there is none, one is unknown, or a format does not have it.
+
+    >>> parse_precisions(["fp16,fp32"], ["onnx"])
+    ['fp16', 'fp32']
+    """
+    words = listed(texts)
+    unknown = [word for word in words if word not in PRECISIONS]
+    if unknown or not words:
+        what = f"precision '{unknown[0]}' is unknown" if unknown else "no precision was named"
+        raise VisoloError(f"{what}: choose from {', '.join(PRECISIONS)}")
+    for format in formats:
+        if format in _FLOAT32_ONLY and set(words) - {"fp32"}:
+            raise VisoloError(f"format {format} is float32 only: leave --precision out for it")
+    return cast("list[Precision]", words)

@@ -1,0 +1,124 @@
+"""The ONNX graphs of a network in any precision, each made once, when it is first wanted."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from visolo_core.checkpoint import Checkpoint
+from visolo_core.config import InferenceConfig
+from visolo_core.contract import GRAPHS, GraphName, contract
+from visolo_export.calibration import record_feeds
+from visolo_export.formats import CalibrationOptions
+from visolo_export.onnx_export import export_onnx
+from visolo_export.precision import (
+    Ranges,
+    calibrate,
+    most_sensitive,
+    sensitivities,
+    to_fp16,
+    to_int8,
+)
+from visolo_runtime.bundle import Calibration, Precision
+from visolo_runtime.chain import Engines
+from visolo_runtime.model import Model
+from visolo_runtime.onnxruntime_backend import OnnxRuntimeBackend
+
+_MEASURED_FRAMES = 4  # that the sensitivity of every layer is measured on
+_QUANTISED: tuple[GraphName, ...] = ("frame", "memory")  # decode counts pixels, in float32
+
+
+class GraphSource:
+    """Graphs of one network.
+
+    Args:
+        checkpoint: the network with its labels.
+        inference: with the number of memory slots.
+        folder: where graphs are kept; it exists, and nothing else is in it.
+        calibration: for int8.
+        report: told what is being made.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        inference: InferenceConfig,
+        folder: Path,
+        calibration: CalibrationOptions | None,
+        report: Callable[[str], None],
+    ) -> None:
+        self.model = checkpoint.build()
+        self.slots = max(1, inference.memory_slots)
+        self.contract = contract(self.model.config, self.slots)
+        self.calibration: Calibration | None = None
+        """What was done for int8, once it was."""
+        self._labels, self._inference = checkpoint.header.labels, inference
+        self._folder, self._options, self._report = folder, calibration, report
+        self._made: dict[str, dict[GraphName, Path]] = {}
+        self._ranges: dict[GraphName, Ranges] = {}
+        self._kept: list[str] = []
+
+    def onnx(self, precision: Precision, symmetric: bool = False) -> dict[GraphName, Path]:
+        """The graphs in a precision.
+
+        Args:
+            precision: of them.
+            symmetric: of int8, as TensorRT wants it.
+        """
+        key = f"{precision}-symmetric" if precision == "int8" and symmetric else precision
+        if key not in self._made:
+            place = self._folder / key
+            place.mkdir()
+            self._made[key] = self._make(precision, symmetric, place)
+        return self._made[key]
+
+    def _make(self, precision: Precision, symmetric: bool, place: Path) -> dict[GraphName, Path]:
+        if precision == "fp32":
+            names = export_onnx(
+                self.model, self.contract, place, lambda graph: self._report(f"{graph} graph")
+            )
+            return {graph: place / name for graph, name in names.items()}
+        plain = self.onnx("fp32")
+        files = {graph: place / f"{graph}.onnx" for graph in GRAPHS}
+        if precision == "int8":
+            self._calibrate()
+        for graph in GRAPHS:
+            self._report(f"{graph} graph in {precision}")
+            if graph not in _QUANTISED:
+                shutil.copyfile(plain[graph], files[graph])
+            elif precision == "fp16":
+                to_fp16(plain[graph], files[graph])
+            else:
+                kept = self._kept if graph == "frame" else []
+                to_int8(plain[graph], files[graph], self._ranges[graph], symmetric, kept)
+        return files
+
+    def _calibrate(self) -> None:
+        """Find ranges, and the layers that had better not be quantised; once."""
+        if self._ranges:
+            return
+        options = self._options
+        assert options is not None
+        self._report("frames for calibration")
+        plain = self.onnx("fp32")
+        engines = Engines.compile(OnnxRuntimeBackend(plain), self.contract)
+        model = Model(self.model.config, self._inference, self._labels, engines)
+        feeds = record_feeds(model, options.source, options.frames)
+        for graph in _QUANTISED:
+            self._ranges[graph] = calibrate(plain[graph], feeds[graph])
+        if options.keep_share:
+            step = max(1, len(feeds["frame"]) // _MEASURED_FRAMES)
+            found = sensitivities(
+                plain["frame"],
+                self._ranges["frame"],
+                feeds["frame"][::step][:_MEASURED_FRAMES],
+                self._folder,
+                lambda done, total: self._report(f"sensitivity of layer {done} of {total}"),
+            )
+            self._kept = most_sensitive(found, options.keep_share)
+        self.calibration = Calibration(
+            source=Path(options.source).name,
+            frames=len(feeds["frame"]),
+            float32_layers=self._kept,
+        )

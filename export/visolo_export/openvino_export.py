@@ -1,0 +1,46 @@
+"""The three graphs as OpenVINO's own files, made from the ONNX files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from visolo_core.contract import GRAPHS, GraphName
+from visolo_core.errors import VisoloError
+
+
+def export_openvino(
+    onnx_files: dict[GraphName, Path],
+    folder: Path,
+    report: Callable[[str], None],
+    half: bool = False,
+) -> dict[GraphName, str]:
+    """Write ``frame.xml`` and ``frame.bin`` (its weights), and so on.
+
+    Args:
+        onnx_files: of each graph.
+        folder: where the files go; it exists.
+        report: told the name of each graph before it is converted.
+        half: keep weights in float16.
+
+    Returns:
+        the xml file's name of each graph; the weights lie beside it as ``.bin``.
+
+    Raises:
+        VisoloError: if OpenVINO is not installed.
+    """
+    try:
+        import openvino
+    except ImportError as error:
+        raise VisoloError(
+            "format openvino needs OpenVINO: pip install 'visolo[openvino]'"
+        ) from error
+    files: dict[GraphName, str] = {}
+    for graph in GRAPHS:
+        report(graph)
+        files[graph] = f"{graph}.xml"
+        model = openvino.convert_model(str(onnx_files[graph]))
+        openvino.save_model(
+            model, str(folder / files[graph]), compress_to_fp16=half and graph != "decode"
+        )
+    return files

@@ -1,0 +1,198 @@
+"""Graphs in fewer bits. The precision is written into the ONNX graph, for every library alike.
+
+fp16: casts. What adds up many numbers, or grows by powers, stays float32: norms, the softmax of
+the memory, sigmoids, and the whole decode graph, whose sums count pixels.
+
+int8: each quantised convolution reads its input and its weights through a pair of QuantizeLinear
+and DequantizeLinear, and libraries compute it in integers. Ranges come from calibration. CPUs are
+quicker with an unsigned, shifted input; TensorRT takes symmetric ones only. ONNX Runtime's
+quantiser does the work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from visolo_core.errors import VisoloError
+
+Array = NDArray[Any]
+Feeds = Sequence[Mapping[str, Array]]
+"""Inputs of a graph, by name, of so many runs."""
+
+FLOAT32_OPERATORS = ("InstanceNormalization", "Softmax", "Sigmoid")
+"""Operators that stay float32 in fp16 graphs."""
+
+
+def to_fp16(source: Path, target: Path) -> None:
+    """Write a graph that computes in float16 and whose inputs and outputs are as before."""
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    blocked = [*DEFAULT_OP_BLOCK_LIST, *FLOAT32_OPERATORS]
+    proto = convert_float_to_float16(onnx.load(source), keep_io_types=True, op_block_list=blocked)
+    # The converter leaves the types of float32 behind, and its casts at the end.
+    del proto.graph.value_info[:]
+    model = OnnxModel(proto)
+    model.topological_sort()
+    onnx.save(model.model, target)
+    onnx.checker.check_model(target, full_check=True)
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """What calibration found: the least and largest value of each tensor."""
+
+    tensors: Any
+    """ONNX Runtime's own record"""
+    runs: int
+
+
+def calibrate(source: Path, feeds: Feeds) -> Ranges:
+    """Find the range of every tensor that a convolution reads or writes.
+
+    Args:
+        source: the float32 graph.
+        feeds: typical inputs.
+
+    Raises:
+        VisoloError: if there are none.
+    """
+    from onnxruntime.quantization import CalibrationMethod
+    from onnxruntime.quantization.calibrate import CalibrationDataReader, create_calibrator
+
+    if not feeds:
+        raise VisoloError("calibration needs at least one frame")
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._left = iter(feeds)
+
+        def get_next(self) -> Mapping[str, Array] | None:
+            return next(self._left, None)
+
+    with _quiet():
+        calibrator = create_calibrator(source, ["Conv"], calibrate_method=CalibrationMethod.MinMax)
+        calibrator.collect_data(Reader())
+        return Ranges(calibrator.compute_data(), len(feeds))
+
+
+def to_int8(
+    source: Path,
+    target: Path,
+    ranges: Ranges,
+    symmetric: bool,
+    keep: Sequence[str] = (),
+    only: Sequence[str] = (),
+) -> None:
+    """Write a graph whose convolutions compute in integers.
+
+    Args:
+        source: the float32 graph.
+        target: where to write.
+        ranges: of its tensors.
+        symmetric: for TensorRT; asymmetric inputs are quicker on CPUs.
+        keep: names of convolutions that stay float32.
+        only: names of those that alone are quantised; all without it.
+    """
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+    with _quiet():
+        quantizer = QDQQuantizer(
+            onnx.load(source),
+            per_channel=True,
+            reduce_range=False,
+            weight_qType=QuantType.QInt8,
+            activation_qType=QuantType.QInt8 if symmetric else QuantType.QUInt8,
+            tensors_range=ranges.tensors,
+            nodes_to_quantize=list(only),
+            nodes_to_exclude=list(keep),
+            op_types_to_quantize=["Conv"],
+            extra_options={
+                "ActivationSymmetric": symmetric,
+                "WeightSymmetric": True,
+                "QuantizeBias": not symmetric,
+            },
+        )
+        quantizer.quantize_model()
+        quantizer.model.save_model_to_file(str(target))
+    onnx.checker.check_model(target, full_check=True)
+
+
+def convolutions(source: Path) -> list[str]:
+    """Names of the convolutions of a graph, in order."""
+    return [node.name for node in onnx.load(source).graph.node if node.op_type == "Conv"]
+
+
+def sensitivities(
+    source: Path,
+    ranges: Ranges,
+    feeds: Feeds,
+    folder: Path,
+    report: Callable[[int, int], None] = lambda *_: None,
+) -> dict[str, float]:
+    """How far the outputs move when one convolution alone is quantised.
+
+    Args:
+        source: the float32 graph.
+        ranges: of its tensors.
+        feeds: inputs to measure with; a few are enough.
+        folder: for files on the way.
+        report: told the convolutions that are done, and all.
+
+    Returns:
+        by convolution: the root mean square error over the standard deviation, of the worst
+        output.
+    """
+    truth = [_outputs(source, [feed])[0] for feed in feeds]
+    names, found = convolutions(source), {}
+    for number, name in enumerate(names):
+        candidate = folder / "one.onnx"
+        to_int8(source, candidate, ranges, symmetric=False, only=[name])
+        found[name] = max(
+            float(np.sqrt(np.mean((mine - its) ** 2)) / (mine.std() + 1e-12))
+            for outputs, others in zip(truth, _outputs(candidate, feeds), strict=True)
+            for mine, its in zip(outputs, others, strict=True)
+        )
+        report(number + 1, len(names))
+    return found
+
+
+def most_sensitive(found: Mapping[str, float], share: float) -> list[str]:
+    """The given share of convolutions, those with the largest errors first.
+
+    >>> most_sensitive({"a": 0.1, "b": 0.5, "c": 0.2, "d": 0.0}, 0.5)
+    ['b', 'c']
+    """
+    order = sorted(found, key=lambda name: -found[name])
+    return order[: round(share * len(order))]
+
+
+def _outputs(file: Path, feeds: Feeds) -> list[list[Array]]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    return [session.run(None, dict(feed)) for feed in feeds]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The quantiser logs advice to its developers through the root logger."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(level)

@@ -1,0 +1,278 @@
+"""ONNX graphs to TensorRT engines: one way for TensorRT 10.12 and later, 11, and TensorRT-RTX.
+
+Networks are strongly typed: what computes in which precision is written in the graph, so that no
+builder flag decides it. TensorRT-RTX builds ahead of time for named GPUs on machines without one;
+the others build on, and for, the GPU that is there.
+
+TensorRT reports failure by return values, None, False or -1, and says why only in its log. Every
+one of them becomes an exception here that carries the log's lines.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+
+from visolo_core.contract import DYNAMIC, GraphSpec, TensorSpec
+from visolo_core.errors import VisoloError
+from visolo_runtime.bundle import file_entry
+
+Library = Literal["tensorrt", "tensorrt-rtx"]
+MODULES: dict[Library, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+_OLDEST = (10, 12)  # of TensorRT: before it, strongly typed networks knew no mixed int8
+_LINES_TOLD = 3
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One step of a built engine."""
+
+    name: str
+    kind: str
+    """TensorRT's word: correlation for a convolution, gemm, kgen for generated code, ..."""
+    precisions: tuple[str, ...]
+    """Types of its inputs and outputs, without repetition: Float, Half, Int8."""
+    onnx_layers: tuple[str, ...]
+    """The nodes of the graph that it computes; several where they were fused."""
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """A serialised engine and what there is to know of it."""
+
+    plan: bytes = field(repr=False)
+    library: Library
+    version: str
+    targets: tuple[str, ...]
+    onnx_sha256: str
+    seconds: float
+    layers: tuple[Layer, ...]
+    tensors: tuple[TensorSpec, ...]
+    """Inputs, then outputs."""
+    masks: tuple[int, int, int] | None
+    """Least, usual and largest length of the dimension that is not fixed."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """All but the plan, ready for json."""
+        return {
+            field.name: _plain(getattr(self, field.name))
+            for field in fields(self)
+            if field.name != "plan"
+        }
+
+
+class TensorRt:
+    """A TensorRT library.
+
+    Args:
+        library: which.
+
+    Raises:
+        VisoloError: if it is not installed, or too old.
+    """
+
+    def __init__(self, library: Library) -> None:
+        self.library = library
+        try:
+            self._trt: Any = import_module(MODULES[library])
+        except (ImportError, OSError) as error:
+            extra = "gpu" if library == "tensorrt" else "rtx"
+            raise VisoloError(
+                f"format {library} needs its library: pip install 'visolo[{extra}]' "
+                f"({str(error).splitlines()[0]})"
+            ) from error
+        self.version: str = self._trt.__version__
+        if library == "tensorrt" and _numbers(self.version) < _OLDEST:
+            raise VisoloError(
+                f"TensorRT {self.version} is too old: 10.12 is the first that takes the precision "
+                "from the graph"
+            )
+
+    @property
+    def known_targets(self) -> tuple[str, ...]:
+        """GPUs that engines can be built for without having one, such as ``sm86``."""
+        if self.library == "tensorrt":
+            return ()
+        names = vars(self._trt.ComputeCapability)
+        return tuple(sorted(name.lower() for name in names if re.fullmatch(r"SM\d+", name)))
+
+    def check_targets(self, targets: Sequence[str]) -> None:
+        """Make sure that engines can be built for these GPUs.
+
+        Raises:
+            VisoloError: if one is unknown, or the library builds for the present GPU only.
+        """
+        if targets and self.library == "tensorrt":
+            raise VisoloError(
+                "TensorRT builds for the GPU that is there: leave --target out, or take "
+                "--format tensorrt-rtx"
+            )
+        unknown = [target for target in targets if target not in self.known_targets]
+        if unknown:
+            raise VisoloError(
+                f"target '{unknown[0]}' is unknown: choose from {', '.join(self.known_targets)}"
+            )
+
+    def build(
+        self,
+        file: Path,
+        spec: GraphSpec,
+        masks: tuple[int, int, int],
+        targets: Sequence[str] = (),
+        timing_cache: Path | None = None,
+    ) -> BuiltEngine:
+        """Build an engine.
+
+        Args:
+            file: the ONNX graph.
+            spec: its inputs and outputs.
+            masks: least, usual and largest number of masks, where the graph has that dimension.
+            targets: GPUs such as ``sm86``; without any, the GPU of this machine.
+            timing_cache: read where it exists, and written, so that the next build is quicker.
+
+        Raises:
+            VisoloError: if the graph cannot be read or built.
+        """
+        self.check_targets(targets)
+        trt, log = self._trt, _log(self._trt)
+        begin = time.perf_counter()
+        # TensorRT's parser lets things pass that are not valid.
+        try:
+            onnx.checker.check_model(file, full_check=True)
+        except Exception as error:  # of several kinds
+            raise VisoloError(f"'{file}' is no valid graph: {_first_line(error)}") from error
+        builder = trt.Builder(log)
+        flags = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+        rtx = self.library == "tensorrt-rtx"  # always strongly typed
+        network = builder.create_network(0 if rtx or flags is None else 1 << int(flags))
+        self._parse(file, network, log)
+        config = builder.create_builder_config()
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+        self._set_targets(config, targets, log)
+        self._set_profile(builder, config, spec, masks, log)
+        cache = self._timing_cache(config, timing_cache)
+        plan = builder.build_serialized_network(network, config)
+        if plan is None:
+            raise VisoloError(f"{self.name} cannot build '{file}': {log.reason()}")
+        if cache is not None and timing_cache is not None:
+            timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
+        return BuiltEngine(
+            bytes(plan),
+            self.library,
+            self.version,
+            tuple(targets),
+            file_entry(file).sha256,
+            time.perf_counter() - begin,
+            layers_of(log.lines),
+            (*spec.inputs, *spec.outputs),
+            masks if any(DYNAMIC in tensor.shape for tensor in spec.inputs) else None,
+        )
+
+    @property
+    def name(self) -> str:
+        """Library and version, for people."""
+        return f"{'TensorRT-RTX' if self.library == 'tensorrt-rtx' else 'TensorRT'} {self.version}"
+
+    def _parse(self, file: Path, network: Any, log: Any) -> None:
+        parser = self._trt.OnnxParser(network, log)
+        if parser.parse_from_file(str(file)):
+            return
+        errors = [parser.get_error(index) for index in range(parser.num_errors)]
+        told = [f"{each.node_operator()} '{each.node_name()}': {each.desc()}" for each in errors]
+        raise VisoloError(
+            f"{self.name} cannot read '{file}': {'; '.join(told[:_LINES_TOLD]) or log.reason()}"
+        )
+
+    def _set_targets(self, config: Any, targets: Sequence[str], log: Any) -> None:
+        if not targets:
+            return
+        config.num_compute_capabilities = len(targets)
+        for index, target in enumerate(targets):
+            capability = getattr(self._trt.ComputeCapability, target.upper())
+            if not config.set_compute_capability(capability, index):
+                raise VisoloError(f"{self.name} does not build for {target}: {log.reason()}")
+
+    def _set_profile(
+        self, builder: Any, config: Any, spec: GraphSpec, masks: tuple[int, int, int], log: Any
+    ) -> None:
+        dynamic = [tensor for tensor in spec.inputs if DYNAMIC in tensor.shape]
+        if not dynamic:
+            return
+        profile = builder.create_optimization_profile()
+        for tensor in dynamic:
+            profile.set_shape(tensor.name, *(_shape(tensor, count) for count in masks))
+        if config.add_optimization_profile(profile) < 0:
+            raise VisoloError(f"{self.name} does not take the shapes {masks}: {log.reason()}")
+
+    def _timing_cache(self, config: Any, file: Path | None) -> Any:
+        # TensorRT-RTX measures nothing when it builds.
+        if file is None or self.library == "tensorrt-rtx":
+            return None
+        cache = config.create_timing_cache(file.read_bytes() if file.exists() else b"")
+        if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+            raise VisoloError(f"'{file}' is no timing cache of {self.name}: delete it")
+        return cache
+
+
+def _log(trt: Any) -> Any:
+    """A logger that keeps its lines."""
+
+    class Log(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.lines: list[str] = []
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            self.lines.append(message)
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                self.errors.append(" ".join(message.split()))
+
+        def reason(self) -> str:
+            """The first things that went wrong."""
+            return "; ".join(self.errors[:_LINES_TOLD]) or "it does not say why"
+
+    return Log()
+
+
+def layers_of(lines: Sequence[str]) -> tuple[Layer, ...]:
+    """The layers of an engine, as a verbose log with detailed profiling tells them."""
+    block = next((text for text in lines if text.lstrip().startswith("Layers:")), "")
+    found = []
+    for line in block.splitlines():
+        name = re.search(r"Name: (.*?), LayerType: (\w+)", line)
+        if not name:
+            continue
+        precisions = re.findall(r"(?:Format/)?Datatype: (\w+)", line)
+        metadata = re.findall(r"\[ONNX Layer: ([^\]]+)\]", line)
+        found.append(
+            Layer(
+                name[1], name[2], tuple(dict.fromkeys(precisions)), tuple(dict.fromkeys(metadata))
+            )
+        )
+    return tuple(found)
+
+
+def _shape(tensor: TensorSpec, count: int) -> tuple[int, ...]:
+    return tuple(count if side == DYNAMIC else int(side) for side in tensor.shape)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [asdict(each) if isinstance(each, (Layer, TensorSpec)) else each for each in value]
+    return value
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)[:200]

@@ -1,0 +1,108 @@
+"""OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from visolo_core.contract import GraphName, GraphSpec
+from visolo_core.errors import NotHereError, VisoloError
+from visolo_runtime.engine import Array, Backend, Context, Engine, check_signature
+
+_NUMPY_NAMES = {"f32": "float32", "u8": "uint8", "boolean": "bool"}
+
+
+class OpenVinoBackend(Backend):
+    """Runs OpenVINO's own files, or ONNX files, on the CPU.
+
+    Args:
+        files: the file of each graph.
+        threads: of an inference; 0 lets OpenVINO choose.
+        half: compute in float16 where the CPU can; it takes float32 where it cannot.
+    """
+
+    name = "openvino"
+
+    def __init__(self, files: dict[GraphName, Path], threads: int = 0, half: bool = False) -> None:
+        self._files = files
+        self._openvino = _import_openvino()
+        self._core = self._openvino.Core()
+        self._half = half and "FP16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self._half_weights = half
+        self._options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        if threads:
+            self._options["INFERENCE_NUM_THREADS"] = threads
+
+    @property
+    def description(self) -> str:
+        """Library, version and device, for people."""
+        weights = " with float16 weights" if self._half_weights and not self._half else ""
+        computes = " in float16" if self._half else ""
+        version = self._openvino.__version__.split("-")[0]
+        return f"OpenVINO {version}{computes}{weights}, CPU"
+
+    def engine(self, graph: GraphName, spec: GraphSpec) -> Engine:
+        """Compile a graph."""
+        file = self._files[graph]
+        # OpenVINO rounds to bfloat16 on CPUs that have it, also where float16 is asked for that
+        # they do not have, unless it is told that float32 is meant. Pixels are counted in float32.
+        half = self._half and graph != "decode"
+        options = {**self._options, "INFERENCE_PRECISION_HINT": "f16" if half else "f32"}
+        try:
+            compiled = self._core.compile_model(str(file), "CPU", options)
+        except RuntimeError as error:
+            told = " ".join(str(error).split())[-200:]
+            raise VisoloError(f"OpenVINO cannot load '{file}': {told}") from error
+        for ports, tensors in ((compiled.inputs, spec.inputs), (compiled.outputs, spec.outputs)):
+            known = {tensor.name for tensor in tensors}
+            signature = {
+                _name(port, known): (_type(port), len(port.partial_shape)) for port in ports
+            }
+            check_signature(file.name, signature, list(tensors))
+        return _OpenVinoEngine(self._openvino, compiled)
+
+
+class _OpenVinoEngine(Engine):
+    def __init__(self, openvino: Any, compiled: Any) -> None:
+        self._openvino = openvino
+        self._compiled = compiled
+
+    def context(self) -> Context:
+        return _OpenVinoContext(self._openvino, self._compiled.create_infer_request())
+
+
+class _OpenVinoContext(Context):
+    """Tensors that share the buffers' memory: nothing is copied."""
+
+    def __init__(self, openvino: Any, request: Any) -> None:
+        self._openvino = openvino
+        self._request = request
+
+    def bind_input(self, name: str, buffer: Array) -> None:
+        self._request.set_tensor(name, self._openvino.Tensor(buffer, shared_memory=True))
+
+    bind_output = bind_input
+
+    def run(self) -> None:
+        self._request.infer()
+
+
+def _name(port: Any, known: set[str]) -> str:
+    """OpenVINO may keep the names of tensors that it has merged into this one."""
+    names = {str(name) for name in port.names}
+    return min(names & known or names)
+
+
+def _type(port: Any) -> str:
+    name = str(port.element_type.get_type_name())
+    return _NUMPY_NAMES.get(name, name)
+
+
+def _import_openvino() -> Any:
+    try:
+        import openvino
+    except ImportError as error:
+        raise NotHereError(
+            f"OpenVINO is not usable here: pip install 'visolo[openvino]' ({error})"
+        ) from error
+    return openvino

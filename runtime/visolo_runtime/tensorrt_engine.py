@@ -1,0 +1,136 @@
+"""TensorRT engines: plans loaded, addresses bound, work given to a stream.
+
+``tensorrt`` 10 and 11 and ``tensorrt_rtx`` have the calls that are made here in common. What they
+report as False or None becomes an exception with the lines of their log.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from visolo_core.contract import DYNAMIC, GraphSpec
+from visolo_core.errors import NotHereError, VisoloError
+from visolo_runtime.device import Stream
+from visolo_runtime.engine import check_signature
+
+MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+_NUMPY_NAMES = {"FLOAT": "float32", "UINT8": "uint8", "BOOL": "bool"}
+_LINES_TOLD = 3
+
+
+class TensorRtLibrary:
+    """One of the two libraries.
+
+    Args:
+        name: ``tensorrt`` or ``tensorrt-rtx``.
+
+    Raises:
+        VisoloError: if it is not installed.
+    """
+
+    def __init__(self, name: str) -> None:
+        try:
+            self._trt: Any = import_module(MODULES[name])
+        except (ImportError, OSError) as error:
+            raise NotHereError(
+                f"{name} is not usable here: see 'visolo doctor' ({str(error).splitlines()[0]})"
+            ) from error
+        self.name = name
+        self.version: str = self._trt.__version__
+        self._log = _log(self._trt)
+        self._runtime = self._trt.Runtime(self._log)
+
+    def load(self, plan: Path, spec: GraphSpec) -> TensorRtEngine:
+        """Load an engine; the device's context must be current.
+
+        Raises:
+            VisoloError: if it is damaged, of another version, for another GPU, or keeps another
+                contract.
+        """
+        self._log.errors.clear()
+        engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
+        if engine is None:
+            raise VisoloError(f"{self.name} {self.version} cannot load '{plan}': {self.reason()}")
+        for mode, tensors in (("INPUT", spec.inputs), ("OUTPUT", spec.outputs)):
+            names = [
+                name
+                for name in map(engine.get_tensor_name, range(engine.num_io_tensors))
+                if engine.get_tensor_mode(name).name == mode
+            ]
+            found = {name: (_type(engine, name), _axes(engine, name)) for name in names}
+            check_signature(plan.name, found, list(tensors))
+        return TensorRtEngine(self, engine, spec)
+
+    def reason(self) -> str:
+        """What went wrong, in the library's words."""
+        return "; ".join(self._log.errors[:_LINES_TOLD]) or "it does not say why"
+
+
+class TensorRtEngine:
+    """A loaded engine, shared by sessions."""
+
+    def __init__(self, library: TensorRtLibrary, engine: Any, spec: GraphSpec) -> None:
+        self._library, self._engine, self.spec = library, engine, spec
+
+    def context(self) -> TensorRtContext:
+        """One stream's use of it.
+
+        Raises:
+            VisoloError: if there is no memory for it.
+        """
+        context = self._engine.create_execution_context()
+        if context is None:
+            raise VisoloError(f"{self._library.name} has no room: {self._library.reason()}")
+        return TensorRtContext(self._library, context, self.spec)
+
+
+class TensorRtContext:
+    """Addresses of all tensors, and the call that computes."""
+
+    def __init__(self, library: TensorRtLibrary, context: Any, spec: GraphSpec) -> None:
+        self._library, self._context = library, context
+        self._dynamic = [tensor for tensor in spec.inputs if DYNAMIC in tensor.shape]
+
+    def bind(self, name: str, address: int) -> None:
+        """Read or write the tensor ``name`` at an address of the device."""
+        self._check(self._context.set_tensor_address(name, address), f"bind {name}")
+
+    def set_masks(self, count: int) -> None:
+        """Set the length of the one dimension that is not fixed."""
+        for tensor in self._dynamic:
+            shape = tuple(count if side == DYNAMIC else int(side) for side in tensor.shape)
+            self._check(self._context.set_input_shape(tensor.name, shape), f"set {shape}")
+
+    def run(self, stream: Stream) -> None:
+        """Give the work to a stream; it is not done when this returns."""
+        self._check(self._context.execute_async_v3(stream.handle), "run")
+
+    def _check(self, succeeded: bool, what: str) -> None:
+        if not succeeded:
+            raise VisoloError(f"{self._library.name} cannot {what}: {self._library.reason()}")
+
+
+def _type(engine: Any, name: str) -> str:
+    kind: str = engine.get_tensor_dtype(name).name
+    return _NUMPY_NAMES.get(kind, kind.lower())
+
+
+def _axes(engine: Any, name: str) -> int:
+    return len(tuple(engine.get_tensor_shape(name)))
+
+
+def _log(trt: Any) -> Any:
+    class Log(trt.ILogger):  # type: ignore[misc]
+        """Keeps what went wrong."""
+
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                self.errors.append(" ".join(message.split()))
+
+    return Log()

@@ -1,0 +1,180 @@
+"""Every format and precision: made, found by the runtime, and close enough to PyTorch."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from helpers import Outcome, run_visolo
+from visolo_core.errors import NotHereError, VisoloError
+from visolo_export.formats import parse_formats, parse_precisions
+from visolo_runtime import load, shipped_model
+from visolo_runtime.backends import CANDIDATES, Request, choose
+from visolo_runtime.bundle import Bundle
+from visolo_train.synthetic import draw_clip
+
+Visolo = Callable[..., Outcome]
+WEIGHTS = shipped_model().with_name("lite.safetensors")
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drawn clip of twelve frames, in which the shipped model finds something."""
+    folder = tmp_path_factory.mktemp("frames")
+    for number, frame in enumerate(draw_clip(2026, 38, 12, 192, 336).frames):
+        Image.fromarray(frame).save(folder / f"{number:02}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory, frames: Path) -> Path:
+    """The shipped model in all that a CPU can run."""
+    pytest.importorskip("openvino", reason="install visolo[openvino]")
+    folder = tmp_path_factory.mktemp("formats") / "lite.visolo"
+    run_visolo(
+        "export", WEIGHTS, "-o", folder, "--format", "onnx,openvino",
+        "--precision", "fp32,fp16,int8", "--calibrate", frames, "--keep", 0,
+    ).succeeded()  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def torch_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("formats") / "torch.visolo"
+    run_visolo("export", WEIGHTS, "-o", folder, "--format", "torchscript,pt2").succeeded()
+    return folder
+
+
+def verified(bundle: Path, backend: str, precision: str, frames: Path) -> dict[str, object]:
+    command = ("verify", bundle, "--reference", WEIGHTS, "--source", frames, "--json")
+    outcome = run_visolo(*command, "--backend", backend, "--precision", precision)
+    report: dict[str, object] = outcome.succeeded().json()
+    return report
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_a_form_is_close_enough(
+    bundle: Path, frames: Path, tmp_path: Path, backend: str, precision: str
+) -> None:
+    """fp32 is the same; fp16 keeps the tracks, with masks that overlap by 0.99; int8 is told in
+    AP, elsewhere."""
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy.visolo"))  # verify notes its figures
+    report = verified(copy, backend, precision, frames)
+    tracks = report["tracks"]
+    assert isinstance(tracks, dict)
+    assert tracks["reference_tracks"] >= 4
+    if precision != "int8":
+        assert tracks["min_mask_iou"] >= {"fp32": 0.999, "fp16": 0.99}[precision]
+        assert not tracks["unmatched_reference"]
+    parity = Bundle(copy).manifest.parity
+    assert parity is not None
+    assert precision in parity.form
+
+
+@pytest.mark.parametrize("format", ["torchscript", "pt2"])
+def test_pytorchs_own_formats(torch_bundle: Path, frames: Path, format: str) -> None:
+    report = verified(torch_bundle, format, "fp32", frames)
+    assert format in str(report["form"])
+
+
+def test_the_best_is_taken_and_the_others_are_told(bundle: Path, torch_bundle: Path) -> None:
+    model = load(bundle)
+    assert "OpenVINO" in model.engines.description
+    assert model.precision == "fp32"  # the first of the export
+    assert [each.partition(":")[0] for each in model.passed_over][:2] == [
+        "tensorrt",
+        "tensorrt-rtx",
+    ]
+    assert all("has no" in each for each in model.passed_over[:2])
+    assert load(bundle, precision="int8").precision == "int8"
+    assert "torchscript" in load(torch_bundle).engines.description
+
+
+def test_what_is_missing_is_passed_over(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    choice = choose(Bundle(bundle), "auto", Request())
+    assert "ONNX Runtime" in choice.engines.description
+    assert any("openvino: OpenVINO is not usable here" in each for each in choice.passed_over)
+    with pytest.raises(NotHereError, match="pip install"):
+        load(bundle, "openvino")
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime-cuda", "onnxruntime-tensorrt"])
+def test_a_provider_must_prove_itself(bundle: Path, backend: str) -> None:
+    """On a machine without a GPU ONNX Runtime would silently compute on the CPU."""
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("onnxruntime-gpu is installed here")
+    with pytest.raises(NotHereError, match="has no"):
+        load(bundle, backend)
+
+
+def test_damage_is_not_passed_over(bundle: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy.visolo"))
+    weights = copy / "openvino" / "frame.bin"
+    weights.write_bytes(weights.read_bytes()[:-4])
+    with pytest.raises(VisoloError, match=r"openvino/frame.bin.*checksum"):
+        load(copy)
+
+
+def test_forms_that_a_bundle_lacks(bundle: Path, frames: Path) -> None:
+    command = ("run", bundle, frames, "--backend")
+    run_visolo(*command, "pt2").refused("has no pt2", "--format pt2")
+    run_visolo(*command, "tensorrt-rtx", "--precision", "fp16").refused("tensorrt-rtx fp16")
+    run_visolo(*command, "onnxruntime", "--precision", "int4").refused("int4")
+    assert {each.name for each in CANDIDATES} >= {"tensorrt", "openvino", "pt2"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--format", "caffe"), ("'caffe'", "onnx, openvino")),
+        (("--format", ""), ("no format",)),
+        (("--precision", "fp8"), ("'fp8'", "fp32, fp16, int8")),
+        (("--format", "pt2", "--precision", "fp16"), ("pt2 is float32 only",)),
+        (("--precision", "int8"), ("--calibrate",)),
+        (("--format", "tensorrt-rtx", "--target", "sm99"), ("'sm99'", "sm86")),
+        (("--precision", "int8", "--calibrate", "nowhere.mp4"), ("nowhere.mp4",)),
+    ],
+)
+def test_what_cannot_be_exported(
+    tmp_path: Path, options: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    if "tensorrt-rtx" in options:
+        pytest.importorskip("tensorrt_rtx")
+    run_visolo("export", WEIGHTS, "-o", tmp_path / "m.visolo", *options).refused(*words)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_too_few_frames_to_calibrate(tmp_path: Path, frames: Path, count: int) -> None:
+    folder = tmp_path / "few"
+    folder.mkdir()
+    for path in sorted(frames.iterdir())[:count]:
+        shutil.copy(path, folder)
+    command = ("export", WEIGHTS, "-o", tmp_path / "m.visolo", "--precision", "int8")
+    run_visolo(*command, "--calibrate", folder).refused(
+        "holds no images" if not count else f"has {count} frames"
+    )
+
+
+def test_names_of_formats() -> None:
+    assert parse_formats(["onnx, pt2", "onnx"]) == ["onnx", "pt2"]
+    assert parse_precisions(["int8"], ["onnx"]) == ["int8"]
+
+
+def test_missing_packages_name_their_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ("export", WEIGHTS, "-o", tmp_path / "m.visolo", "--format")
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    run_visolo(*command, "openvino").refused("visolo[openvino]")
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    run_visolo(*command, "tensorrt-rtx").refused("visolo[rtx]")
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+    run_visolo(*command, "tensorrt").refused("visolo[gpu]")

@@ -1,0 +1,262 @@
+"""A GPU that is none, and a TensorRT that computes with ONNX Runtime.
+
+Device memory is host memory at its real address, so that engines find what was bound. Work that is
+given to a stream waits there until something waits for the stream: what the code under test reads
+too early, or frees too early, comes out wrong, as it would on a GPU.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from visolo_core.errors import VisoloError
+from visolo_runtime.device import Array, Device, Event, Graph, Memory, Stream
+
+Work = Callable[[], None]
+_TYPES = {"tensor(float)": "FLOAT", "tensor(uint8)": "UINT8", "tensor(bool)": "BOOL"}
+_NUMPY = {"FLOAT": np.float32, "UINT8": np.uint8, "BOOL": np.bool_}
+
+
+class FakeMemory(Memory):
+    def __init__(self, nbytes: int) -> None:
+        self._bytes = np.zeros(nbytes + 256, np.uint8)
+        base = self._bytes.ctypes.data
+        self.address, self.nbytes = base + -base % 256, nbytes
+
+
+class FakeEvent(Event):
+    def __init__(self) -> None:
+        self.recorded: tuple[FakeStream, int] | None = None
+
+    def record(self, stream: Stream) -> None:
+        assert isinstance(stream, FakeStream)
+        self.recorded = stream, stream.given
+
+    def wait(self) -> None:
+        if self.recorded:
+            stream, place = self.recorded
+            stream.work_until(place)
+
+    def milliseconds_since(self, earlier: Event) -> float:
+        return 0.0
+
+
+class FakeStream(Stream):
+    """Does what it was given when it is waited for, and not before."""
+
+    def __init__(self, device: FakeDevice, handle: int) -> None:
+        self.device, self.handle = device, handle
+        self._waiting: list[Work] = []
+        self.given = self.done = 0
+        self.recording: list[Work] | None = None
+
+    def give(self, work: Work) -> None:
+        if self.recording is not None:
+            self.recording.append(work)
+            return
+        self._waiting.append(work)
+        self.given += 1
+
+    def work_until(self, place: int) -> None:
+        while self.done < place:
+            self._waiting.pop(0)()
+            self.done += 1
+
+    def wait(self) -> None:
+        assert self.recording is None, "a stream that records cannot be waited for"
+        self.device.counts["wait"] += 1
+        self.work_until(self.given)
+
+    def after(self, event: Event) -> None:
+        assert isinstance(event, FakeEvent)
+        recorded = event.recorded
+        if recorded:
+            self.give(lambda: recorded[0].work_until(recorded[1]))
+
+
+class FakeGraph(Graph):
+    def __init__(self, device: FakeDevice, works: list[Work]) -> None:
+        self._device, self._works = device, works
+
+    def launch(self, stream: Stream) -> None:
+        assert isinstance(stream, FakeStream)
+        self._device.counts["graph launch"] += 1
+        for work in self._works:
+            stream.give(work)
+
+
+class FakeDevice(Device):
+    """Args: capacity: bytes that can be allocated."""
+
+    name, architecture = "fake GPU", "sm86"
+
+    def __init__(self, capacity: int = 2**31) -> None:
+        self.free = capacity
+        self.counts: Counter[str] = Counter()
+        self.streams: dict[int, FakeStream] = {}
+        self._depth = 0
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        self._depth += 1
+        yield
+        self._depth -= 1
+
+    def allocate(self, nbytes: int) -> Memory:
+        self._check()
+        self.counts["allocation"] += 1
+        if nbytes > self.free:
+            raise VisoloError(f"{self.name} has no room for {nbytes} bytes more")
+        self.free -= nbytes
+        return FakeMemory(nbytes)
+
+    def pinned(self, shape: tuple[int, ...], dtype: str) -> Array:
+        return np.zeros(shape, dtype)
+
+    def stream(self) -> Stream:
+        self._check()
+        stream = FakeStream(self, 1000 + len(self.streams))
+        self.streams[stream.handle] = stream
+        return stream
+
+    def event(self) -> Event:
+        self._check()
+        return FakeEvent()
+
+    def upload(self, address: int, source: Array, stream: Stream) -> None:
+        assert source.flags.c_contiguous
+        self._count("upload", source.nbytes)
+        self._give(stream, lambda: ctypes.memmove(address, source.ctypes.data, source.nbytes))
+
+    def download(self, target: Array, address: int, stream: Stream) -> None:
+        assert target.flags.c_contiguous
+        self._count("download", target.nbytes)
+        self._give(stream, lambda: ctypes.memmove(target.ctypes.data, address, target.nbytes))
+
+    def copy(self, target: int, source: int, nbytes: int, stream: Stream) -> None:
+        self._count("copy", nbytes)
+        self._give(stream, lambda: ctypes.memmove(target, source, nbytes))
+
+    def capture(self, stream: Stream, work: Work) -> Graph:
+        self._check()
+        assert isinstance(stream, FakeStream)
+        stream.recording = []
+        work()
+        works, stream.recording = stream.recording, None
+        return FakeGraph(self, works)
+
+    def _give(self, stream: Stream, work: Callable[[], Any]) -> None:
+        assert isinstance(stream, FakeStream)
+        stream.give(lambda: (work(), None)[1])
+
+    def _count(self, what: str, nbytes: int) -> None:
+        self._check()
+        self.counts[what] += 1
+        self.counts[f"{what} bytes"] += nbytes
+
+    def _check(self) -> None:
+        assert self._depth, "the device is not current"
+
+
+class FakeContext:
+    """Named as TensorRT's ``IExecutionContext``."""
+
+    def __init__(self, device: FakeDevice, session: Any) -> None:
+        self._device, self._session = device, session
+        self._addresses: dict[str, int] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        self._addresses[name] = address
+        return address % 4 == 0
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        self._shapes[name] = shape
+        return all(side > 0 for side in shape)
+
+    def execute_async_v3(self, stream: int) -> bool:
+        """What is bound now counts, not what will be bound when the work is done."""
+        addresses, shapes = dict(self._addresses), dict(self._shapes)
+        self._device.counts["engine"] += 1
+        self._device.streams[stream].give(lambda: self._compute(addresses, shapes))
+        return True
+
+    def _compute(self, addresses: dict[str, int], shapes: dict[str, tuple[int, ...]]) -> None:
+        feeds = {
+            node.name: _view(addresses[node.name], shapes.get(node.name, node.shape), node.type)
+            for node in self._session.get_inputs()
+        }
+        outputs = self._session.get_outputs()
+        for node, found in zip(outputs, self._session.run(None, feeds), strict=True):
+            _view(addresses[node.name], found.shape, node.type)[...] = found
+
+
+class FakeEngine:
+    """Named as TensorRT's ``ICudaEngine``."""
+
+    def __init__(self, device: FakeDevice, onnx_file: Path) -> None:
+        self._device = device
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(
+            str(onnx_file), options, providers=["CPUExecutionProvider"]
+        )
+        sides = (("INPUT", self._session.get_inputs()), ("OUTPUT", self._session.get_outputs()))
+        self._nodes = [(mode, node) for mode, nodes in sides for node in nodes]
+        self._by_name = {node.name: (mode, node) for mode, node in self._nodes}
+        self.num_io_tensors = len(self._nodes)
+
+    def get_tensor_name(self, index: int) -> str:
+        return str(self._nodes[index][1].name)
+
+    def get_tensor_mode(self, name: str) -> Any:
+        return SimpleNamespace(name=self._by_name[name][0])
+
+    def get_tensor_dtype(self, name: str) -> Any:
+        return SimpleNamespace(name=_TYPES[self._by_name[name][1].type])
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        shape = self._by_name[name][1].shape
+        return tuple(side if isinstance(side, int) else -1 for side in shape)
+
+    def create_execution_context(self) -> FakeContext:
+        return FakeContext(self._device, self._session)
+
+
+def fake_tensorrt(device: FakeDevice, version: str = "11.4.0") -> Any:
+    """A module to stand in for ``tensorrt``; a plan is the name of an ONNX file."""
+
+    class Logger:
+        Severity = SimpleNamespace(ERROR="error", INTERNAL_ERROR="internal error")
+
+        def log(self, severity: Any, message: str) -> None:
+            raise NotImplementedError
+
+    class Runtime:
+        def __init__(self, log: Any) -> None:
+            self._log = log
+
+        def deserialize_cuda_engine(self, plan: bytes) -> FakeEngine | None:
+            if not plan.endswith(b".onnx"):
+                self._log.log(Logger.Severity.ERROR, "the plan\n  is damaged")
+                return None
+            return FakeEngine(device, Path(plan.decode()))
+
+    return SimpleNamespace(__version__=version, ILogger=Logger, Runtime=Runtime)
+
+
+def _view(address: int, shape: Any, kind: str) -> Array:
+    dtype = np.dtype(_NUMPY[_TYPES[kind]])
+    sides = tuple(int(side) for side in shape)
+    buffer = (ctypes.c_uint8 * (int(np.prod(sides)) * dtype.itemsize)).from_address(address)
+    view: Array = np.frombuffer(memoryview(buffer), np.uint8).view(dtype).reshape(sides)
+    return view

@@ -1,0 +1,46 @@
+"""Tests that need a GPU, pycuda, and TensorRT or TensorRT-RTX. ``make gpu-check`` runs them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from helpers import run_visolo
+from visolo_core.errors import NotHereError
+from visolo_runtime import shipped_model
+from visolo_runtime.device import CudaDevice
+from visolo_runtime.tensorrt_engine import TensorRtLibrary
+
+
+@pytest.fixture(scope="session")
+def gpu() -> CudaDevice:
+    """The GPU; without one these tests fail, since they were asked for by name."""
+    return CudaDevice()
+
+
+@pytest.fixture(scope="session")
+def library() -> str:
+    """TensorRT where it is installed, else TensorRT-RTX."""
+    try:
+        return TensorRtLibrary("tensorrt").name
+    except NotHereError:
+        return TensorRtLibrary("tensorrt-rtx").name
+
+
+@pytest.fixture(scope="session")
+def weights() -> Path:
+    """The shipped small model's."""
+    return shipped_model().with_name("lite.safetensors")
+
+
+@pytest.fixture(scope="session")
+def bundle(
+    gpu: CudaDevice, library: str, weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """Engines for this GPU, and ONNX graphs."""
+    folder = tmp_path_factory.mktemp("gpu") / "lite.visolo"
+    formats = ("--format", f"onnx,{library}")
+    target = ("--target", gpu.architecture) if library == "tensorrt-rtx" else ()
+    run_visolo("export", weights, "-o", folder, *formats, *target).succeeded()
+    return folder

@@ -1,0 +1,128 @@
+"""TensorRT engines on a real GPU. These have not been run on one yet."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from helpers import run_visolo
+from visolo_core.errors import VisoloError
+from visolo_core.results import Track
+from visolo_export.comparison import compare_tracks
+from visolo_runtime import load
+from visolo_runtime.bundle import Bundle
+from visolo_runtime.device import CudaDevice
+from visolo_runtime.sample_clip import sample_frames
+from visolo_runtime.session import Session
+from visolo_runtime.tensorrt_backend import TensorRtEngines, open_tensorrt
+from visolo_runtime.tensorrt_chain import TensorRtChain
+
+pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1800)]
+
+
+@pytest.fixture(scope="module")
+def engines(bundle: Path, library: str) -> TensorRtEngines:
+    return open_tensorrt(Bundle(bundle), library)
+
+
+def resident() -> int:
+    """Bytes of host memory that this process holds."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def follow(session: Session, frames: int) -> list[Track]:
+    for frame in sample_frames(frames):
+        session.step(frame)
+    return session.finish()
+
+
+def test_every_tensor_and_the_closed_loop(bundle: Path, weights: Path, library: str) -> None:
+    """Float32 on a GPU uses TF32 for convolutions where the graph's types leave it to TensorRT;
+    the tolerance of the command is that of float32, and its report names what is over it."""
+    command = ("verify", bundle, "--reference", weights, "--backend", library)
+    run_visolo(*command, "--frames", 24, "--json").succeeded()
+
+
+def test_recorded_and_plain_work_agree(engines: TensorRtEngines, bundle: Path) -> None:
+    inference = load(bundle, "onnxruntime").inference
+    tracks = [
+        follow(Session(TensorRtChain(*engines.parts(), use_graphs), inference), 40)
+        for use_graphs in (True, False)
+    ]
+    compared = compare_tracks(*tracks)
+    assert compared.same_tracks
+    assert compared.min_mask_iou == 1.0
+
+
+def test_ten_thousand_frames(engines: TensorRtEngines, bundle: Path) -> None:
+    """No memory of the device and none of the host is lost."""
+    from pycuda import driver
+
+    session = Session(engines.chain(), load(bundle, "onnxruntime").inference, record=False)
+    frames = list(sample_frames(100))
+    levels = []
+    for number in range(10_000):
+        session.step(frames[number % 100])
+        if number in (500, 9_999):
+            with engines.device.current():
+                levels.append((driver.mem_get_info()[0], resident()))
+    (free_before, rss_before), (free_after, rss_after) = levels
+    assert free_before - free_after < 8e6
+    assert rss_after - rss_before < 10e6
+
+
+def test_two_threads(engines: TensorRtEngines, bundle: Path) -> None:
+    inference = load(bundle, "onnxruntime").inference
+    alone = follow(Session(engines.chain(), inference), 60)
+    found: dict[int, list[Track]] = {}
+
+    def work(number: int) -> None:
+        found[number] = follow(Session(engines.chain(), inference), 60)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for tracks in found.values():
+        assert compare_tracks(alone, tracks).same_tracks
+    assert len(found) == 2
+
+
+def test_it_lives_beside_pytorch(engines: TensorRtEngines, bundle: Path) -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("this PyTorch has no CUDA")
+    before = torch.ones(1000, device="cuda")
+    follow(Session(engines.chain(), load(bundle, "onnxruntime").inference), 5)
+    assert float((before * 2).sum()) == 2000
+
+
+def test_out_of_memory_is_a_sentence(gpu: CudaDevice) -> None:
+    with gpu.current(), pytest.raises(VisoloError, match="no room for"):
+        gpu.allocate(2**50)
+
+
+def test_a_gpu_that_is_not_there() -> None:
+    with pytest.raises(VisoloError, match="no GPU 99"):
+        CudaDevice(99)
+
+
+def test_copies_and_streams(gpu: CudaDevice) -> None:
+    with gpu.current():
+        memory, stream = gpu.allocate(4000), gpu.stream()
+        source, target = gpu.pinned((1000,), "float32"), gpu.pinned((1000,), "float32")
+        source[:] = np.arange(1000)
+        begin, end = gpu.event(), gpu.event()
+        begin.record(stream)
+        gpu.upload(memory.address, source, stream)
+        gpu.download(target, memory.address, stream)
+        end.record(stream)
+        stream.wait()
+        assert np.array_equal(source, target)
+        assert end.milliseconds_since(begin) >= 0
