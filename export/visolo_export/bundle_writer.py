@@ -8,6 +8,9 @@ import tempfile
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from visolo_core import __version__
 from visolo_core.checkpoint import Checkpoint
@@ -20,7 +23,13 @@ from visolo_export.graph_source import GraphSource
 from visolo_export.onnx_export import OPSET
 from visolo_export.openvino_export import export_openvino
 from visolo_export.tensorrt_build import MODULES, Library, TensorRt
-from visolo_export.torch_formats import export_pt2, export_torchscript
+from visolo_export.torch_backend import processor
+from visolo_export.torch_formats import (
+    check_compiler,
+    export_aotinductor,
+    export_pt2,
+    export_torchscript,
+)
 from visolo_runtime.bundle import (
     FORMAT_VERSION,
     Format,
@@ -66,6 +75,8 @@ def write_bundle(
     if "int8" in precisions and calibration is None:
         raise VisoloError("int8 needs frames to find ranges with: name them with --calibrate")
     for format in formats:
+        if format == "aotinductor":
+            check_compiler()
         if format in MODULES:  # what cannot be built is better said before minutes of exporting
             TensorRt(format).check_targets(engine_options.targets)
     with (
@@ -96,6 +107,13 @@ def write_bundle(
         )
         manifest.write(work)
     return manifest
+
+
+_TORCH = {
+    "torchscript": export_torchscript,
+    "pt2": export_pt2,
+    "aotinductor": export_aotinductor,
+}
 
 
 class _Writer:
@@ -132,11 +150,17 @@ class _Writer:
             files = export_openvino(made, place, self._told(name), half=precision == "fp16")
             extra = [f"{name}/{Path(each).with_suffix('.bin')}" for each in files.values()]
         else:
-            export = export_torchscript if format == "torchscript" else export_pt2
-            files = export(self._source.model, self._source.contract, place, self._told(name))
+            files = _TORCH[format](
+                self._source.model, self._source.contract, place, self._told(name)
+            )
         if place != self._folder:
             files = {graph: f"{name}/{file}" for graph, file in files.items()}
-        return GraphFiles(format=format, precision=precision, opset=opset, files=files, extra=extra)
+        made_for: dict[str, Any] = {}
+        if format == "aotinductor":
+            made_for = {"library": torch.__version__, "targets": [processor()]}
+        return GraphFiles(
+            format=format, precision=precision, opset=opset, files=files, extra=extra, **made_for
+        )
 
     def _engines(self, format: Library, precision: Precision, place: Path) -> GraphFiles:
         """TensorRT engines, each with a file beside it that says what it is."""

@@ -12,7 +12,7 @@ from visolo_runtime.bundle import Format, Precision
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-_FLOAT32_ONLY: tuple[Format, ...] = ("torchscript", "pt2")
+_FLOAT32_ONLY: tuple[Format, ...] = ("torchscript", "pt2", "aotinductor")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,8 +80,13 @@ def calibrate(source: Path, feeds: Feeds) -> Ranges:
         def get_next(self) -> Mapping[str, Array] | None:
             return next(self._left, None)
 
-    with _quiet():
-        calibrator = create_calibrator(source, ["Conv"], calibrate_method=CalibrationMethod.MinMax)
+    with _quiet(), tempfile.TemporaryDirectory(prefix="visolo-") as aside:
+        calibrator = create_calibrator(
+            source,
+            ["Conv"],
+            augmented_model_path=str(Path(aside) / "augmented.onnx"),
+            calibrate_method=CalibrationMethod.MinMax,
+        )
         calibrator.collect_data(Reader())
         return Ranges(calibrator.compute_data(), len(feeds))
 

@@ -6,6 +6,7 @@ of calls are the same and only the arithmetic's maker differs.
 
 from __future__ import annotations
 
+import platform
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,8 +17,10 @@ import torch
 from visolo_core.checkpoint import load_checkpoint
 from visolo_core.config import InferenceConfig
 from visolo_core.contract import GraphName, GraphSpec, contract
-from visolo_core.errors import VisoloError
+from visolo_core.errors import NotHereError, VisoloError
 from visolo_core.nn.graphs import graph_modules
+from visolo_export.torch_archive import plain_program
+from visolo_runtime.bundle import GraphFiles
 from visolo_runtime.chain import Engines
 from visolo_runtime.engine import Array, Backend, Context, Engine
 from visolo_runtime.model import Model
@@ -101,7 +104,7 @@ def load_graphs(format: str, files: dict[GraphName, Path], threads: int = 0) -> 
     """The graphs of a bundle in one of PyTorch's formats.
 
     Args:
-        format: ``torchscript`` or ``pt2``.
+        format: ``torchscript``, ``pt2`` or ``aotinductor``.
         files: of each graph.
         threads: of PyTorch; 0 leaves them as they are.
 
@@ -112,6 +115,25 @@ def load_graphs(format: str, files: dict[GraphName, Path], threads: int = 0) -> 
     return TorchBackend(modules, f" {format}", threads)
 
 
+def processor() -> str:
+    """What machine code of AOTInductor is made for, such as ``x86_64 AVX512``."""
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def check_compiled(graphs: GraphFiles) -> None:
+    """Make sure that machine code fits this machine.
+
+    Raises:
+        NotHereError: if another PyTorch compiled it, or for another processor.
+    """
+    made, here = (graphs.library, *graphs.targets), (torch.__version__, processor())
+    if made != here:
+        raise NotHereError(
+            f"compiled by PyTorch {' for '.join(map(str, made))}, here is PyTorch "
+            f"{' on '.join(here)}: export --format aotinductor on this machine"
+        )
+
+
 def _load(format: str, file: Path) -> Function:
     try:
         if format == "torchscript":
@@ -119,7 +141,12 @@ def _load(format: str, file: Path) -> Function:
                 warnings.simplefilter("ignore")  # that TorchScript is deprecated
                 script: Function = torch.jit.load(str(file), map_location="cpu")  # type: ignore[no-untyped-call]
             return script
-        return torch.export.load(file).module()
+        if format == "aotinductor":
+            from torch._inductor import aoti_load_package
+
+            compiled: Function = aoti_load_package(str(file))
+            return compiled
+        return torch.export.load(plain_program(file)).module()
     except Exception as error:  # of many kinds, from the depths of PyTorch
         told = " ".join(str(error).split())[:200]
         raise VisoloError(f"PyTorch cannot load '{file}': {told}") from error

@@ -33,6 +33,8 @@ class Candidate:
     format: str
     """What it reads."""
     open: Open
+    by_name_only: bool = False
+    """Not for ``auto``: its files are machine code, which runs as it is."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,13 @@ def _torch(format: str) -> Open:
     def open_engines(bundle: Bundle, request: Request) -> StreamEngines:
         # PyTorch is optional and belongs to another room, so it is asked for only here.
         try:
-            from visolo_export.torch_backend import load_graphs
+            from visolo_export.torch_backend import check_compiled, load_graphs
         except ImportError as error:
             raise NotHereError(
                 f"PyTorch is not usable here: pip install 'visolo[export]' ({error})"
             ) from error
+        if format == "aotinductor":
+            check_compiled(bundle.graphs(format, request.precision))
         backend = load_graphs(
             format, bundle.graph_files(format, request.precision), request.threads
         )
@@ -103,6 +107,7 @@ CANDIDATES = (
     Candidate("onnxruntime", "onnx", _onnxruntime("cpu")),
     Candidate("torchscript", "torchscript", _torch("torchscript")),
     Candidate("pt2", "pt2", _torch("pt2")),
+    Candidate("aotinductor", "aotinductor", _torch("aotinductor"), by_name_only=True),
 )
 """Best first, as ``auto`` tries them."""
 AUTO = "auto"
@@ -128,6 +133,9 @@ def choose(bundle: Bundle, name: str, request: Request) -> Choice:
         if not any(candidate.format == f and request.precision in ("", p) for f, p in had):
             wanted = f"{candidate.format} {request.precision}".strip()
             passed_over.append(f"{candidate.name}: the bundle has no {wanted} graphs")
+            continue
+        if candidate.by_name_only:
+            passed_over.append(f"{candidate.name}: it is machine code, name it with --backend")
             continue
         try:
             return _open(candidate, bundle, request, passed_over)

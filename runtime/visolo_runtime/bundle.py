@@ -15,7 +15,9 @@ from visolo_core.contract import GRAPHS, GraphName, GraphSpec, contract
 from visolo_core.errors import VisoloError
 from visolo_core.files import inside, reason, replaced
 
-Format = Literal["onnx", "openvino", "torchscript", "pt2", "tensorrt-rtx", "tensorrt"]
+Format = Literal[
+    "onnx", "openvino", "torchscript", "pt2", "aotinductor", "tensorrt-rtx", "tensorrt"
+]
 Precision = Literal["fp32", "fp16", "int8"]
 
 FORMAT_VERSION = 1
@@ -46,9 +48,9 @@ class GraphFiles(_Strict):
     extra: list[str] = []
     """Further files that belong to them, such as weights kept apart."""
     library: str | None = None
-    """of TensorRT engines: the version that built them, and that alone can run them"""
+    """of TensorRT engines and AOTInductor: the version that built them, and that alone runs them"""
     targets: list[str] = []
-    """of TensorRT-RTX engines: the GPUs that they were built for"""
+    """GPUs that TensorRT-RTX engines, or processors that AOTInductor's code, were built for"""
 
 
 class Calibration(_Strict):

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import sys
+import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from PIL import Image
+from torch._inductor.exc import InvalidCxxCompiler
 
 from helpers import Outcome, run_visolo
 from visolo_core.errors import NotHereError, VisoloError
 from visolo_export.formats import parse_formats, parse_precisions
+from visolo_export.torch_archive import plain_program
+from visolo_export.torch_formats import check_compiler
 from visolo_runtime import load, shipped_model
 from visolo_runtime.backends import CANDIDATES, Request, choose
 from visolo_runtime.bundle import Bundle
@@ -81,6 +89,91 @@ def test_a_form_is_close_enough(
 def test_pytorchs_own_formats(torch_bundle: Path, frames: Path, format: str) -> None:
     report = verified(torch_bundle, format, "fp32", frames)
     assert format in str(report["form"])
+
+
+def rewritten(source: Path, target: Path, change: Callable[[str, bytes], bytes], more: str) -> Path:
+    """A copy of an archive with other contents, and perhaps another member."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for name in old.namelist():
+            new.writestr(name, change(name, old.read(name)))
+        if more:
+            new.writestr(more, b"")
+    return target
+
+
+class _Opened:
+    """Unpickled, it would leave a trace."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return open, ("/dev/null",)
+
+
+@pytest.mark.parametrize(
+    ("member", "change", "words"),
+    [
+        ("weights_config.json", (b"{}", b'{"a": {"use_pickle": true}}'), "pickled"),
+        ("sample_inputs/model.pt", (), "more than tensors"),
+        ("models/model.json", (b'"expr_str": "', b'"expr_str": "x.y'), "no sum or product"),
+        ("", "frame/data/constants/custom_obj_0", "no program needs"),
+        ("", "frame/byteorder", "one name"),
+    ],
+)
+def test_a_program_with_pickles_is_not_opened(
+    torch_bundle: Path, tmp_path: Path, member: str, change: Any, words: str
+) -> None:
+    def changed(name: str, content: bytes) -> bytes:
+        if not member or not name.endswith(member):
+            return content
+        if not change:
+            buffer = io.BytesIO()
+            torch.save(_Opened(), buffer)
+            return buffer.getvalue()
+        assert change[0] in content
+        return content.replace(*change)
+
+    program = torch_bundle / "pt2" / "decode.pt2"
+    more = change.replace("frame", _folder_of(program)) if isinstance(change, str) else ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that two members have one name
+        bad = rewritten(program, tmp_path / "bad.pt2", changed, more)
+    with pytest.raises(ValueError, match=words):
+        plain_program(bad)
+    assert plain_program(program).read(2) == b"PK"
+    (tmp_path / "text.pt2").write_text("not a zip")
+    with pytest.raises(ValueError, match="no exported program"):
+        plain_program(tmp_path / "text.pt2")
+
+
+def _folder_of(archive: Path) -> str:
+    with zipfile.ZipFile(archive) as opened:
+        return opened.namelist()[0].partition("/")[0]
+
+
+@pytest.mark.slow
+def test_compiled_for_this_machine(
+    lite_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Machine code is run when it is named, and on the machine that it was made for."""
+    try:
+        check_compiler()
+    except VisoloError as error:
+        pytest.skip(str(error))
+    bundle = tmp_path / "m.visolo"
+    run_visolo("export", lite_weights, "-o", bundle, "--format", "aotinductor").succeeded()
+    command = ("verify", bundle, "--reference", lite_weights, "--frames", 4, "--backend")
+    run_visolo(*command, "aotinductor").succeeded()
+    run_visolo(*command, "auto").refused("machine code, name it with --backend")
+    monkeypatch.setattr("visolo_export.torch_backend.processor", lambda: "abacus")
+    run_visolo(*command, "aotinductor").refused("on abacus", "export --format aotinductor")
+
+
+def test_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise InvalidCxxCompiler
+
+    monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", missing)
+    command = ("export", WEIGHTS, "-o", tmp_path / "m.visolo", "--format", "aotinductor")
+    run_visolo(*command).refused("needs a C++ compiler")
 
 
 def test_the_best_is_taken_and_the_others_are_told(bundle: Path, torch_bundle: Path) -> None:

@@ -18,7 +18,8 @@ def export(
         list[str],
         typer.Option(
             metavar="FORMAT[,FORMAT...]",
-            help="onnx, openvino, torchscript, pt2, tensorrt-rtx, tensorrt; several in one bundle.",
+            help="onnx, openvino, torchscript, pt2, aotinductor, tensorrt-rtx, tensorrt; several "
+            "in one bundle.",
         ),
     ] = ["onnx"],  # noqa: B006 - typer does not change it
     precision: Annotated[
