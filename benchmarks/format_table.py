@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,26 +28,43 @@ from visolo_runtime.sources import Skipped, open_source
 from visolo_train.annotations import read_annotations
 from visolo_train.evaluation import TrackCollector, score_tracks
 
-FORMS: list[tuple[Format, Precision, str]] = [
-    ("onnx", "fp32", "onnxruntime"),
-    ("onnx", "fp16", "onnxruntime"),
-    ("onnx", "int8", "onnxruntime"),
-    ("openvino", "fp32", "openvino"),
-    ("openvino", "fp16", "openvino"),
-    ("openvino", "int8", "openvino"),
-    ("torchscript", "fp32", "torchscript"),
-    ("pt2", "fp32", "pt2"),
-    ("tensorrt-rtx", "fp32", "tensorrt-rtx"),
-    ("tensorrt-rtx", "fp16", "tensorrt-rtx"),
-    ("tensorrt-rtx", "int8", "tensorrt-rtx"),
+
+@dataclass(frozen=True)
+class Form:
+    """A row of the table."""
+
+    format: Format
+    precision: Precision = "fp32"
+    backend: str = ""
+    every_layer: bool = False
+    """quantised, none left out"""
+
+    @property
+    def name(self) -> str:
+        return f"{self.format} {self.precision}" + (", every layer" if self.every_layer else "")
+
+
+FORMS = [
+    Form("onnx", "fp32", "onnxruntime"),
+    Form("onnx", "fp16", "onnxruntime"),
+    Form("onnx", "int8", "onnxruntime"),
+    Form("onnx", "int8", "onnxruntime", every_layer=True),
+    Form("openvino", "fp32"),
+    Form("openvino", "fp16"),
+    Form("openvino", "int8"),
+    Form("openvino", "int8", every_layer=True),
+    Form("torchscript"),
+    Form("pt2"),
+    Form("aotinductor"),
+    Form("tensorrt-rtx", "fp32"),
+    Form("tensorrt-rtx", "fp16"),
+    Form("tensorrt-rtx", "int8"),
 ]
 
 
-def row(
-    weights: Path, form: tuple[Format, Precision, str], options: Any, clip: Frames, truth: Model
-) -> list[str]:
+def row(weights: Path, form: Form, options: Any, clip: Frames, truth: Model) -> list[str]:
     """Cells of a form."""
-    format, precision, backend = form
+    format, precision = form.format, form.precision
     with tempfile.TemporaryDirectory() as folder:
         bundle, begin = Path(folder) / "model.visolo", time.perf_counter()
         write_bundle(
@@ -56,13 +74,15 @@ def row(
             formats=(format,),
             precisions=(precision,),
             engine_options=EngineOptions(("sm86", "sm89") if format == "tensorrt-rtx" else ()),
-            calibration=CalibrationOptions(options.calibrate, keep_share=options.keep),
+            calibration=CalibrationOptions(
+                options.calibrate, keep_share=0.0 if form.every_layer else 0.1
+            ),
         )
         seconds = time.perf_counter() - begin
         size = sum(entry.size for entry in Bundle(bundle).manifest.files.values())
-        cells = [f"{format} {precision}", f"{size / 1e6:.1f}", f"{seconds:.0f}"]
+        cells = [form.name, f"{size / 1e6:.1f}", f"{seconds:.0f}"]
         try:
-            model = load(bundle, backend)
+            model = load(bundle, form.backend or format)
         except NotHereError:
             return [*cells, "no GPU here", "", "", "", ""]
         result = verify(truth, model, clip, TOLERANCES[precision])
@@ -89,7 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("weights", type=Path)
     parser.add_argument("--calibrate", required=True)
-    parser.add_argument("--keep", type=float, default=0.1)
+    parser.add_argument("--forms", default="", help="those whose name begins so")
     parser.add_argument("--source", help="clip that errors are measured on")
     parser.add_argument("--frames", type=int, default=12)
     parser.add_argument("--data", type=Path)
@@ -102,11 +122,11 @@ def main() -> None:
     truth = load(options.weights, "torch")
     heads = ["form", "MB", "seconds", "relative error", "tracks", "mask IoU", "score", "AP"]
     print("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
-    for form in FORMS:
+    for form in (each for each in FORMS if each.name.startswith(options.forms)):
         try:
             cells = row(options.weights, form, options, clip, truth)
         except VisoloError as error:
-            cells = [f"{form[0]} {form[1]}", str(error), *[""] * 6]
+            cells = [form.name, str(error), *[""] * 6]
         print("| " + " | ".join(cells) + " |", flush=True)
 
 

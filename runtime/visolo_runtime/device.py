@@ -294,7 +294,7 @@ def _import_pycuda() -> Any:
         import pycuda.driver
     except (ImportError, OSError) as error:
         raise NotHereError(
-            "pycuda is not usable here: see 'visolo doctor', and install with "
+            "pycuda is not usable here: install it with "
             f"VISOLO_GPU=1 pip install 'visolo[gpu]' ({str(error).splitlines()[0]})"
         ) from error
     return pycuda.driver

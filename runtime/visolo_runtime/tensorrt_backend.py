@@ -95,8 +95,10 @@ def check_fit(bundle: Bundle, graphs: GraphFiles, version: str, architecture: st
         VisoloError: if they cannot.
     """
     again = (
-        f"build them again: visolo export WEIGHTS -o {bundle.folder} --format {graphs.format}"
+        f"build them again, visolo export WEIGHTS -o {bundle.folder} --format {graphs.format}"
+        + (f" --precision {graphs.precision}" if graphs.precision != "fp32" else "")
         + (f" --target {architecture}" if graphs.format == "tensorrt-rtx" else "")
+        + ", or run with --rebuild if its ONNX graphs are in the bundle"
     )
     if graphs.library != version:
         raise VisoloError(

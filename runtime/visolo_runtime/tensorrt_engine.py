@@ -16,6 +16,7 @@ from visolo_runtime.device import Stream
 from visolo_runtime.engine import check_signature
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+EXTRAS = {"tensorrt": "gpu", "tensorrt-rtx": "rtx"}
 _NUMPY_NAMES = {"FLOAT": "float32", "UINT8": "uint8", "BOOL": "bool"}
 _LINES_TOLD = 3
 
@@ -35,7 +36,8 @@ class TensorRtLibrary:
             self._trt: Any = import_module(MODULES[name])
         except (ImportError, OSError) as error:
             raise NotHereError(
-                f"{name} is not usable here: see 'visolo doctor' ({str(error).splitlines()[0]})"
+                f"{name} is not usable here: pip install 'visolo[{EXTRAS[name]}]' "
+                f"({str(error).splitlines()[0]})"
             ) from error
         self.name = name
         self.version: str = self._trt.__version__

@@ -30,6 +30,7 @@ RES4_TOLERANCE = 5e-3
 SCORE_TOLERANCE = 1e-3
 MASK_IOU = 0.999
 BACKENDS = ("torch", "onnxruntime")
+FORMS = (*BACKENDS, "openvino", "torchscript", "pt2")
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,36 @@ def _run(model: Model, video: Array) -> GoldenRun:
     return GoldenRun(tensors, instances, candidates, session.finish())
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
+@pytest.fixture(scope="module")
+def paper_forms(models: Path, paper_weights: Path, visolo: Callable[..., Outcome]) -> Path:
+    """The golden weights in the other forms that a CPU can run."""
+    pytest.importorskip("openvino", reason="install visolo[openvino]")
+    path = models / "paper-forms.visolo"
+    formats = "openvino,torchscript,pt2"
+    visolo("export", paper_weights, "-o", path, "--format", formats).succeeded()
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished_runs() -> dict[str, GoldenRun]:
+    """By form: pytest asks for one anew with every golden set that it is held against."""
+    return {}
+
+
+@pytest.fixture(scope="module", params=FORMS)
 def golden_run(
-    request: pytest.FixtureRequest, small_golden: GoldenSet, paper_weights: Path, paper_bundle: Path
+    request: pytest.FixtureRequest,
+    small_golden: GoldenSet,
+    paper_weights: Path,
+    paper_bundle: Path,
+    finished_runs: dict[str, GoldenRun],
 ) -> GoldenRun:
-    model = load(paper_weights if request.param == "torch" else paper_bundle, request.param)
-    return _run(model, small_golden.video())
+    form = request.param
+    if form not in finished_runs:
+        of_form = {"torch": paper_weights, "onnxruntime": paper_bundle}
+        path = of_form.get(form) or request.getfixturevalue("paper_forms")
+        finished_runs[form] = _run(load(path, form), small_golden.video())
+    return finished_runs[form]
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
@@ -224,6 +249,24 @@ def test_video_level_result(golden: GoldenSet, golden_run: GoldenRun) -> None:
     score_difference, iou = golden.compare_tracks(golden_run.tracks)
     assert score_difference <= SCORE_TOLERANCE
     assert iou >= MASK_IOU
+
+
+@pytest.fixture(scope="module")
+def half_bundle(models: Path, paper_weights: Path, visolo: Callable[..., Outcome]) -> Path:
+    pytest.importorskip("openvino", reason="install visolo[openvino]")
+    path = models / "paper-fp16.visolo"
+    options = ("--format", "onnx,openvino", "--precision", "fp16")
+    visolo("export", paper_weights, "-o", path, *options).succeeded()
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_fp16_keeps_the_tracks(small_golden: GoldenSet, half_bundle: Path, backend: str) -> None:
+    run = _run(load(half_bundle, backend), small_golden.video())
+    score_difference, iou = small_golden.compare_tracks(run.tracks)
+    assert score_difference <= 0.01
+    assert iou >= 0.99
 
 
 @pytest.fixture(scope="module")

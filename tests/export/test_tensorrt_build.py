@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 import pytest
 from PIL import Image
 
 from helpers import run_visolo
-from visolo_core.contract import GRAPHS, GraphSpec, TensorSpec
+from visolo_core.contract import GraphName, GraphSpec, TensorSpec
 from visolo_core.errors import VisoloError
+from visolo_export.calibration import record_feeds
+from visolo_export.precision import calibrate, to_fp16, to_int8
 from visolo_export.tensorrt_build import TensorRt, layers_of
-from visolo_runtime import shipped_model
+from visolo_runtime import load, shipped_model
 from visolo_runtime.bundle import Bundle
 from visolo_train.synthetic import draw_clip
 
 pytest.importorskip("tensorrt_rtx", reason="install visolo[rtx]")
 WEIGHTS = shipped_model().with_name("lite.safetensors")
-LAST_CONVOLUTION = 51  # of the lite network's frame graph
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +96,15 @@ def test_a_bundle_of_engines_alone_says_why_it_cannot_run(bundle: Path, tmp_path
         run_visolo("run", bundle, tmp_path).refused("nothing here can run", "pycuda")
 
 
+def test_a_truncated_engine(bundle: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(bundle, tmp_path / "copy.visolo"))
+    plan = next((copy / "tensorrt-rtx").glob("frame*.engine"))
+    plan.write_bytes(plan.read_bytes()[:-100])
+    Image.new("RGB", (64, 64)).save(tmp_path / "0.png")
+    command = ("run", copy, tmp_path / "0.png", "--backend", "tensorrt-rtx")
+    run_visolo(*command).refused("frame", "checksum")
+
+
 SPEC = GraphSpec((TensorSpec("x", "float32", (1, 3)),), (TensorSpec("y", "float32", (1, 3)),))
 
 
@@ -135,16 +145,46 @@ def test_no_layers_in_a_log_without_them() -> None:
     assert layers_of(["something else"]) == ()
 
 
-@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.fixture(scope="module")
+def paper_frame_graphs(
+    paper_bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """The frame graph of the paper's network in three precisions."""
+    folder = tmp_path_factory.mktemp("paper")
+    plain = paper_bundle / "frame.onnx"
+    files = {"fp32": plain, "fp16": folder / "fp16.onnx", "int8": folder / "int8.onnx"}
+    to_fp16(plain, files["fp16"])
+    for number, frame in enumerate(draw_clip(2026, 13, 8, 352, 624).frames):
+        Image.fromarray(frame).save(folder / f"{number}.png")
+    feeds = record_feeds(load(paper_bundle, "onnxruntime"), str(folder), 8)["frame"]
+    to_int8(plain, files["int8"], calibrate(plain, feeds[::2]), symmetric=True)
+    return files
+
+
+@pytest.mark.parametrize(
+    ("precision", "targets"),
+    [("fp32", ("sm86",)), ("fp16", ("sm86", "sm89")), ("int8", ("sm86", "sm89"))],
+)
 def test_the_papers_network_builds(
-    graph: str, tmp_path_factory: pytest.TempPathFactory, paper_bundle: Path
+    precision: str,
+    targets: tuple[str, ...],
+    paper_bundle: Path,
+    paper_frame_graphs: dict[str, Path],
 ) -> None:
-    spec = Bundle(paper_bundle).manifest.contract[graph]  # type: ignore[index]
-    built = TensorRt("tensorrt-rtx").build(
-        paper_bundle / f"{graph}.onnx", spec, (1, 8, 32), ("sm86",)
-    )
+    spec = Bundle(paper_bundle).manifest.contract["frame"]
+    file = paper_frame_graphs[precision]
+    built = TensorRt("tensorrt-rtx").build(file, spec, (1, 8, 32), targets)
+    convolutions = [layer for layer in built.layers if layer.kind == "correlation"]
+    promised = {"fp32": "Float", "fp16": "Half", "int8": "Int8"}[precision]
+    assert len(convolutions) > 60  # some run in pairs
+    of_type = [layer for layer in convolutions if promised in layer.precisions]
+    assert len(of_type) >= 0.9 * len(convolutions)
+
+
+@pytest.mark.parametrize("graph", ["memory", "decode"])
+def test_the_papers_small_graphs_build(graph: GraphName, paper_bundle: Path) -> None:
+    spec = Bundle(paper_bundle).manifest.contract[graph]
+    file = paper_bundle / f"{graph}.onnx"
+    built = TensorRt("tensorrt-rtx").build(file, spec, (1, 8, 32), ("sm86", "sm89"))
     assert len(built.plan) > 10_000
-    if graph == "frame":
-        kinds = [layer.kind for layer in built.layers]
-        assert kinds.count("correlation") > 70
-    assert np.isfinite(built.seconds)
+    assert len(built.layers) > 3

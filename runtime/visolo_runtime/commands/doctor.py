@@ -42,7 +42,13 @@ def examine() -> dict[str, Any]:
 
     runtimes = installed_distributions()
     packages = {name: _version(name) for name in _PACKAGES} | runtimes
-    backends = {"onnxruntime": _onnxruntime(), "torch": _torch(packages["torch"])}
+    backends = {
+        "tensorrt": _tensorrt("tensorrt"),
+        "tensorrt-rtx": _tensorrt("tensorrt-rtx"),
+        "openvino": _openvino(),
+        "onnxruntime": _onnxruntime(),
+        "torch": _torch(packages["torch"]),
+    }
     return {
         "machine": {
             "system": platform.platform(),
@@ -85,6 +91,28 @@ def problems(runtimes: dict[str, str], backends: dict[str, dict[str, Any]]) -> l
             "compute on the CPU: check the driver, CUDA and cuDNN"
         )
     return found
+
+
+def _tensorrt(name: str) -> dict[str, Any]:
+    from visolo_core.errors import NotHereError
+    from visolo_runtime.device import CudaDevice
+    from visolo_runtime.tensorrt_engine import TensorRtLibrary
+
+    try:
+        library, device = TensorRtLibrary(name), CudaDevice()
+    except NotHereError as error:
+        return {"usable": False, "detail": str(error)}
+    return {"usable": True, "detail": f"{library.version}, {device.name}, {device.architecture}"}
+
+
+def _openvino() -> dict[str, Any]:
+    from visolo_core.errors import NotHereError
+    from visolo_runtime.openvino_backend import OpenVinoBackend
+
+    try:
+        return {"usable": True, "detail": OpenVinoBackend({}).description}
+    except NotHereError as error:
+        return {"usable": False, "detail": str(error)}
 
 
 def _onnxruntime() -> dict[str, Any]:
