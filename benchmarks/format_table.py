@@ -77,6 +77,7 @@ def row(weights: Path, form: Form, options: Any, clip: Frames, truth: Model) -> 
             calibration=CalibrationOptions(
                 options.calibrate, keep_share=0.0 if form.every_layer else 0.1
             ),
+            float32_modules=options.float32 if precision == "fp16" else (),
         )
         seconds = time.perf_counter() - begin
         size = sum(entry.size for entry in Bundle(bundle).manifest.files.values())
@@ -109,7 +110,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("weights", type=Path)
     parser.add_argument("--calibrate", required=True)
-    parser.add_argument("--forms", default="", help="those whose name begins so")
+    parser.add_argument("--float32", nargs="*", default=[], help="modules, in fp16 forms")
+    parser.add_argument("--precisions", nargs="*", default=["fp32", "fp16", "int8"])
     parser.add_argument("--source", help="clip that errors are measured on")
     parser.add_argument("--frames", type=int, default=12)
     parser.add_argument("--data", type=Path)
@@ -122,7 +124,7 @@ def main() -> None:
     truth = load(options.weights, "torch")
     heads = ["form", "MB", "seconds", "relative error", "tracks", "mask IoU", "score", "AP"]
     print("| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
-    for form in (each for each in FORMS if each.name.startswith(options.forms)):
+    for form in (each for each in FORMS if each.precision in options.precisions):
         try:
             cells = row(options.weights, form, options, clip, truth)
         except VisoloError as error:

@@ -52,6 +52,7 @@ def write_bundle(
     precisions: Sequence[Precision] = ("fp32",),
     engine_options: EngineOptions = EngineOptions(),  # noqa: B008 - it is frozen
     calibration: CalibrationOptions | None = None,
+    float32_modules: Sequence[str] = (),
 ) -> Manifest:
     """Export a checkpoint as a bundle.
 
@@ -65,6 +66,7 @@ def write_bundle(
         precisions: each format comes in each of them; the first is what a run takes.
         engine_options: of TensorRT.
         calibration: for int8.
+        float32_modules: modules of the network that stay float32 in every precision.
 
     Raises:
         VisoloError: if the folder cannot be written, or is there and no bundle; if a format's
@@ -83,7 +85,9 @@ def write_bundle(
         replaced_folder(folder) as work,
         tempfile.TemporaryDirectory(prefix="visolo-") as aside,
     ):
-        source = GraphSource(checkpoint, inference, Path(aside), calibration, report)
+        source = GraphSource(
+            checkpoint, inference, Path(aside), calibration, report, float32_modules
+        )
         writer = _Writer(source, work, engine_options, report)
         graphs = [
             writer.graphs(format, precision)
@@ -104,6 +108,7 @@ def write_bundle(
             producer={"visolo": __version__, **_versions(formats)},
             weights_sha256=weights_sha256,
             calibration=source.calibration,
+            float32_modules=list(float32_modules),
         )
         manifest.write(work)
     return manifest
@@ -145,9 +150,8 @@ class _Writer:
             for graph, path in made.items():
                 shutil.copyfile(path, place / files[graph])
         elif format == "openvino":
-            # OpenVINO computes in float16 by itself; its graph only has to hold such weights.
-            made = self._source.onnx("fp32" if precision == "fp16" else precision)
-            files = export_openvino(made, place, self._told(name), half=precision == "fp16")
+            made = self._source.onnx(precision)
+            files = export_openvino(made, place, self._told(name))
             extra = [f"{name}/{Path(each).with_suffix('.bin')}" for each in files.values()]
         else:
             files = _TORCH[format](

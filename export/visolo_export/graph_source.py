@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import onnx
 
 from visolo_core.checkpoint import Checkpoint
 from visolo_core.config import InferenceConfig
 from visolo_core.contract import GRAPHS, GraphName, contract
+from visolo_core.errors import VisoloError
 from visolo_export.calibration import record_feeds
 from visolo_export.formats import CalibrationOptions
 from visolo_export.onnx_export import export_onnx
@@ -16,6 +19,7 @@ from visolo_export.precision import (
     Ranges,
     calibrate,
     most_sensitive,
+    nodes_of,
     sensitivities,
     to_fp16,
     to_int8,
@@ -38,6 +42,10 @@ class GraphSource:
         folder: where graphs are kept; it exists, and nothing else is in it.
         calibration: for int8.
         report: told what is being made.
+        float32_modules: that stay float32 in every precision.
+
+    Raises:
+        VisoloError: if the network has no such module.
     """
 
     def __init__(
@@ -47,8 +55,17 @@ class GraphSource:
         folder: Path,
         calibration: CalibrationOptions | None,
         report: Callable[[str], None],
+        float32_modules: Sequence[str] = (),
     ) -> None:
         self.model = checkpoint.build()
+        known = {name for name, _ in self.model.named_modules()}
+        for module in float32_modules:
+            if module not in known:
+                raise VisoloError(
+                    f"the network has no module '{module}': name one such as backbone.layer1, "
+                    "'visolo verify --bisect' says where forms part"
+                )
+        self._float32_modules = list(float32_modules)
         self.slots = max(1, inference.memory_slots)
         self.contract = contract(self.model.config, self.slots)
         self.calibration: Calibration | None = None
@@ -88,10 +105,11 @@ class GraphSource:
             if graph not in _QUANTISED:
                 shutil.copyfile(plain[graph], files[graph])
             elif precision == "fp16":
-                to_fp16(plain[graph], files[graph])
+                to_fp16(plain[graph], files[graph], self._float32_modules)
             else:
                 kept = self._kept if graph == "frame" else []
-                to_int8(plain[graph], files[graph], self._ranges[graph], symmetric, kept)
+                named = nodes_of(onnx.load(plain[graph]).graph, self._float32_modules)
+                to_int8(plain[graph], files[graph], self._ranges[graph], symmetric, [*kept, *named])
         return files
 
     def _calibrate(self) -> None:

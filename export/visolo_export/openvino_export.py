@@ -13,7 +13,6 @@ def export_openvino(
     onnx_files: dict[GraphName, Path],
     folder: Path,
     report: Callable[[str], None],
-    half: bool = False,
 ) -> dict[GraphName, str]:
     """Write ``frame.xml`` and ``frame.bin`` (its weights), and so on.
 
@@ -21,7 +20,6 @@ def export_openvino(
         onnx_files: of each graph.
         folder: where the files go; it exists.
         report: told the name of each graph before it is converted.
-        half: keep weights in float16.
 
     Returns:
         the xml file's name of each graph; the weights lie beside it as ``.bin``.
@@ -40,7 +38,6 @@ def export_openvino(
         report(graph)
         files[graph] = f"{graph}.xml"
         model = openvino.convert_model(str(onnx_files[graph]))
-        openvino.save_model(
-            model, str(folder / files[graph]), compress_to_fp16=half and graph != "decode"
-        )
+        # Weights are in the precision that the graph has them in.
+        openvino.save_model(model, str(folder / files[graph]), compress_to_fp16=False)
     return files

@@ -1,7 +1,8 @@
 """Graphs in fewer bits. The precision is written into the ONNX graph, for every library alike.
 
-fp16: casts. What adds up many numbers, or grows by powers, stays float32: norms, the softmax of
-the memory, sigmoids, and the whole decode graph, whose sums count pixels.
+fp16: casts. What adds up many numbers, or grows by powers, stays float32: norms, the reading of the
+memory, sigmoids, and the whole decode graph, whose sums count pixels; the normalisation of the
+picture too, and modules that are named, where a network asks for it.
 
 int8: each quantised convolution reads its input and its weights through a pair of QuantizeLinear
 and DequantizeLinear, and libraries compute it in integers. Ranges come from calibration. CPUs are
@@ -33,19 +34,91 @@ FLOAT32_OPERATORS = ("InstanceNormalization", "Softmax", "Sigmoid")
 """Operators that stay float32 in fp16 graphs."""
 
 
-def to_fp16(source: Path, target: Path) -> None:
-    """Write a graph that computes in float16 and whose inputs and outputs are as before."""
+def to_fp16(source: Path, target: Path, float32_modules: Sequence[str] = ()) -> None:
+    """Write a graph that computes in float16 and whose inputs and outputs are as before.
+
+    Args:
+        source: the float32 graph.
+        target: where to write.
+        float32_modules: modules of the network that stay float32, such as ``backbone.layer1``.
+    """
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
     blocked = [*DEFAULT_OP_BLOCK_LIST, *FLOAT32_OPERATORS]
-    proto = convert_float_to_float16(onnx.load(source), keep_io_types=True, op_block_list=blocked)
+    plain = onnx.load(source)
+    kept = [*_between_modules(plain.graph), *nodes_of(plain.graph, float32_modules)]
+    proto = convert_float_to_float16(
+        plain, keep_io_types=True, op_block_list=blocked, node_block_list=kept
+    )
+    _remove_round_trips(proto.graph)
     # The converter leaves the types of float32 behind, and its casts at the end.
     del proto.graph.value_info[:]
     model = OnnxModel(proto)
     model.topological_sort()
     onnx.save(model.model, target)
     onnx.checker.check_model(target, full_check=True)
+
+
+def nodes_of(graph: onnx.GraphProto, modules: Sequence[str]) -> list[str]:
+    """Names of the nodes that modules of the network became.
+
+    Args:
+        graph: as this package exports it, with each node's scopes in its metadata.
+        modules: paths such as ``backbone.layer1``; all that lies in them counts.
+    """
+    # A method that is not ``forward`` leaves no scope of its own, so parts are looked for as well.
+    within = tuple(f"{root}{module}." for module in modules for root in ("model.", ""))
+    return [
+        node.name
+        for node in graph.node
+        if any(f"{scope}.".startswith(within) for scope in _scopes(node)[:-1])
+    ]
+
+
+def _scopes(node: onnx.NodeProto) -> list[str]:
+    text = next((p.value for p in node.metadata_props if p.key.endswith("name_scopes")), "")
+    return [part.strip(" '") for part in text.strip("[]").split(",")]
+
+
+def _between_modules(graph: onnx.GraphProto) -> list[str]:
+    """Names of the nodes that belong to no module: the picture's normalisation, and the reading of
+    the memory, whose products become exponents. They are few and cheap."""
+    return [node.name for node in graph.node if len(_scopes(node)) <= 2]
+
+
+def _remove_round_trips(graph: onnx.GraphProto) -> None:
+    """Where float32 goes to float16 and straight back, let it stay what it was.
+
+    The converter puts casts around every node that stays float32, also between two of them.
+    """
+    casts = {node.output[0]: node for node in graph.node if node.op_type == "Cast"}
+    half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
+    origin = {}
+    for name, cast in casts.items():
+        before = casts.get(cast.input[0])
+        if before and (_cast_to(before), _cast_to(cast)) == (half, single):
+            origin[name] = before.input[0]
+    given_out = {output.name for output in graph.output}
+    for node in graph.node:
+        for at, name in enumerate(node.input):
+            if name in origin:
+                node.input[at] = origin[name]
+        if node.op_type == "Cast" and node.output[0] in origin and node.output[0] in given_out:
+            node.input[0] = origin[node.output[0]]  # a cast of float32 to float32
+    left = list(graph.node)
+    while True:
+        read = {name for node in left for name in node.input} | given_out
+        still = [node for node in left if node.op_type != "Cast" or node.output[0] in read]
+        if len(still) == len(left):
+            break
+        left = still
+    del graph.node[:]
+    graph.node.extend(left)
+
+
+def _cast_to(cast: onnx.NodeProto) -> int:
+    return next(int(attribute.i) for attribute in cast.attribute if attribute.name == "to")
 
 
 @dataclass(frozen=True)

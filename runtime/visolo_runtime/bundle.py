@@ -99,6 +99,8 @@ class Manifest(_Strict):
     """of the checkpoint that was exported"""
     calibration: Calibration | None = None
     """None without int8"""
+    float32_modules: list[str] = []
+    """modules of the network that stay float32 in every precision"""
     parity: Parity | None = None
 
     def write(self, folder: Path) -> None:

@@ -14,6 +14,7 @@ from visolo_core.errors import VisoloError
 # name: where the function is, and what it does
 COMMANDS = {
     "run": ("visolo_runtime.commands.run:run", "Track instances in a video with a model."),
+    "bench": ("visolo_runtime.commands.bench:bench", "Measure speed, of one model or of two."),
     "demo": ("visolo_train.commands.demo:demo", "Show the shipped small model at work."),
     "info": ("visolo_runtime.commands.info:info", "Say what is in a bundle or a weights file."),
     "doctor": ("visolo_runtime.commands.doctor:doctor", "Say what this machine can run."),

@@ -29,7 +29,10 @@ from visolo_core.results import Instances, Track, TrackRecorder
 from visolo_runtime.chain import Chain, FrameResult
 
 GRAPH_STAGES = ("frame graph", "memory graph", "decode graph")
-STAGES = ("resize", "frame graph", "choose", "decode graph", "associate", "memory graph", "record")
+STAGES = (
+    "resize", "frame graph", "choose", "decode graph", "select", "associate", "memory graph",
+    "record",
+)  # fmt: skip
 
 
 class Session:
@@ -152,7 +155,7 @@ class Session:
         if len(candidates):
             with self._timed("decode graph"):
                 decoded = self._chain.decode(candidates.cell)
-        with self._timed("associate"):
+        with self._timed("select"):
             if decoded is None:
                 chosen, score = np.empty(0, np.int64), np.empty(0, np.float32)
                 masks = np.empty((0, *self._chain.input_size), np.uint8)
@@ -166,6 +169,7 @@ class Session:
                 )
                 masks = decoded.masks[chosen]
             cell = candidates.cell[chosen]
+        with self._timed("associate"):
             tracks = self._associator.step(cell, result.query, result.key, result.scores)
             instances = self._describe(tracks, candidates.label[chosen], score, cell, masks)
         return instances, tracks

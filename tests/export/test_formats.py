@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -18,7 +19,9 @@ from torch._inductor.exc import InvalidCxxCompiler
 
 from helpers import Outcome, run_visolo
 from visolo_core.errors import NotHereError, VisoloError
+from visolo_export import precision
 from visolo_export.formats import parse_formats, parse_precisions
+from visolo_export.precision import nodes_of, to_fp16
 from visolo_export.torch_archive import plain_program
 from visolo_export.torch_formats import check_compiler
 from visolo_runtime import load, shipped_model
@@ -271,3 +274,38 @@ def test_missing_packages_name_their_extra(tmp_path: Path, monkeypatch: pytest.M
     run_visolo(*command, "tensorrt-rtx").refused("visolo[rtx]")
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     run_visolo(*command, "tensorrt").refused("visolo[gpu]")
+
+
+def test_no_round_trips_and_what_stays_float32(tmp_path: Path) -> None:
+    """Nothing goes to float16 and straight back, and a named module keeps its weights."""
+    source = shipped_model() / "frame.onnx"
+    plain, kept = tmp_path / "plain.onnx", tmp_path / "kept.onnx"
+    to_fp16(source, plain)
+    to_fp16(source, kept, ["backbone.layer1", "mask_branch"])
+    for file in (plain, kept):
+        graph = onnx.load(file).graph
+        casts = {node.output[0]: node for node in graph.node if node.op_type == "Cast"}
+        twice = [node for node in casts.values() if node.input[0] in casts]
+        assert not twice, file
+    named = nodes_of(onnx.load(source).graph, ["backbone.layer1", "mask_branch"])
+    assert 20 < len(named) < 150
+    types = [convolution_types(file, named) for file in (plain, kept)]
+    assert types[0] == {onnx.TensorProto.FLOAT16}
+    assert types[1] == {onnx.TensorProto.FLOAT}
+    assert onnx.TensorProto.FLOAT16 in convolution_types(kept, precision.convolutions(kept))
+
+
+def convolution_types(file: Path, names: list[str]) -> set[int]:
+    """Types of the weights of named convolutions."""
+    graph = onnx.load(file).graph
+    weights = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    return {
+        weights[node.input[1]]
+        for node in graph.node
+        if node.op_type == "Conv" and node.name in names
+    }
+
+
+def test_a_module_that_is_not_there(tmp_path: Path) -> None:
+    command = ("export", WEIGHTS, "-o", tmp_path / "m.visolo", "--precision", "fp16")
+    run_visolo(*command, "--float32", "backbone.layer9").refused("no module 'backbone.layer9'")

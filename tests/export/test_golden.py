@@ -255,7 +255,10 @@ def test_video_level_result(golden: GoldenSet, golden_run: GoldenRun) -> None:
 def half_bundle(models: Path, paper_weights: Path, visolo: Callable[..., Outcome]) -> Path:
     pytest.importorskip("openvino", reason="install visolo[openvino]")
     path = models / "paper-fp16.visolo"
-    options = ("--format", "onnx,openvino", "--precision", "fp16")
+    # These weights, which are random, carry a thousandth in the first layers to a tenth in the
+    # scores. The mask branch, four fifths of the multiplications, is what float16 is for.
+    kept = "backbone,category_branch,kernel_branch,tracking_branch,memory"
+    options = ("--format", "onnx,openvino", "--precision", "fp16", "--float32", kept)
     visolo("export", paper_weights, "-o", path, *options).succeeded()
     return path
 

@@ -38,6 +38,14 @@ def export(
         float,
         typer.Option(min=0, max=1, help="Share of the layers that int8 leaves out, the worst."),
     ] = 0.1,
+    float32: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODULE[,MODULE...]",
+            help="Modules that stay float32 in fp16 and int8, such as backbone.layer1; "
+            "'visolo verify --bisect' names them.",
+        ),
+    ] = None,
     target: Annotated[
         list[str] | None,
         typer.Option(
@@ -93,6 +101,7 @@ def export(
             precisions=precisions,
             engine_options=engines,
             calibration=calibration,
+            float32_modules=listed(float32 or []),
         )
     size = sum(entry.size for entry in manifest.files.values())
     if as_json:

@@ -1,0 +1,250 @@
+"""Speed of models, measured so that it can be compared.
+
+Several models take turns in one process: a round of the first, a round of the second, the next
+time the other way round. What disturbs the machine for a while then disturbs them all, and the
+ratio of two rounds that lie side by side says more than any two times do.
+
+Each round is a new session over the same source, read and decoded anew; its first frames, while
+the memory fills and caches warm up, are not counted. A step ends when its instances are on the
+host, so that a clock of the host is right for GPUs as well.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visolo_core.errors import VisoloError
+from visolo_runtime.model import Model
+from visolo_runtime.session import STAGES
+from visolo_runtime.sources import Skipped
+
+Frames = Callable[[], Iterable[NDArray[np.uint8] | Skipped]]
+"""Begins a source anew."""
+
+READ, OUTPUT = "read", "masks"
+ALL_STAGES = (READ, *STAGES, OUTPUT)
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A model that is measured."""
+
+    name: str
+    model: Model
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run."""
+
+    frames: int = 100
+    """of each round that are counted"""
+    warm_up: int = 10
+    """of each round before those"""
+    rounds: int = 5
+    masks: bool = True
+    """bring every mask to the source's size, as a user would who draws it"""
+
+
+@dataclass
+class Round:
+    """One model over the source once; a number a counted frame in each list, in milliseconds."""
+
+    total: list[float] = field(default_factory=list)
+    stages: dict[str, list[float]] = field(
+        default_factory=lambda: {stage: [] for stage in ALL_STAGES}
+    )
+    instances: int = 0
+    joules: float | None = None
+    """that the GPU took, where it tells"""
+
+    @property
+    def fps(self) -> float:
+        """Frames a second."""
+        return 1e3 * len(self.total) / sum(self.total)
+
+
+@dataclass
+class Measured:
+    """What came out for one model."""
+
+    name: str
+    description: str
+    precision: str
+    rounds: list[Round] = field(default_factory=list)
+    resident_mb: float = 0.0
+    """of the process after this model's last round; all models share it"""
+
+    @property
+    def fps(self) -> float:
+        """Median of the rounds."""
+        return float(np.median([each.fps for each in self.rounds]))
+
+    def percentile(self, share: float) -> float:
+        """Milliseconds a frame that a share (0 to 100) of all frames did not exceed."""
+        return float(np.percentile([ms for each in self.rounds for ms in each.total], share))
+
+    def stage_ms(self) -> dict[str, float]:
+        """Mean of each stage over all frames; they add up to the mean of a frame but for the
+        little that lies between them."""
+        return {
+            stage: float(np.mean([ms for each in self.rounds for ms in each.stages[stage]]))
+            for stage in ALL_STAGES
+        }
+
+    def by_position(self) -> list[float]:
+        """Milliseconds of each frame of the source, the median of the rounds."""
+        shortest = min(len(each.total) for each in self.rounds)
+        table = np.array([each.total[:shortest] for each in self.rounds])
+        return [float(ms) for ms in np.median(table, axis=0)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for json."""
+        joules = [each.joules for each in self.rounds if each.joules is not None]
+        frames = sum(len(each.total) for each in self.rounds)
+        return {
+            "name": self.name,
+            "backend": self.description,
+            "precision": self.precision,
+            "fps": self.fps,
+            "fps_of_rounds": [each.fps for each in self.rounds],
+            "p50_ms": self.percentile(50),
+            "p90_ms": self.percentile(90),
+            "p99_ms": self.percentile(99),
+            "stage_ms": self.stage_ms(),
+            "frame_ms": self.by_position(),
+            "instances_a_frame": sum(each.instances for each in self.rounds) / frames,
+            "resident_mb": self.resident_mb,
+            "joules_a_frame": sum(joules) / frames if joules else None,
+        }
+
+
+def measure(
+    entrants: Sequence[Entrant],
+    frames: Frames,
+    plan: Plan,
+    report: Callable[[str, int], None] = lambda *_: None,
+) -> list[Measured]:
+    """Let models take turns on a source.
+
+    Args:
+        entrants: one or more models, loaded.
+        frames: begins the source anew.
+        plan: what is run.
+        report: told the model and the round (from 0) that begins.
+
+    Raises:
+        VisoloError: if the source has too few frames.
+    """
+    found = [
+        Measured(each.name, each.model.engines.description, each.model.precision)
+        for each in entrants
+    ]
+    meter = GpuMeter.find()
+    for number in range(plan.rounds):
+        order = range(len(entrants)) if number % 2 == 0 else reversed(range(len(entrants)))
+        for index in order:
+            report(entrants[index].name, number)
+            found[index].rounds.append(_round(entrants[index].model, frames, plan, meter))
+            found[index].resident_mb = resident_mb()
+    return found
+
+
+def ratios(first: Measured, other: Measured) -> list[float]:
+    """How many times as fast the first is, by rounds that lay side by side."""
+    return [a.fps / b.fps for a, b in zip(first.rounds, other.rounds, strict=True)]
+
+
+def _round(model: Model, frames: Frames, plan: Plan, meter: GpuMeter | None) -> Round:
+    session = model.session(record=False)
+    found = Round()
+    timed = _timed(frames())
+    for _, frame in islice(timed, plan.warm_up):
+        instances = session.step(frame)
+        if plan.masks:
+            _ = instances.masks
+    before = meter.joules() if meter else 0.0
+    for read_ms, frame in islice(timed, plan.frames):
+        begin = time.perf_counter()
+        instances = session.step(frame)
+        stepped = time.perf_counter()
+        if plan.masks:
+            _ = instances.masks
+        end = time.perf_counter()
+        found.instances += len(instances)
+        found.total.append(read_ms + (end - begin) * 1e3)
+        stages = {READ: read_ms, **session.stage_ms, OUTPUT: (end - stepped) * 1e3}
+        for stage, spent in stages.items():
+            found.stages[stage].append(spent)
+    if not found.total:
+        raise VisoloError(
+            f"the source has no frame left after {plan.warm_up} to warm up: take a longer one"
+        )
+    if meter:
+        found.joules = meter.joules() - before
+    return found
+
+
+def _timed(
+    source: Iterable[NDArray[np.uint8] | Skipped],
+) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    """Frames that can be read, each with the milliseconds that it took to get it."""
+    frames = iter(source)
+    while True:
+        begin = time.perf_counter()
+        frame = next(frames, None)
+        spent = (time.perf_counter() - begin) * 1e3
+        if frame is None:
+            return
+        if not isinstance(frame, Skipped):
+            yield spent, frame
+
+
+def resident_mb() -> float:
+    """Resident memory of this process in MB; 0 where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+class GpuMeter:
+    """Energy that a GPU has taken, from NVIDIA's management library.
+
+    Args:
+        library: ``pynvml``.
+        index: of the GPU.
+    """
+
+    def __init__(self, library: Any, index: int = 0) -> None:
+        self._library = library
+        self._handle = library.nvmlDeviceGetHandleByIndex(index)
+
+    @classmethod
+    def find(cls) -> GpuMeter | None:
+        """A meter where pynvml is installed, and finds a GPU that can tell."""
+        try:
+            import pynvml
+        except ImportError:
+            return None
+        try:
+            pynvml.nvmlInit()
+            meter = cls(pynvml)
+            meter.joules()
+        except pynvml.NVMLError:
+            return None
+        return meter
+
+    def joules(self) -> float:
+        """Since the driver was loaded."""
+        return float(self._library.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1e3
