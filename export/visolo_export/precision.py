@@ -94,10 +94,13 @@ def _remove_round_trips(graph: onnx.GraphProto) -> None:
     """
     casts = {node.output[0]: node for node in graph.node if node.op_type == "Cast"}
     half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
+    weights = {tensor.name for tensor in graph.initializer if tensor.data_type == single}
     origin = {}
     for name, cast in casts.items():
         before = casts.get(cast.input[0])
-        if before and (_cast_to(before), _cast_to(cast)) == (half, single):
+        if cast.input[0] in weights and _cast_to(cast) == single:
+            origin[name] = cast.input[0]
+        elif before and (_cast_to(before), _cast_to(cast)) == (half, single):
             origin[name] = before.input[0]
     given_out = {output.name for output in graph.output}
     for node in graph.node:
