@@ -68,7 +68,9 @@ def _drift(report: dict[str, Any]) -> str:
         f"{error_curve([top if each is None else each for each in errors], top, name)}</figure>"
         for name, errors in curves.items()
     )
-    return f'<p>Relative error; the charts end at {top:.1e}.</p><div class="many wide">{charts}</div>'
+    return (
+        f'<p>Relative error; the charts end at {top:.1e}.</p><div class="many wide">{charts}</div>'
+    )
 
 
 def _tolerances(report: dict[str, Any]) -> str:
