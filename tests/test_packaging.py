@@ -34,7 +34,7 @@ def test_the_base_install_has_no_pytorch(hook: Any) -> None:
     assert names(base) == {
         "numpy", "pillow", "av", "pycocotools", "pydantic", "typer", "rich", "onnxruntime",
     }  # fmt: skip
-    assert set(extras) == {"export", "train", "gpu", "openvino", "identity", "dev"}
+    assert set(extras) == {"export", "train", "gpu", "openvino", "rtx", "identity", "dev"}
 
 
 def test_no_combination_of_extras_brings_both_runtimes(hook: Any) -> None:

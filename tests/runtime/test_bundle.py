@@ -188,7 +188,7 @@ def test_a_graph_with_other_tensors(bundle: Path) -> None:
     ("model", "backend", "word"),
     [
         ("{bundle}", "torch", "runs weights"),
-        ("{bundle}", "tensorrt", "unknown"),
+        ("{bundle}", "tensorflow", "unknown"),
         ("{weights}", "onnxruntime", "visolo export"),
         ("{folder}", "auto", "is no bundle"),
         ("{folder}/nothing", "auto", "there is no model"),
