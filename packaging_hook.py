@@ -25,6 +25,7 @@ BASE = [
     "pydantic>=2.7",
     "typer>=0.12",
     "rich>=13",
+    "threadpoolctl>=3.1",
 ]
 CPU_RUNTIME = "onnxruntime>=1.20"
 GPU_RUNTIME = "onnxruntime-gpu>=1.20"

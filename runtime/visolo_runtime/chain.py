@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from visolo_core.contract import GRAPHS, GraphName, GraphSpec
 from visolo_core.decoding import Floats, Ints
+from visolo_runtime.blas import one_thread
 from visolo_runtime.engine import Array, Backend, Engine
 
 DECODE_LIMIT = 32
@@ -264,4 +265,5 @@ def _common_pixels(first: DecodedMasks, second: DecodedMasks) -> Floats:
     # Exact: float32 counts pixels up to 16.7 million one by one.
     flat = (part.masks.reshape(len(part.masks), -1).astype(np.float32) for part in (first, second))
     left, right = flat
-    return left @ right.T
+    with one_thread():
+        return left @ right.T

@@ -26,6 +26,7 @@ from visolo_core.decoding import (
 )
 from visolo_core.errors import VisoloError
 from visolo_core.results import Instances, Track, TrackRecorder
+from visolo_runtime.blas import one_thread
 from visolo_runtime.chain import Chain, FrameResult
 
 GRAPH_STAGES = ("frame graph", "memory graph", "decode graph")
@@ -147,7 +148,7 @@ class Session:
         return valid
 
     def _instances(self, result: FrameResult) -> tuple[Instances, list[TrackState]]:
-        with self._timed("choose"):
+        with self._timed("choose"), one_thread():
             keys = [key for key in (self._previous_key, self._kept_key) if key is not None]
             weight = grid_weight(result.query, keys)
             candidates = choose_cells(result.scores, weight, self._inference.score_threshold)
@@ -169,7 +170,7 @@ class Session:
                 )
                 masks = decoded.masks[chosen]
             cell = candidates.cell[chosen]
-        with self._timed("associate"):
+        with self._timed("associate"), one_thread():
             tracks = self._associator.step(cell, result.query, result.key, result.scores)
             instances = self._describe(tracks, candidates.label[chosen], score, cell, masks)
         return instances, tracks
