@@ -10,23 +10,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 
 import numpy as np
 
 from visolo_runtime import load
+from visolo_runtime.bench import resident_mb
 from visolo_runtime.session import GRAPH_STAGES
 from visolo_runtime.sources import Skipped, open_source
 
 WARM = 50
-
-
-def resident_mb() -> float:
-    """Resident memory of this process in MB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def measure(model: str, video: str, backend: str, record: bool) -> dict[str, float | int | str]:

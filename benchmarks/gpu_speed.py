@@ -21,18 +21,19 @@ from visolo_core.errors import NotHereError
 from visolo_export.bundle_writer import write_bundle
 from visolo_export.formats import EngineOptions
 from visolo_runtime import shipped_model
-from visolo_runtime.bundle import Bundle, Format
+from visolo_runtime.bundle import Bundle
 from visolo_runtime.device import CudaDevice
 from visolo_runtime.sample_clip import sample_frames
 from visolo_runtime.session import Session
 from visolo_runtime.tensorrt_backend import open_tensorrt
 from visolo_runtime.tensorrt_chain import TensorRtChain
 from visolo_runtime.tensorrt_engine import TensorRtLibrary
+from visolo_runtime.tensorrt_library import Library
 
 _WARM_UP = 20  # frames
 
 
-def library() -> Format:
+def library() -> Library:
     """TensorRT where it is installed, else TensorRT-RTX."""
     try:
         TensorRtLibrary("tensorrt")

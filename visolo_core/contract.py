@@ -5,7 +5,9 @@ Whoever writes a graph and whoever runs one take the names from here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Literal
 
 from visolo_core.config import ModelConfig
@@ -13,8 +15,10 @@ from visolo_core.config import ModelConfig
 GraphName = Literal["frame", "memory", "decode"]
 GRAPHS: tuple[GraphName, ...] = ("frame", "memory", "decode")
 
-DYNAMIC = "N"
+MASKS = "N"
 """Stands in a shape for the number of masks to decode, from 1 to the number of cells."""
+STREAMS = "B"
+"""Stands in a shape for the number of streams that go through together."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,17 @@ class TensorSpec:
     dtype: str
     """NumPy's name of the type: float32, uint8 or bool."""
     shape: tuple[int | str, ...]
+
+    def sized(self, lengths: Mapping[str, int] = MappingProxyType({})) -> tuple[int, ...]:
+        """The shape in numbers.
+
+        Args:
+            lengths: of what is not fixed, ``MASKS`` or ``STREAMS``.
+
+        >>> TensorSpec("area", "float32", (MASKS,)).sized({MASKS: 3})
+        (3,)
+        """
+        return tuple(lengths[side] if isinstance(side, str) else side for side in self.shape)
 
 
 @dataclass(frozen=True)
@@ -45,8 +60,10 @@ def contract(config: ModelConfig, slots: int, batch: int = 1) -> dict[GraphName,
     Args:
         config: shape of the network.
         slots: stored frames T that the frame graph reads, at least 1.
-        batch: streams B that go through the frame and memory graphs together.
+        batch: streams that can go through the frame and memory graphs together. Graphs for one
+            have that number in their shapes, others take any number up to this.
     """
+    streams = STREAMS if batch > 1 else 1
     height, width = config.input_size
     rows, columns = config.grid
     depth, key_depth, cells = config.width, config.key_width, config.cells
@@ -54,34 +71,34 @@ def contract(config: ModelConfig, slots: int, batch: int = 1) -> dict[GraphName,
     def f32(name: str, *shape: int | str) -> TensorSpec:
         return TensorSpec(name, "float32", shape)
 
-    features = f32("features", batch, 2, depth, rows, columns)
+    features = f32("features", streams, 2, depth, rows, columns)
     frame = GraphSpec(
         inputs=(
-            TensorSpec("image", "uint8", (batch, height, width, 3)),
-            f32("memory_key", batch, slots, key_depth, cells),
-            f32("memory_value", batch, slots, 2, depth, cells),
-            TensorSpec("memory_valid", "bool", (batch, slots + 1)),
+            TensorSpec("image", "uint8", (streams, height, width, 3)),
+            f32("memory_key", streams, slots, key_depth, cells),
+            f32("memory_value", streams, slots, 2, depth, cells),
+            TensorSpec("memory_valid", "bool", (streams, slots + 1)),
         ),
         outputs=(
-            f32("mask_features", batch, depth, *config.mask_size),
-            f32("kernels", batch, depth, cells),
-            f32("scores", batch, config.classes, cells),
-            f32("query", batch, key_depth, cells),
-            f32("key", batch, key_depth, cells),
+            f32("mask_features", streams, depth, *config.mask_size),
+            f32("kernels", streams, depth, cells),
+            f32("scores", streams, config.classes, cells),
+            f32("query", streams, key_depth, cells),
+            f32("key", streams, key_depth, cells),
             features,
         ),
     )
-    memory = GraphSpec(inputs=(features,), outputs=(f32("value", batch, 2, depth, cells),))
+    memory = GraphSpec(inputs=(features,), outputs=(f32("value", streams, 2, depth, cells),))
     decode = GraphSpec(
         inputs=(
             f32("mask_features", 1, depth, *config.mask_size),
-            f32("kernels", DYNAMIC, depth),
+            f32("kernels", MASKS, depth),
         ),
         outputs=(
-            TensorSpec("masks", "uint8", (DYNAMIC, height, width)),
-            f32("area", DYNAMIC),
-            f32("probability_sum", DYNAMIC),
-            f32("intersection", DYNAMIC, DYNAMIC),
+            TensorSpec("masks", "uint8", (MASKS, height, width)),
+            f32("area", MASKS),
+            f32("probability_sum", MASKS),
+            f32("intersection", MASKS, MASKS),
         ),
     )
     return {"frame": frame, "memory": memory, "decode": decode}

@@ -19,17 +19,13 @@ from visolo_core.contract import GRAPHS, GraphName
 from visolo_core.errors import VisoloError
 from visolo_core.files import replaced_folder
 from visolo_export.formats import CalibrationOptions, EngineOptions
+from visolo_export.graph_export import export_graphs
 from visolo_export.graph_source import GraphSource
 from visolo_export.onnx_export import OPSET
 from visolo_export.openvino_export import export_openvino
-from visolo_export.tensorrt_build import MODULES, Library, TensorRt
+from visolo_export.tensorrt_build import TensorRt, usual_lengths
 from visolo_export.torch_backend import processor
-from visolo_export.torch_formats import (
-    check_compiler,
-    export_aotinductor,
-    export_pt2,
-    export_torchscript,
-)
+from visolo_export.torch_formats import WRITERS, check_compiler
 from visolo_runtime.bundle import (
     FORMAT_VERSION,
     Format,
@@ -39,7 +35,7 @@ from visolo_runtime.bundle import (
     file_entry,
     is_bundle,
 )
-from visolo_runtime.chain import DECODE_LIMIT
+from visolo_runtime.tensorrt_library import LIBRARIES, Library
 
 
 def write_bundle(
@@ -53,6 +49,7 @@ def write_bundle(
     engine_options: EngineOptions = EngineOptions(),  # noqa: B008 - it is frozen
     calibration: CalibrationOptions | None = None,
     float32_modules: Sequence[str] = (),
+    batch: int = 1,
 ) -> Manifest:
     """Export a checkpoint as a bundle.
 
@@ -67,6 +64,7 @@ def write_bundle(
         engine_options: of TensorRT.
         calibration: for int8.
         float32_modules: modules of the network that stay float32 in every precision.
+        batch: streams that can go through the frame and memory graphs together.
 
     Raises:
         VisoloError: if the folder cannot be written, or is there and no bundle; if a format's
@@ -79,16 +77,16 @@ def write_bundle(
     for format in formats:
         if format == "aotinductor":
             check_compiler()
-        if format in MODULES:  # what cannot be built is better said before minutes of exporting
+        if format in LIBRARIES:  # what cannot be built is better said before minutes of exporting
             TensorRt(format).check_targets(engine_options.targets)
     with (
         replaced_folder(folder) as work,
         tempfile.TemporaryDirectory(prefix="visolo-") as aside,
     ):
         source = GraphSource(
-            checkpoint, inference, Path(aside), calibration, report, float32_modules
+            checkpoint, inference, Path(aside), calibration, report, float32_modules, batch
         )
-        writer = _Writer(source, work, engine_options, report)
+        writer = _Writer(source, work, engine_options, report, batch)
         graphs = [
             writer.graphs(format, precision)
             for precision in dict.fromkeys(precisions)
@@ -101,7 +99,7 @@ def write_bundle(
             inference=inference,
             labels=checkpoint.header.labels,
             slots=source.slots,
-            batch=1,
+            batch=batch,
             contract=source.contract,
             graphs=graphs,
             files={name: file_entry(work / name) for name in names},
@@ -114,13 +112,6 @@ def write_bundle(
     return manifest
 
 
-_TORCH = {
-    "torchscript": export_torchscript,
-    "pt2": export_pt2,
-    "aotinductor": export_aotinductor,
-}
-
-
 class _Writer:
     """Writes graphs into the folder of a bundle."""
 
@@ -130,8 +121,9 @@ class _Writer:
         folder: Path,
         engine_options: EngineOptions,
         report: Callable[[str], None],
+        batch: int,
     ) -> None:
-        self._source, self._folder = source, folder
+        self._source, self._folder, self._batch = source, folder, batch
         self._engine_options, self._report = engine_options, report
 
     def graphs(self, format: Format, precision: Precision) -> GraphFiles:
@@ -139,7 +131,7 @@ class _Writer:
         name = format if precision == "fp32" else f"{format}-{precision}"
         place = self._folder if name == "onnx" else self._folder / name
         place.mkdir(exist_ok=True)
-        if format in MODULES:
+        if format in LIBRARIES:
             return self._engines(format, precision, place)
         extra: list[str] = []
         opset = None
@@ -154,8 +146,10 @@ class _Writer:
             files = export_openvino(made, place, self._told(name))
             extra = [f"{name}/{Path(each).with_suffix('.bin')}" for each in files.values()]
         else:
-            files = _TORCH[format](
-                self._source.model, self._source.contract, place, self._told(name)
+            write, suffix = WRITERS[format]
+            source = self._source
+            files = export_graphs(
+                write, suffix, source.model, source.contract, place, self._told(name)
             )
         if place != self._folder:
             files = {graph: f"{name}/{file}" for graph, file in files.items()}
@@ -171,13 +165,12 @@ class _Writer:
         library, options = TensorRt(format), self._engine_options
         made = self._source.onnx(precision, symmetric=True)
         report = self._told(place.name)
+        lengths = usual_lengths(self._source.model.config.cells, self._batch)
         files: dict[GraphName, str] = {}
         for graph in GRAPHS:
             report(graph)
             spec = self._source.contract[graph]
-            built = library.build(
-                made[graph], spec, self._masks, options.targets, options.timing_cache
-            )
+            built = library.build(made[graph], spec, lengths, options.targets, options.timing_cache)
             (place / f"{graph}.engine").write_bytes(built.plan)
             (place / f"{graph}.json").write_text(json.dumps(built.as_dict(), indent=1))
             files[graph] = f"{place.name}/{graph}.engine"
@@ -189,12 +182,6 @@ class _Writer:
             library=library.version,
             targets=list(options.targets),
         )
-
-    @property
-    def _masks(self) -> tuple[int, int, int]:
-        """Least, usual and largest number of masks that are decoded at once."""
-        largest = min(DECODE_LIMIT, self._source.model.config.cells)
-        return 1, min(8, largest), largest
 
     def _told(self, form: str) -> Callable[[str], None]:
         return lambda graph: self._report(f"{graph} graph as {form}")

@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visolo_core.contract import GraphName
-from visolo_core.decoding import Ints
 from visolo_core.errors import VisoloError
-from visolo_runtime.chain import Chain, DecodedMasks, FrameResult, StreamEngines
+from visolo_runtime.chain import FrameResult, StreamEngines, WrappedChain
 from visolo_runtime.engine import Array
 from visolo_runtime.model import Model
 from visolo_runtime.session import Session
@@ -26,40 +25,23 @@ LEAST_FRAMES = 8
 """Fewer say nothing of what a video may show, nor of a memory that fills up."""
 
 
-class _Recorder(Chain):
-    """A chain that notes what goes into the frame and memory graphs."""
+class _Recorder(WrappedChain):
+    """Notes what goes into the frame and memory graphs."""
 
     def __init__(self, engines: StreamEngines) -> None:
-        self._chain = engines.chain()
+        super().__init__(engines.chain())
         self.feeds: dict[GraphName, list[dict[str, Array]]] = {"frame": [], "memory": []}
-
-    @property
-    def input_size(self) -> tuple[int, int]:
-        return self._chain.input_size
-
-    @property
-    def slots(self) -> int:
-        return self._chain.slots
 
     def frame(self, image: NDArray[np.uint8], valid: NDArray[np.bool_]) -> FrameResult:
         stored = {name: self.read(name).copy() for name in ("memory_key", "memory_value")}
         self.feeds["frame"].append(
             {"image": image[None].copy(), **stored, "memory_valid": valid[None].copy()}
         )
-        return self._chain.frame(image, valid)
+        return super().frame(image, valid)
 
     def store(self, slot: int) -> None:
         self.feeds["memory"].append({"features": self.read("features").copy()})
-        self._chain.store(slot)
-
-    def decode(self, cell: Ints) -> DecodedMasks:
-        return self._chain.decode(cell)
-
-    def read(self, name: str) -> Array:
-        return self._chain.read(name)
-
-    def write(self, name: str, values: Array) -> None:
-        self._chain.write(name, values)
+        super().store(slot)
 
 
 def record_feeds(model: Model, source: str, frames: int) -> dict[GraphName, list[dict[str, Array]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast, get_args
@@ -55,12 +55,7 @@ def parse_formats(texts: Iterable[str]) -> list[Format]:
     >>> parse_formats(["onnx,openvino"])
     ['onnx', 'openvino']
     """
-    words = listed(texts)
-    unknown = [word for word in words if word not in FORMATS]
-    if unknown or not words:
-        what = f"format '{unknown[0]}' is unknown" if unknown else "no format was named"
-        raise VisoloError(f"{what}: choose from {', '.join(FORMATS)}")
-    return cast("list[Format]", words)
+    return cast("list[Format]", _known("format", texts, FORMATS))
 
 
 def parse_precisions(texts: Iterable[str], formats: Iterable[Format]) -> list[Precision]:
@@ -72,12 +67,17 @@ def parse_precisions(texts: Iterable[str], formats: Iterable[Format]) -> list[Pr
     >>> parse_precisions(["fp16,fp32"], ["onnx"])
     ['fp16', 'fp32']
     """
-    words = listed(texts)
-    unknown = [word for word in words if word not in PRECISIONS]
-    if unknown or not words:
-        what = f"precision '{unknown[0]}' is unknown" if unknown else "no precision was named"
-        raise VisoloError(f"{what}: choose from {', '.join(PRECISIONS)}")
+    words = _known("precision", texts, PRECISIONS)
     for format in formats:
         if format in _FLOAT32_ONLY and set(words) - {"fp32"}:
             raise VisoloError(f"format {format} is float32 only: leave --precision out for it")
     return cast("list[Precision]", words)
+
+
+def _known(what: str, texts: Iterable[str], choices: Sequence[str]) -> list[str]:
+    words = listed(texts)
+    unknown = [word for word in words if word not in choices]
+    if unknown or not words:
+        wrong = f"{what} '{unknown[0]}' is unknown" if unknown else f"no {what} was named"
+        raise VisoloError(f"{wrong}: choose from {', '.join(choices)}")
+    return words

@@ -14,7 +14,8 @@ from visolo_core.contract import GRAPHS, GraphName, contract
 from visolo_core.errors import VisoloError
 from visolo_export.calibration import record_feeds
 from visolo_export.formats import CalibrationOptions
-from visolo_export.onnx_export import export_onnx
+from visolo_export.graph_export import export_graphs
+from visolo_export.onnx_export import write_onnx
 from visolo_export.precision import (
     Ranges,
     calibrate,
@@ -43,6 +44,7 @@ class GraphSource:
         calibration: for int8.
         report: told what is being made.
         float32_modules: that stay float32 in every precision.
+        batch: streams that can go through the frame and memory graphs together.
 
     Raises:
         VisoloError: if the network has no such module.
@@ -56,6 +58,7 @@ class GraphSource:
         calibration: CalibrationOptions | None,
         report: Callable[[str], None],
         float32_modules: Sequence[str] = (),
+        batch: int = 1,
     ) -> None:
         self.model = checkpoint.build()
         known = {name for name, _ in self.model.named_modules()}
@@ -67,7 +70,7 @@ class GraphSource:
                 )
         self._float32_modules = list(float32_modules)
         self.slots = max(1, inference.memory_slots)
-        self.contract = contract(self.model.config, self.slots)
+        self.contract = contract(self.model.config, self.slots, batch)
         self.calibration: Calibration | None = None
         """What was done for int8, once it was."""
         self._labels, self._inference = checkpoint.header.labels, inference
@@ -92,9 +95,10 @@ class GraphSource:
 
     def _make(self, precision: Precision, symmetric: bool, place: Path) -> dict[GraphName, Path]:
         if precision == "fp32":
-            names = export_onnx(
-                self.model, self.contract, place, lambda graph: self._report(f"{graph} graph")
-            )
+            names = export_graphs(
+                write_onnx, ".onnx", self.model, self.contract, place,
+                lambda graph: self._report(f"{graph} graph"),
+            )  # fmt: skip
             return {graph: place / name for graph, name in names.items()}
         plain = self.onnx("fp32")
         files = {graph: place / f"{graph}.onnx" for graph in GRAPHS}

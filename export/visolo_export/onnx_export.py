@@ -1,14 +1,13 @@
-"""The three graphs as ONNX files.
+"""The graphs as ONNX files.
 
-Opset 20 is read by ONNX Runtime, OpenVINO and TensorRT 10 alike. Batch norms are folded
-into the convolutions first, since the exporter would keep them as separate operations.
+Opset 20 is read by ONNX Runtime, OpenVINO and TensorRT 10 alike.
 """
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,43 +15,19 @@ import onnx
 import torch
 from torch import nn
 
-from visolo_core.contract import GRAPHS, GraphName, GraphSpec
+from visolo_core.contract import GraphSpec
 from visolo_core.errors import VisoloError
-from visolo_core.nn import Visolo
-from visolo_core.nn.backbone import fold_batch_norms
-from visolo_core.nn.graphs import graph_modules
-from visolo_export.examples import dynamic_shapes, example_inputs
+from visolo_export.graph_export import dynamic_shapes, example_inputs
 
 OPSET = 20
 
 
-def export_onnx(
-    model: Visolo,
-    contract: dict[GraphName, GraphSpec],
-    folder: Path,
-    report: Callable[[str], None],
-) -> dict[GraphName, str]:
-    """Write ``frame.onnx``, ``memory.onnx`` and ``decode.onnx``.
+def write_onnx(module: nn.Module, spec: GraphSpec, file: Path) -> None:
+    """Write a graph as ONNX.
 
-    Args:
-        model: the network.
-        contract: names and shapes of all inputs and outputs.
-        folder: where the files go; it exists.
-        report: told the name of each graph before it is exported.
-
-    Returns:
-        the file name of each graph.
+    Raises:
+        VisoloError: if it does not come out as the contract has it.
     """
-    modules = graph_modules(fold_batch_norms(model))
-    files: dict[GraphName, str] = {}
-    for graph in GRAPHS:
-        report(graph)
-        files[graph] = f"{graph}.onnx"
-        _export_graph(modules[graph], contract[graph], folder / files[graph])
-    return files
-
-
-def _export_graph(module: nn.Module, spec: GraphSpec, file: Path) -> None:
     with _quiet():
         program = torch.onnx.export(
             module,

@@ -7,9 +7,9 @@ import json
 from visolo_core.contract import GRAPHS
 from visolo_core.errors import VisoloError
 from visolo_core.files import replaced
-from visolo_export.tensorrt_build import MODULES, TensorRt
+from visolo_export.tensorrt_build import TensorRt, usual_lengths
 from visolo_runtime.bundle import Bundle, GraphFiles, file_entry
-from visolo_runtime.chain import DECODE_LIMIT
+from visolo_runtime.tensorrt_library import LIBRARIES
 
 
 def rebuild_engines(bundle: Bundle, graphs: GraphFiles, targets: tuple[str, ...]) -> Bundle:
@@ -32,15 +32,13 @@ def rebuild_engines(bundle: Bundle, graphs: GraphFiles, targets: tuple[str, ...]
             f"int8 engines cannot be built again from '{bundle.folder}', whose int8 ONNX graphs "
             "are for CPUs: export from the weights, with --calibrate"
         )
-    assert graphs.format in MODULES
+    assert graphs.format in LIBRARIES
     library = TensorRt(graphs.format)
     files = bundle.graph_files("onnx", graphs.precision)
     manifest = bundle.manifest
-    largest = min(DECODE_LIMIT, manifest.model.cells)
+    lengths = usual_lengths(manifest.model.cells, manifest.batch)
     for graph in GRAPHS:
-        built = library.build(
-            files[graph], manifest.contract[graph], (1, min(8, largest), largest), targets
-        )
+        built = library.build(files[graph], manifest.contract[graph], lengths, targets)
         plan = bundle.folder / graphs.files[graph]
         with replaced(plan) as temporary:
             temporary.write_bytes(built.plan)

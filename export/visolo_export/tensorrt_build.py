@@ -12,22 +12,22 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import onnx
 
-from visolo_core.contract import DYNAMIC, GraphSpec, TensorSpec
+from visolo_core.contract import MASKS, STREAMS, GraphSpec, TensorSpec
 from visolo_core.errors import VisoloError
 from visolo_runtime.bundle import file_entry
+from visolo_runtime.chain import DECODE_LIMIT
+from visolo_runtime.tensorrt_library import LINES_TOLD, Library, import_library, new_log
 
-Library = Literal["tensorrt", "tensorrt-rtx"]
-MODULES: dict[Library, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+Lengths = Mapping[str, tuple[int, int, int]]
+"""Least, usual and largest length of each dimension that is not fixed, by its name."""
 _OLDEST = (10, 12)  # of TensorRT: before it, strongly typed networks knew no mixed int8
-_LINES_TOLD = 3
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class BuiltEngine:
     layers: tuple[Layer, ...]
     tensors: tuple[TensorSpec, ...]
     """Inputs, then outputs."""
-    masks: tuple[int, int, int] | None
-    """Least, usual and largest length of the dimension that is not fixed."""
+    profile: Lengths
+    """Least, usual and largest length of each dimension that is not fixed."""
 
     def as_dict(self) -> dict[str, Any]:
         """All but the plan, ready for json."""
@@ -80,14 +80,7 @@ class TensorRt:
 
     def __init__(self, library: Library) -> None:
         self.library = library
-        try:
-            self._trt: Any = import_module(MODULES[library])
-        except (ImportError, OSError) as error:
-            extra = "gpu" if library == "tensorrt" else "rtx"
-            raise VisoloError(
-                f"format {library} needs its library: pip install 'visolo[{extra}]' "
-                f"({str(error).splitlines()[0]})"
-            ) from error
+        self._trt = import_library(library)
         self.version: str = self._trt.__version__
         if library == "tensorrt" and _numbers(self.version) < _OLDEST:
             raise VisoloError(
@@ -124,7 +117,7 @@ class TensorRt:
         self,
         file: Path,
         spec: GraphSpec,
-        masks: tuple[int, int, int],
+        lengths: Lengths,
         targets: Sequence[str] = (),
         timing_cache: Path | None = None,
     ) -> BuiltEngine:
@@ -133,7 +126,7 @@ class TensorRt:
         Args:
             file: the ONNX graph.
             spec: its inputs and outputs.
-            masks: least, usual and largest number of masks, where the graph has that dimension.
+            lengths: of what is not fixed in the shapes of this graph or others.
             targets: GPUs such as ``sm86``; without any, the GPU of this machine.
             timing_cache: read where it exists, and written, so that the next build is quicker.
 
@@ -141,7 +134,7 @@ class TensorRt:
             VisoloError: if the graph cannot be read or built.
         """
         self.check_targets(targets)
-        trt, log = self._trt, _log(self._trt)
+        trt, log = self._trt, new_log(self._trt)
         begin = time.perf_counter()
         # TensorRT's parser lets things pass that are not valid.
         try:
@@ -156,7 +149,7 @@ class TensorRt:
         config = builder.create_builder_config()
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
         self._set_targets(config, targets, log)
-        self._set_profile(builder, config, spec, masks, log)
+        profile = self._set_profile(builder, config, spec, lengths, log)
         cache = self._timing_cache(config, timing_cache)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
@@ -172,7 +165,7 @@ class TensorRt:
             time.perf_counter() - begin,
             layers_of(log.lines),
             (*spec.inputs, *spec.outputs),
-            masks if any(DYNAMIC in tensor.shape for tensor in spec.inputs) else None,
+            profile,
         )
 
     @property
@@ -187,7 +180,7 @@ class TensorRt:
         errors = [parser.get_error(index) for index in range(parser.num_errors)]
         told = [f"{each.node_operator()} '{each.node_name()}': {each.desc()}" for each in errors]
         raise VisoloError(
-            f"{self.name} cannot read '{file}': {'; '.join(told[:_LINES_TOLD]) or log.reason()}"
+            f"{self.name} cannot read '{file}': {'; '.join(told[:LINES_TOLD]) or log.reason()}"
         )
 
     def _set_targets(self, config: Any, targets: Sequence[str], log: Any) -> None:
@@ -200,16 +193,24 @@ class TensorRt:
                 raise VisoloError(f"{self.name} does not build for {target}: {log.reason()}")
 
     def _set_profile(
-        self, builder: Any, config: Any, spec: GraphSpec, masks: tuple[int, int, int], log: Any
-    ) -> None:
-        dynamic = [tensor for tensor in spec.inputs if DYNAMIC in tensor.shape]
-        if not dynamic:
-            return
+        self, builder: Any, config: Any, spec: GraphSpec, lengths: Lengths, log: Any
+    ) -> Lengths:
+        free = {side for tensor in spec.inputs for side in tensor.shape if isinstance(side, str)}
+        if not free:
+            return {}
+        used = {side: lengths[side] for side in sorted(free)}
+        least, usual, largest = (
+            {side: of_it[index] for side, of_it in used.items()} for index in range(3)
+        )
         profile = builder.create_optimization_profile()
-        for tensor in dynamic:
-            profile.set_shape(tensor.name, *(_shape(tensor, count) for count in masks))
+        for tensor in spec.inputs:
+            if free.intersection(tensor.shape):
+                profile.set_shape(
+                    tensor.name, tensor.sized(least), tensor.sized(usual), tensor.sized(largest)
+                )
         if config.add_optimization_profile(profile) < 0:
-            raise VisoloError(f"{self.name} does not take the shapes {masks}: {log.reason()}")
+            raise VisoloError(f"{self.name} does not take the lengths {used}: {log.reason()}")
+        return used
 
     def _timing_cache(self, config: Any, file: Path | None) -> Any:
         # TensorRT-RTX measures nothing when it builds.
@@ -221,25 +222,15 @@ class TensorRt:
         return cache
 
 
-def _log(trt: Any) -> Any:
-    """A logger that keeps its lines."""
+def usual_lengths(cells: int, batch: int) -> Lengths:
+    """What is built for, where a shape is not fixed.
 
-    class Log(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.lines: list[str] = []
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            self.lines.append(message)
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                self.errors.append(" ".join(message.split()))
-
-        def reason(self) -> str:
-            """The first things that went wrong."""
-            return "; ".join(self.errors[:_LINES_TOLD]) or "it does not say why"
-
-    return Log()
+    Args:
+        cells: of the network; no frame has more masks.
+        batch: streams that go through the frame and memory graphs together, at most.
+    """
+    largest = min(DECODE_LIMIT, cells)
+    return {MASKS: (1, min(8, largest), largest), STREAMS: (1, batch, batch)}
 
 
 def layers_of(lines: Sequence[str]) -> tuple[Layer, ...]:
@@ -258,10 +249,6 @@ def layers_of(lines: Sequence[str]) -> tuple[Layer, ...]:
             )
         )
     return tuple(found)
-
-
-def _shape(tensor: TensorSpec, count: int) -> tuple[int, ...]:
-    return tuple(count if side == DYNAMIC else int(side) for side in tensor.shape)
 
 
 def _plain(value: Any) -> Any:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from visolo_core.errors import NotHereError, VisoloError
 from visolo_runtime.bundle import Bundle, Precision
 from visolo_runtime.chain import Engines, StreamEngines
+from visolo_runtime.tensorrt_library import Library
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Choice:
     """Why those before it were not, a sentence each."""
 
 
-def _tensorrt(name: str) -> Open:
+def _tensorrt(name: Library) -> Open:
     def open_engines(bundle: Bundle, request: Request) -> StreamEngines:
         from visolo_runtime.tensorrt_backend import open_tensorrt
 
@@ -64,7 +65,7 @@ def _openvino(bundle: Bundle, request: Request) -> StreamEngines:
         request.threads,
         half=bundle.graphs("openvino", request.precision).precision == "fp16",
     )
-    return Engines.compile(backend, bundle.manifest.contract)
+    return Engines.compile(backend, bundle.manifest.contract, bundle.manifest.batch)
 
 
 def _onnxruntime(provider: str) -> Open:
@@ -74,7 +75,7 @@ def _onnxruntime(provider: str) -> Open:
         backend = OnnxRuntimeBackend(
             bundle.graph_files("onnx", request.precision), request.threads, provider
         )
-        return Engines.compile(backend, bundle.manifest.contract)
+        return Engines.compile(backend, bundle.manifest.contract, bundle.manifest.batch)
 
     return open_engines
 
@@ -93,7 +94,7 @@ def _torch(format: str) -> Open:
         backend = load_graphs(
             format, bundle.graph_files(format, request.precision), request.threads
         )
-        return Engines.compile(backend, bundle.manifest.contract)
+        return Engines.compile(backend, bundle.manifest.contract, bundle.manifest.batch)
 
     return open_engines
 

@@ -7,22 +7,38 @@ that takes a tenth of a millisecond makes the frame graph two or three times slo
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-from functools import cache
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
+_lock = Lock()
+_controller: ThreadpoolController | None = None
+_inside = 0
+_limit: Any = None
 
-@cache
-def _controller() -> ThreadpoolController:
-    return ThreadpoolController()
 
-
-def one_thread() -> AbstractContextManager[object]:
+@contextmanager
+def one_thread() -> Iterator[None]:
     """The block in which NumPy computes on the calling thread alone; entering takes microseconds.
 
     The number of threads is a setting of the whole process: others that compute with NumPy at the
-    same moment are slower for the length of the block, and compute the same.
+    same moment are slower for the length of the block, and compute the same. Blocks may overlap in
+    several threads; the last to leave brings back what the first has found.
     """
-    limit: AbstractContextManager[object] = _controller().limit(limits=1, user_api="blas")
-    return limit
+    global _controller, _inside, _limit
+    with _lock:
+        if _controller is None:
+            _controller = ThreadpoolController()
+        if _inside == 0:
+            _limit = _controller.limit(limits=1, user_api="blas")
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if _inside == 0:
+                _limit.restore_original_limits()

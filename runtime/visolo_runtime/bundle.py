@@ -89,7 +89,7 @@ class Manifest(_Strict):
     slots: int = Field(ge=1)
     """memory slots T of the frame graph"""
     batch: int = Field(ge=1)
-    """streams B of the frame and memory graphs"""
+    """streams that can go through the frame and memory graphs together"""
     contract: dict[GraphName, GraphSpec]
     graphs: list[GraphFiles] = Field(min_length=1)
     files: dict[str, FileEntry]
@@ -248,10 +248,6 @@ def _check_consistency(manifest: Manifest, path: Path) -> None:
     if len(manifest.labels) != manifest.model.classes:
         raise VisoloError(
             f"'{path}' names {len(manifest.labels)} labels for {manifest.model.classes} classes"
-        )
-    if manifest.batch != 1:
-        raise VisoloError(
-            f"'{path}' has graphs for {manifest.batch} streams, this visolo runs one: export again"
         )
     if manifest.inference.memory_slots > manifest.slots:
         raise VisoloError(

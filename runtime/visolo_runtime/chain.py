@@ -1,4 +1,4 @@
-"""The three engines of one stream and the buffers between them.
+"""The three engines of a stream, or of several side by side, and the buffers between them.
 
 Mask features, kernels, features to store and the memory stay where the engines work; what the
 host needs for choosing and association comes out small. A memory slot is contiguous, so the
@@ -8,6 +8,7 @@ memory engine writes a frame's value straight into it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from visolo_core.contract import GRAPHS, GraphName, GraphSpec
 from visolo_core.decoding import Floats, Ints
 from visolo_runtime.blas import one_thread
-from visolo_runtime.engine import Array, Backend, Engine
+from visolo_runtime.engine import Array, Backend, Context, Engine
 
 DECODE_LIMIT = 32
 """Masks that go into the decode engine at once. It bounds the engine's working memory, about 4 MB
@@ -88,6 +89,78 @@ class Chain(ABC):
         """Put other values into a tensor of the frame graph."""
 
 
+class WrappedChain(Chain):
+    """Another chain, for subclasses that watch what goes in or comes out."""
+
+    def __init__(self, chain: Chain) -> None:
+        self._chain = chain
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Of the chain."""
+        return self._chain.input_size
+
+    @property
+    def slots(self) -> int:
+        """Of the chain."""
+        return self._chain.slots
+
+    def frame(self, image: NDArray[np.uint8], valid: NDArray[np.bool_]) -> FrameResult:
+        """By the chain."""
+        return self._chain.frame(image, valid)
+
+    def store(self, slot: int) -> None:
+        """By the chain."""
+        self._chain.store(slot)
+
+    def decode(self, cell: Ints) -> DecodedMasks:
+        """By the chain."""
+        return self._chain.decode(cell)
+
+    def read(self, name: str) -> Array:
+        """From the chain."""
+        return self._chain.read(name)
+
+    def write(self, name: str, values: Array) -> None:
+        """Into the chain."""
+        self._chain.write(name, values)
+
+
+class ChainGroup:
+    """Chains of several streams.
+
+    This one runs them in turn; others run the frame and memory graphs of several at once.
+
+    Args:
+        chains: one a stream.
+    """
+
+    batch = 1
+    """Neighbouring streams that go through the graphs together, at most."""
+
+    def __init__(self, chains: Sequence[Chain]) -> None:
+        self.chains = tuple(chains)
+
+    def frame(
+        self, first: int, images: Sequence[NDArray[np.uint8]], valid: Sequence[NDArray[np.bool_]]
+    ) -> list[FrameResult]:
+        """Run the network on a frame of each of some neighbouring streams.
+
+        Args:
+            first: of the streams.
+            images: of each stream, as for :meth:`Chain.frame`.
+            valid: of each stream.
+        """
+        streams = self.chains[first : first + len(images)]
+        inputs = zip(streams, images, valid, strict=True)
+        return [chain.frame(image, flags) for chain, image, flags in inputs]
+
+    def store(self, first: int, slots: Sequence[int]) -> None:
+        """Put the frames that were run last into a slot of each stream."""
+        for chain, slot in zip(self.chains[first : first + len(slots)], slots, strict=True):
+            chain.store(slot)
+
+
 class StreamEngines(ABC):
     """The compiled graphs of a model, shared by its sessions."""
 
@@ -102,6 +175,10 @@ class StreamEngines(ABC):
     def chain(self) -> Chain:
         """Buffers and bindings for one more stream."""
 
+    def group(self, streams: int) -> ChainGroup:
+        """Buffers and bindings for several more streams."""
+        return ChainGroup([self.chain() for _ in range(streams)])
+
 
 @dataclass(frozen=True)
 class Engines(StreamEngines):
@@ -110,13 +187,23 @@ class Engines(StreamEngines):
     backend: Backend
     contract: dict[GraphName, GraphSpec]
     engines: dict[GraphName, Engine]
+    batch: int
+    """Streams that can go through the frame and memory graphs together."""
 
     @classmethod
-    def compile(cls, backend: Backend, contract: dict[GraphName, GraphSpec]) -> Engines:
-        """Compile all graphs of a contract."""
+    def compile(
+        cls, backend: Backend, contract: dict[GraphName, GraphSpec], batch: int = 1
+    ) -> Engines:
+        """Compile all graphs of a contract.
+
+        Args:
+            backend: compiles them.
+            contract: of the graphs.
+            batch: that the contract was made for.
+        """
         compiled = {graph: backend.engine(graph, contract[graph]) for graph in GRAPHS}
-        engines = cls(backend, contract, compiled)
-        engines.chain().warm_up()
+        engines = cls(backend, contract, compiled, batch)
+        engines.group(1).warm_up()
         return engines
 
     @property
@@ -124,36 +211,103 @@ class Engines(StreamEngines):
         """Of the backend."""
         return self.backend.description
 
-    def chain(self) -> EngineChain:
+    def chain(self) -> Chain:
         """Buffers and bindings for one more stream."""
-        return EngineChain(self)
+        return self.group(1).chains[0]
+
+    def group(self, streams: int) -> EngineGroup:
+        """Streams whose buffers lie side by side, so that neighbours can go through together."""
+        return EngineGroup(self, streams)
+
+
+class EngineGroup(ChainGroup):
+    """Engines and the buffers of so many streams, each a row of every buffer.
+
+    Args:
+        engines: compiled graphs.
+        streams: rows.
+    """
+
+    def __init__(self, engines: Engines, streams: int) -> None:
+        self.batch = engines.batch
+        self._frame_context = engines.engines["frame"].context()
+        self._memory_context = engines.engines["memory"].context()
+        self._frame_spec = engines.contract["frame"]
+        tensors = (*self._frame_spec.inputs, *self._frame_spec.outputs)
+        self.buffers: dict[str, Array] = {
+            spec.name: engines.backend.allocate(spec, streams) for spec in tensors
+        }
+        (value,) = engines.contract["memory"].outputs
+        self._values = engines.backend.allocate(value, min(streams, engines.batch))
+        self._bound = slice(0, 0)
+        super().__init__(
+            [EngineChain(self, row, engines.engines["decode"].context()) for row in range(streams)]
+        )
+
+    def frame(
+        self, first: int, images: Sequence[NDArray[np.uint8]], valid: Sequence[NDArray[np.bool_]]
+    ) -> list[FrameResult]:
+        """Run the network on a frame of each of some neighbouring streams, ``batch`` at most."""
+        rows = slice(first, first + len(images))
+        for row, image, flags in zip(range(first, rows.stop), images, valid, strict=True):
+            self.buffers["image"][row] = image
+            self.buffers["memory_valid"][row] = flags
+        self._bind(rows)
+        self._frame_context.run()
+        outputs = [self.buffers[name] for name in FrameResult._fields]
+        return [
+            FrameResult(*(output[row] for output in outputs)) for row in range(first, rows.stop)
+        ]
+
+    def store(self, first: int, slots: Sequence[int]) -> None:
+        """Put the frames that were run last into a slot of each stream, ``batch`` at most."""
+        rows = slice(first, first + len(slots))
+        keys, values = self.buffers["memory_key"], self.buffers["memory_value"]
+        self._bind(rows)
+        if len(slots) == 1:  # straight into its slot
+            self._memory_context.bind_output("value", values[rows, slots[0]])
+            self._memory_context.run()
+        else:
+            made = self._values[: len(slots)]
+            self._memory_context.bind_output("value", made)
+            self._memory_context.run()
+            values[range(first, rows.stop), slots] = made
+        keys[range(first, rows.stop), slots] = self.buffers["key"][rows]
+
+    def warm_up(self) -> None:
+        """Decode as many masks as ever go into the engine at once.
+
+        Inference libraries set memory aside by the largest request so far. Made before the first
+        frame, that request no longer looks like growth in the middle of a video.
+        """
+        limit = min(DECODE_LIMIT, self.buffers["kernels"].shape[2])
+        for count in (limit, limit, (limit + 1) // 2):
+            self.chains[0].decode(np.arange(count))
+
+    def _bind(self, rows: slice) -> None:
+        if rows == self._bound:
+            return
+        for name in self._frame_spec.names("inputs"):
+            self._frame_context.bind_input(name, self.buffers[name][rows])
+        for name in self._frame_spec.names("outputs"):
+            self._frame_context.bind_output(name, self.buffers[name][rows])
+        self._memory_context.bind_input("features", self.buffers["features"][rows])
+        self._bound = rows
 
 
 class EngineChain(Chain):
-    """Frame, memory and decode engine of one stream, with its memory buffer.
+    """One stream of a group.
 
     Args:
-        engines: compiled graphs; their batch must be 1.
+        group: with the buffers.
+        row: of this stream in them.
+        decode: this stream's use of the decode engine.
     """
 
-    def __init__(self, engines: Engines) -> None:
-        self._contexts = {name: engine.context() for name, engine in engines.engines.items()}
-        specs = [
-            tensor
-            for graph in ("frame", "memory")
-            for tensor in (*engines.contract[graph].inputs, *engines.contract[graph].outputs)
-            if tensor.name != "value"  # goes into a slot
-        ]
-        self._buffers: dict[str, Array] = {
-            spec.name: engines.backend.allocate(spec) for spec in specs
-        }
-        frame = engines.contract["frame"]
-        for name in frame.names("inputs"):
-            self._contexts["frame"].bind_input(name, self._buffers[name])
-        for name in frame.names("outputs"):
-            self._contexts["frame"].bind_output(name, self._buffers[name])
-        self._contexts["memory"].bind_input("features", self._buffers["features"])
-        decode = self._contexts["decode"]
+    def __init__(self, group: EngineGroup, row: int, decode: Context) -> None:
+        self._group, self._row = group, row
+        self._buffers = {name: buffer[row : row + 1] for name, buffer in group.buffers.items()}
+        self._decode = decode
         decode.bind_input("mask_features", self._buffers["mask_features"])
         depth, cells = self._buffers["kernels"].shape[1:]
         self._decoded = _DecodeBuffers(depth, cells, self.input_size)
@@ -184,16 +338,11 @@ class EngineChain(Chain):
             image: uint8 [H, W, 3] RGB at the input size.
             valid: bool [T + 1], the slots to read; the last is the frame itself.
         """
-        self._buffers["image"][0] = image
-        self._buffers["memory_valid"][0] = valid
-        self._contexts["frame"].run()
-        return FrameResult(*(self._buffers[name][0] for name in ("scores", "query", "key")))
+        return self._group.frame(self._row, [image], [valid])[0]
 
     def store(self, slot: int) -> None:
         """Put the frame that was run last into a slot."""
-        self._buffers["memory_key"][:, slot] = self._buffers["key"]
-        self._contexts["memory"].bind_output("value", self._buffers["memory_value"][:, slot])
-        self._contexts["memory"].run()
+        self._group.store(self._row, [slot])
 
     def decode(self, cell: Ints) -> DecodedMasks:
         """Masks of cells int64 [N], N at least 1, of the frame that was run last."""
@@ -210,18 +359,8 @@ class EngineChain(Chain):
             join_intersections(parts),
         )
 
-    def warm_up(self) -> None:
-        """Decode as many masks as ever go into the engine at once.
-
-        Inference libraries set memory aside by the largest request so far. Made before the first
-        frame, that request no longer looks like growth in the middle of a video.
-        """
-        limit = min(DECODE_LIMIT, self._buffers["kernels"].shape[2])
-        for count in (limit, limit, (limit + 1) // 2):
-            self.decode(np.arange(count))
-
     def _decode_part(self, cell: Ints, span: slice) -> DecodedMasks:
-        decode = self._contexts["decode"]
+        decode = self._decode
         kernels, outputs = self._decoded.views(span)
         np.copyto(kernels, self._buffers["kernels"][0][:, cell].T)
         decode.bind_input("kernels", kernels)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from visolo_core.contract import GraphName, GraphSpec, TensorSpec
+from visolo_core.contract import STREAMS, GraphName, GraphSpec, TensorSpec
 from visolo_core.errors import VisoloError
 
 Array = NDArray[Any]
@@ -61,9 +61,9 @@ class Backend(ABC):
     def description(self) -> str:
         """Library, version and device, for people."""
 
-    def allocate(self, spec: TensorSpec) -> Array:
-        """A buffer of zeros for a tensor of fixed shape."""
-        return np.zeros(spec.shape, spec.dtype)  # type: ignore[arg-type]
+    def allocate(self, spec: TensorSpec, streams: int = 1) -> Array:
+        """A buffer of zeros for a tensor of so many streams."""
+        return np.zeros((streams, *spec.sized({STREAMS: streams})[1:]), spec.dtype)
 
 
 def check_signature(

@@ -85,19 +85,45 @@ class Session:
         Raises:
             VisoloError: if the frame is of another type, shape or size.
         """
+        inputs = self.prepare(frame)
+        with self.timed("frame graph"):
+            result = self._chain.frame(*inputs)
+        instances, slot = self.finish_frame(result)
+        if slot is not None:
+            with self.timed("memory graph"):
+                self._chain.store(slot)
+        return instances
+
+    def prepare(self, frame: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        """The first part of a step, for those who run the graphs of several sessions together.
+
+        Args:
+            frame: as for :meth:`step`.
+
+        Returns:
+            what the frame graph takes: the image, and which slots to read.
+        """
         self._check_frame(frame)
         self.stage_ms = dict.fromkeys(STAGES, 0.0)
-        with self._timed("resize"):
-            image = resize_frame(frame, self._chain.input_size)
-        with self._timed("frame graph"):
-            result = self._chain.frame(image, self._valid())
+        with self.timed("resize"):
+            return resize_frame(frame, self._chain.input_size), self._valid()
+
+    def finish_frame(self, result: FrameResult) -> tuple[Instances, int | None]:
+        """The last part of a step.
+
+        Args:
+            result: of the frame graph.
+
+        Returns:
+            the instances, and the slot that the frame must be stored in; None if in none.
+        """
         instances, tracks = self._instances(result)
-        self._store(result.key)
+        slot = self._slot_for(result.key)
         if self._recorder is not None:
-            with self._timed("record"):
+            with self.timed("record"):
                 self._recorder.add(instances, tracks)
         self._position += 1
-        return instances
+        return instances, slot
 
     def skip(self) -> None:
         """Pass over a frame of the video that cannot be read: no track has a mask there."""
@@ -148,15 +174,15 @@ class Session:
         return valid
 
     def _instances(self, result: FrameResult) -> tuple[Instances, list[TrackState]]:
-        with self._timed("choose"), one_thread():
+        with self.timed("choose"), one_thread():
             keys = [key for key in (self._previous_key, self._kept_key) if key is not None]
             weight = grid_weight(result.query, keys)
             candidates = choose_cells(result.scores, weight, self._inference.score_threshold)
         decoded = None
         if len(candidates):
-            with self._timed("decode graph"):
+            with self.timed("decode graph"):
                 decoded = self._chain.decode(candidates.cell)
-        with self._timed("select"):
+        with self.timed("select"):
             if decoded is None:
                 chosen, score = np.empty(0, np.int64), np.empty(0, np.float32)
                 masks = np.empty((0, *self._chain.input_size), np.uint8)
@@ -170,7 +196,7 @@ class Session:
                 )
                 masks = decoded.masks[chosen]
             cell = candidates.cell[chosen]
-        with self._timed("associate"), one_thread():
+        with self.timed("associate"), one_thread():
             tracks = self._associator.step(cell, result.query, result.key, result.scores)
             instances = self._describe(tracks, candidates.label[chosen], score, cell, masks)
         return instances, tracks
@@ -196,21 +222,22 @@ class Session:
             input_masks=masks,
         )
 
-    def _store(self, key: Floats) -> None:
-        """Remember the frame that was just computed."""
+    def _slot_for(self, key: Floats) -> int | None:
+        """Where to remember the frame that was just computed."""
         frame, every = self._computed, self._inference.keep_every
+        slot = None
         if self._slots:
-            with self._timed("memory graph"):
-                self._slots, slot = memory_policy.store(self._slots, frame, every)
-                self._chain.store(slot)
+            self._slots, slot = memory_policy.store(self._slots, frame, every)
         if frame > 0 and (frame - 1) % every == 0:
             # For the next frame, the frame before this one is two back: the newest kept.
             self._kept_key = self._previous_key
         self._previous_key = key.copy()
         self._computed += 1
+        return slot
 
     @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the time that a block takes to a stage of this step."""
         begin = time.perf_counter()
         yield
         self.stage_ms[stage] += (time.perf_counter() - begin) * 1e3

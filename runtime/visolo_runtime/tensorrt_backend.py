@@ -9,6 +9,7 @@ from visolo_runtime.chain import StreamEngines
 from visolo_runtime.device import CudaDevice, Device
 from visolo_runtime.tensorrt_chain import TensorRtChain
 from visolo_runtime.tensorrt_engine import TensorRtEngine, TensorRtLibrary
+from visolo_runtime.tensorrt_library import Library
 
 
 class TensorRtEngines(StreamEngines):
@@ -48,7 +49,7 @@ class TensorRtEngines(StreamEngines):
 
 
 def open_tensorrt(
-    bundle: Bundle, name: str, precision: str = "", gpu: int = 0, rebuild: bool = False
+    bundle: Bundle, name: Library, precision: str = "", gpu: int = 0, rebuild: bool = False
 ) -> TensorRtEngines:
     """Load the engines of a bundle.
 

@@ -17,7 +17,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from visolo_core.contract import GraphName, GraphSpec, TensorSpec
+from visolo_core.contract import MASKS, GraphName, GraphSpec, TensorSpec
 from visolo_core.decoding import Ints
 from visolo_runtime.chain import DECODE_LIMIT, Chain, DecodedMasks, FrameResult, join_intersections
 from visolo_runtime.device import Array, Device, Graph, Memory, Stream
@@ -225,7 +225,7 @@ class TensorRtChain(Chain):
         with device.current():
             np.copyto(self._pinned_kernels[:count], kernels)
             device.upload(self._kernels.address, self._pinned_kernels[:count], stream)
-            self._contexts["decode"].set_masks(count)
+            self._contexts["decode"].set_lengths({MASKS: count})
             self._contexts["decode"].run(stream)
             device.download(self._pinned_masks[:count], self._masks.address, stream)
             self._counts.download(device, stream)

@@ -6,19 +6,17 @@ report as False or None becomes an exception with the lines of their log.
 
 from __future__ import annotations
 
-from importlib import import_module
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from visolo_core.contract import DYNAMIC, GraphSpec
-from visolo_core.errors import NotHereError, VisoloError
+from visolo_core.contract import GraphSpec
+from visolo_core.errors import VisoloError
 from visolo_runtime.device import Stream
 from visolo_runtime.engine import check_signature
+from visolo_runtime.tensorrt_library import Library, import_library, new_log
 
-MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-EXTRAS = {"tensorrt": "gpu", "tensorrt-rtx": "rtx"}
 _NUMPY_NAMES = {"FLOAT": "float32", "UINT8": "uint8", "BOOL": "bool"}
-_LINES_TOLD = 3
 
 
 class TensorRtLibrary:
@@ -31,17 +29,11 @@ class TensorRtLibrary:
         VisoloError: if it is not installed.
     """
 
-    def __init__(self, name: str) -> None:
-        try:
-            self._trt: Any = import_module(MODULES[name])
-        except (ImportError, OSError) as error:
-            raise NotHereError(
-                f"{name} is not usable here: pip install 'visolo[{EXTRAS[name]}]' "
-                f"({str(error).splitlines()[0]})"
-            ) from error
+    def __init__(self, name: Library) -> None:
+        self._trt = import_library(name)
         self.name = name
         self.version: str = self._trt.__version__
-        self._log = _log(self._trt)
+        self._log = new_log(self._trt, keep=False)
         self._runtime = self._trt.Runtime(self._log)
 
     def load(self, plan: Path, spec: GraphSpec) -> TensorRtEngine:
@@ -67,7 +59,7 @@ class TensorRtLibrary:
 
     def reason(self) -> str:
         """What went wrong, in the library's words."""
-        return "; ".join(self._log.errors[:_LINES_TOLD]) or "it does not say why"
+        return str(self._log.reason())
 
 
 class TensorRtEngine:
@@ -93,17 +85,18 @@ class TensorRtContext:
 
     def __init__(self, library: TensorRtLibrary, context: Any, spec: GraphSpec) -> None:
         self._library, self._context = library, context
-        self._dynamic = [tensor for tensor in spec.inputs if DYNAMIC in tensor.shape]
+        self._inputs = spec.inputs
 
     def bind(self, name: str, address: int) -> None:
         """Read or write the tensor ``name`` at an address of the device."""
         self._check(self._context.set_tensor_address(name, address), f"bind {name}")
 
-    def set_masks(self, count: int) -> None:
-        """Set the length of the one dimension that is not fixed."""
-        for tensor in self._dynamic:
-            shape = tuple(count if side == DYNAMIC else int(side) for side in tensor.shape)
-            self._check(self._context.set_input_shape(tensor.name, shape), f"set {shape}")
+    def set_lengths(self, lengths: Mapping[str, int]) -> None:
+        """Set the dimensions that are not fixed, ``MASKS`` or ``STREAMS``."""
+        for tensor in self._inputs:
+            if any(isinstance(side, str) for side in tensor.shape):
+                shape = tensor.sized(lengths)
+                self._check(self._context.set_input_shape(tensor.name, shape), f"set {shape}")
 
     def run(self, stream: Stream) -> None:
         """Give the work to a stream; it is not done when this returns."""
@@ -121,18 +114,3 @@ def _type(engine: Any, name: str) -> str:
 
 def _axes(engine: Any, name: str) -> int:
     return len(tuple(engine.get_tensor_shape(name)))
-
-
-def _log(trt: Any) -> Any:
-    class Log(trt.ILogger):  # type: ignore[misc]
-        """Keeps what went wrong."""
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                self.errors.append(" ".join(message.split()))
-
-    return Log()

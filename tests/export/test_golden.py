@@ -21,7 +21,7 @@ from helpers import Array, GoldenSet, Outcome, tracks_of_results
 from visolo_core.decoding import grid_weight, match_values
 from visolo_core.results import Instances, Track
 from visolo_export.comparison import compare_tracks
-from visolo_runtime.chain import EngineChain, Engines
+from visolo_runtime.chain import WrappedChain
 from visolo_runtime.model import Model, load
 from visolo_runtime.session import Session
 
@@ -44,7 +44,7 @@ class GoldenRun:
     tracks: list[Track]
 
 
-class _RecordingChain(EngineChain):
+class _RecordingChain(WrappedChain):
     """Counts the cells that were decoded, for the test to compare."""
 
     decoded_cells = 0
@@ -59,8 +59,7 @@ class _RecordingChain(EngineChain):
 
 
 def _run(model: Model, video: Array) -> GoldenRun:
-    assert isinstance(model.engines, Engines)
-    chain = _RecordingChain(model.engines)
+    chain = _RecordingChain(model.engines.chain())
     session = Session(chain, model.inference)
     tensors: list[dict[str, Array]] = []
     instances, candidates = [], []

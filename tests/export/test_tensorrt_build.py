@@ -17,7 +17,7 @@ from visolo_core.contract import GraphName, GraphSpec, TensorSpec
 from visolo_core.errors import VisoloError
 from visolo_export.calibration import record_feeds
 from visolo_export.precision import calibrate, to_fp16, to_int8
-from visolo_export.tensorrt_build import TensorRt, layers_of
+from visolo_export.tensorrt_build import TensorRt, layers_of, usual_lengths
 from visolo_runtime import load, shipped_model
 from visolo_runtime.bundle import Bundle
 from visolo_train.synthetic import draw_clip
@@ -75,7 +75,7 @@ def test_the_sidecar_says_what_an_engine_is(bundle: Path) -> None:
     found = sidecar(bundle, "fp16", "decode")
     assert found["library"] == "tensorrt-rtx"
     assert found["targets"] == ["sm86", "sm89"]
-    assert found["masks"] == [1, 8, 32]
+    assert found["profile"] == {"N": [1, 8, 32]}
     assert [tensor["name"] for tensor in found["tensors"]] == [
         "mask_features", "kernels", "masks", "area", "probability_sum", "intersection",
     ]  # fmt: skip
@@ -131,7 +131,7 @@ def test_graphs_that_cannot_be_built(
     tmp_path: Path, make: Callable[[Path], Path], words: str
 ) -> None:
     with pytest.raises(VisoloError, match=words):
-        TensorRt("tensorrt-rtx").build(make(tmp_path / "g.onnx"), SPEC, (1, 1, 1), ("sm86",))
+        TensorRt("tensorrt-rtx").build(make(tmp_path / "g.onnx"), SPEC, {}, ("sm86",))
 
 
 def test_float32_on_sm75(bundle: Path, tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_the_papers_network_builds(
 ) -> None:
     spec = Bundle(paper_bundle).manifest.contract["frame"]
     file = paper_frame_graphs[precision]
-    built = TensorRt("tensorrt-rtx").build(file, spec, (1, 8, 32), targets)
+    built = TensorRt("tensorrt-rtx").build(file, spec, usual_lengths(252, 1), targets)
     convolutions = [layer for layer in built.layers if layer.kind == "correlation"]
     promised = {"fp32": "Float", "fp16": "Half", "int8": "Int8"}[precision]
     assert len(convolutions) > 60  # some run in pairs
@@ -185,6 +185,6 @@ def test_the_papers_network_builds(
 def test_the_papers_small_graphs_build(graph: GraphName, paper_bundle: Path) -> None:
     spec = Bundle(paper_bundle).manifest.contract[graph]
     file = paper_bundle / f"{graph}.onnx"
-    built = TensorRt("tensorrt-rtx").build(file, spec, (1, 8, 32), ("sm86", "sm89"))
+    built = TensorRt("tensorrt-rtx").build(file, spec, usual_lengths(252, 1), ("sm86", "sm89"))
     assert len(built.plan) > 10_000
     assert len(built.layers) > 3

@@ -20,12 +20,13 @@ from visolo_runtime.sample_clip import sample_frames
 from visolo_runtime.session import Session
 from visolo_runtime.tensorrt_backend import TensorRtEngines, open_tensorrt
 from visolo_runtime.tensorrt_chain import TensorRtChain
+from visolo_runtime.tensorrt_library import Library
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
-def engines(bundle: Path, library: str) -> TensorRtEngines:
+def engines(bundle: Path, library: Library) -> TensorRtEngines:
     return open_tensorrt(Bundle(bundle), library)
 
 

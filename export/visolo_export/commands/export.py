@@ -61,6 +61,10 @@ def export(
         int | None,
         typer.Option(min=0, help="Stored frames that a frame can read; 9 as in the paper."),
     ] = None,
+    batch: Annotated[
+        int,
+        typer.Option(min=1, help="Streams that can go through the graphs together, at most."),
+    ] = 1,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
@@ -102,6 +106,7 @@ def export(
             engine_options=engines,
             calibration=calibration,
             float32_modules=listed(float32 or []),
+            batch=batch,
         )
     size = sum(entry.size for entry in manifest.files.values())
     if as_json:
@@ -112,7 +117,8 @@ def export(
         )
     console.print(
         f"{output}: {', '.join(formats)} in {', '.join(precisions)}, {size / 1e6:.1f} MB, "
-        f"{manifest.slots} memory slots, {manifest.model.classes} classes",
+        f"{manifest.slots} memory slots, {manifest.model.classes} classes"
+        + (f", up to {batch} streams together" if batch > 1 else ""),
         markup=False,
         soft_wrap=True,
     )

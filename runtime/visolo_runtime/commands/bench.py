@@ -15,6 +15,7 @@ from visolo_runtime.commands.options import (
     Json,
     PrecisionName,
     Settings,
+    Threads,
     changed,
 )
 
@@ -47,9 +48,7 @@ def bench(
         float | None, typer.Option(min=0, help="Exit status 1 if the model is slower than this.")
     ] = None,
     picture: Annotated[Path | None, typer.Option(help="Write bars and curves here (PNG).")] = None,
-    threads: Annotated[
-        int, typer.Option(min=0, help="Threads of the engines; 0: their choice.")
-    ] = 0,
+    threads: Threads = 0,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:

@@ -6,11 +6,14 @@ import json
 import os
 import platform
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from visolo_runtime.commands.options import EXIT_CHECK_FAILED, Json
+
+if TYPE_CHECKING:
+    from visolo_runtime.tensorrt_library import Library
 
 _PACKAGES = (
     "visolo", "numpy", "pillow", "av", "pycocotools", "pydantic", "typer", "rich",
@@ -93,7 +96,7 @@ def problems(runtimes: dict[str, str], backends: dict[str, dict[str, Any]]) -> l
     return found
 
 
-def _tensorrt(name: str) -> dict[str, Any]:
+def _tensorrt(name: Library) -> dict[str, Any]:
     from visolo_core.errors import NotHereError
     from visolo_runtime.device import CudaDevice
     from visolo_runtime.tensorrt_engine import TensorRtLibrary

@@ -40,6 +40,9 @@ PrecisionName = Annotated[
         "--precision", help="fp32, fp16 or int8; the first that the bundle has if not said."
     ),
 ]
+Threads = Annotated[
+    int, typer.Option("--threads", min=0, help="Threads of the engines; 0: their choice.")
+]
 
 
 def parse_size(text: str) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from visolo_runtime.commands.options import (
     Json,
     PrecisionName,
     Settings,
+    Threads,
     changed,
     parse_size,
 )
@@ -54,9 +55,7 @@ def run(
     max_frames: Annotated[
         int | None, typer.Option(min=1, help="Stop each clip after so many frames.")
     ] = None,
-    threads: Annotated[
-        int, typer.Option(min=0, help="Threads of the engine; 0: its own choice.")
-    ] = 0,
+    threads: Threads = 0,
     rebuild: Annotated[
         bool,
         typer.Option(

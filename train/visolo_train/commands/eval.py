@@ -14,6 +14,7 @@ from visolo_runtime.commands.options import (
     Json,
     PrecisionName,
     Settings,
+    Threads,
     changed,
 )
 from visolo_train.commands.figures import Html, Request, Results, TrackScore, WithIdentity, tell
@@ -34,7 +35,7 @@ def evaluate(
     ] = None,
     backend: BackendName = "auto",
     precision: PrecisionName = "",
-    threads: Annotated[int, typer.Option(min=0, help="Threads of the engine.")] = 0,
+    threads: Threads = 0,
     settings: Settings = None,
     identity: WithIdentity = False,
     track_score: TrackScore = TRACK_SCORE,

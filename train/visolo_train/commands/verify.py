@@ -14,6 +14,7 @@ from visolo_runtime.commands.options import (
     BackendName,
     Json,
     PrecisionName,
+    Threads,
 )
 
 if TYPE_CHECKING:
@@ -48,9 +49,7 @@ def verify(
     html: Annotated[
         Path | None, typer.Option(help="Write a page with error curves over the frames.")
     ] = None,
-    threads: Annotated[
-        int, typer.Option(min=0, help="Threads of the engines; 0: their choice.")
-    ] = 0,
+    threads: Threads = 0,
     as_json: Json = False,
 ) -> None:
     """Prove that a bundle computes what its weights, or another form of it, do.
@@ -163,9 +162,11 @@ def _first_divergence(
     import numpy as np
 
     from visolo_core.checkpoint import is_weights_file, load_checkpoint
+    from visolo_core.contract import STREAMS
     from visolo_core.errors import VisoloError
     from visolo_export.bisect import first_divergence
-    from visolo_export.onnx_export import export_onnx
+    from visolo_export.graph_export import export_graphs
+    from visolo_export.onnx_export import write_onnx
     from visolo_export.verification import BISECT_TOLERANCES
     from visolo_runtime.session import resize_frame
 
@@ -175,14 +176,14 @@ def _first_divergence(
     theirs = bundle.graph_files("onnx", precision)["frame"]
     contract, slots = bundle.manifest.contract, bundle.manifest.slots
     feed: dict[str, Any] = {
-        tensor.name: np.zeros(tensor.shape, tensor.dtype) for tensor in contract["frame"].inputs
+        tensor.name: np.zeros(tensor.sized({STREAMS: 1}), tensor.dtype)
+        for tensor in contract["frame"].inputs
     }
     feed["image"][0] = resize_frame(clip[0], candidate.config.input_size)
     feed["memory_valid"][0, slots] = True
     with tempfile.TemporaryDirectory(prefix="visolo-") as folder:
-        names = export_onnx(
-            load_checkpoint(reference).build(), contract, Path(folder), lambda _: None
-        )
+        network = load_checkpoint(reference).build()
+        names = export_graphs(write_onnx, ".onnx", network, contract, Path(folder), lambda _: None)
         found = first_divergence(
             Path(folder) / names["frame"], theirs, feed, BISECT_TOLERANCES[precision]
         )
