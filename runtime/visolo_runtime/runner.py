@@ -5,16 +5,61 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from visolo_core.errors import VisoloError
+from visolo_runtime.feed import Feed, Policy, Ready
 from visolo_runtime.model import Model
 from visolo_runtime.session import STAGES, Session
 from visolo_runtime.sinks import Sink
 from visolo_runtime.sources import Clip, Skipped
+from visolo_runtime.streams import Streams
+
+_LOOK_S = 0.1  # how often a wait looks whether the run was interrupted
+
+
+@dataclass
+class StreamCounts:
+    """What a run did with one clip."""
+
+    name: str
+    frames: int = 0
+    """frames that the network saw"""
+    dropped: int = 0
+    """frames of a live source that came too quickly"""
+    instances: int = 0
+    tracks: int = 0
+    latency_seconds: float = 0.0
+    """from a frame's arrival to its instances, summed over the frames"""
+    worst_latency_seconds: float = 0.0
+
+    def see(self, instances: int, latency: float) -> None:
+        """A frame was run.
+
+        Args:
+            instances: in it.
+            latency: in seconds.
+        """
+        self.frames += 1
+        self.instances += instances
+        self.latency_seconds += latency
+        self.worst_latency_seconds = max(self.worst_latency_seconds, latency)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Ready for json."""
+        return {
+            "name": self.name,
+            "frames": self.frames,
+            "dropped": self.dropped,
+            "instances": self.instances,
+            "tracks": self.tracks,
+            "latency_ms": 1e3 * self.latency_seconds / max(1, self.frames),
+            "worst_latency_ms": 1e3 * self.worst_latency_seconds,
+        }
 
 
 @dataclass
@@ -33,6 +78,8 @@ class RunSummary:
     step_seconds: float = 0.0
     """inside ``Session.step``"""
     interrupted: bool = False
+    streams: list[StreamCounts] = field(default_factory=list)
+    """one a clip"""
     stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
 
     @property
@@ -42,7 +89,10 @@ class RunSummary:
 
     def as_dict(self) -> dict[str, Any]:
         """All counts, ready for json."""
-        return asdict(self) | {"fps": self.fps}
+        return asdict(self) | {
+            "fps": self.fps,
+            "streams": [counts.as_dict() for counts in self.streams],
+        }
 
 
 class StopFlag:
@@ -83,6 +133,10 @@ class RunOptions:
     """Stop each clip after so many frames."""
     record: bool = False
     """Keep all masks for video-level results."""
+    streams: int = 1
+    """Clips that are run side by side."""
+    live: Policy = "latest"
+    """What of a live source is run, if it is quicker than the engines."""
 
 
 def run(
@@ -106,64 +160,145 @@ def run(
     Raises:
         VisoloError: if a clip has no readable frame, or its frames change size.
     """
-    summary, flag = RunSummary(), StopFlag()
-    begin = time.perf_counter()
+    run = _Run(model, clips, sinks, options, progress, warn)
     try:
-        with flag.on_interrupt():
-            for clip in clips:
-                size = options.output_size or clip.size
-                session = model.session(record=options.record, output_size=size)
-                _run_clip(session, clip, sinks, options, summary, flag, progress, warn)
-                summary.clips += 1
-                if flag.is_set:
-                    summary.interrupted = True
-                    break
-            summary.seconds = time.perf_counter() - begin
-            for sink in sinks:
-                sink.commit()
+        run.play()
+        for sink in sinks:
+            sink.commit()
     except BaseException:
         for sink in sinks:
             sink.discard()
         raise
-    return summary
+    return run.summary
 
 
-def _run_clip(
-    session: Session,
-    clip: Clip,
-    sinks: list[Sink],
-    options: RunOptions,
-    summary: RunSummary,
-    flag: StopFlag,
-    progress: Callable[[Clip, int, RunSummary], None],
-    warn: Callable[[str], None],
-) -> None:
-    for sink in sinks:
-        sink.begin(clip)
-    before = summary.frames
-    for frame in clip.frames():
-        if isinstance(frame, Skipped):
-            warn(f"{clip.name}: frame {session.frames} is skipped, {frame.reason}")
-            for sink in sinks:
-                sink.skipped(clip, session.frames, frame)
-            session.skip()
-            summary.skipped += 1
-        else:
-            start = time.perf_counter()
-            instances = session.step(frame)
-            summary.step_seconds += time.perf_counter() - start
+@dataclass
+class _Playing:
+    """A clip on its way through a stream."""
+
+    clip: Clip
+    feed: Feed
+    counts: StreamCounts
+
+
+class _Run:
+    def __init__(
+        self,
+        model: Model,
+        clips: list[Clip],
+        sinks: list[Sink],
+        options: RunOptions,
+        progress: Callable[[Clip, int, RunSummary], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        self.summary = RunSummary()
+        self._model, self._sinks, self._options = model, sinks, options
+        self._progress, self._warn = progress, warn
+        self._left = deque(clips)
+        self._playing: dict[int, _Playing] = {}
+        self._bell = threading.Condition()  # rings when any feed has something
+        self._flag = StopFlag()
+
+    def play(self) -> None:
+        """Take a frame of every clip that has one, run them together, and so on to the end."""
+        begin = time.perf_counter()
+        count = max(1, min(self._options.streams, len(self._left)))
+        sizes = [None] * count
+        with (
+            self._flag.on_interrupt(),
+            Streams(self._model, sizes, self._options.record) as self._streams,
+        ):
+            try:
+                self._begin_clips(count)
+                while self._playing:
+                    ready = self._take()
+                    self._step(ready)
+                    self._end_clips()
+                    if not self._flag.is_set:
+                        self._begin_clips(count)
+            finally:
+                for playing in self._playing.values():
+                    playing.feed.close()
+        self.summary.interrupted = self._flag.is_set
+        self.summary.seconds = time.perf_counter() - begin
+
+    def _begin_clips(self, count: int) -> None:
+        for stream in range(count):
+            if stream in self._playing or not self._left:
+                continue
+            clip = self._left.popleft()
+            self._streams.restart(stream, self._options.output_size or clip.size)
+            for sink in self._sinks:
+                sink.begin(clip)
+            feed = Feed(clip, self._options.live if clip.live else "all", self._bell)
+            counts = StreamCounts(clip.name)
+            self.summary.streams.append(counts)
+            self._playing[stream] = _Playing(clip, feed, counts)
+
+    def _take(self) -> dict[int, Ready]:
+        """A frame of every clip that has one."""
+        with self._bell:
+            while self._must_wait() and not self._flag.is_set:
+                self._bell.wait(_LOOK_S)
+        if self._flag.is_set:
+            return {}
+        taken = {stream: each.feed.take(timeout=0) for stream, each in self._playing.items()}
+        return {stream: ready for stream, ready in taken.items() if ready is not None}
+
+    def _must_wait(self) -> bool:
+        """Every file is waited for; live clips only while there is nothing else."""
+        files = [each.feed.waiting for each in self._playing.values() if not each.clip.live]
+        return any(files) if files else all(each.feed.waiting for each in self._playing.values())
+
+    def _step(self, ready: dict[int, Ready]) -> None:
+        frames = {}
+        for stream, taken in ready.items():
+            playing, session = self._playing[stream], self._streams.sessions[stream]
+            for _ in range(taken.dropped):
+                session.skip()
+            playing.counts.dropped += taken.dropped
+            if isinstance(taken.frame, Skipped):
+                self._skip(playing, session, taken.frame)
+            else:
+                frames[stream] = taken.frame
+        if not frames:
+            return
+        begin = time.perf_counter()
+        found = self._streams.step(frames)
+        end = time.perf_counter()
+        self.summary.step_seconds += end - begin
+        for stream, instances in found.items():
+            playing, session = self._playing[stream], self._streams.sessions[stream]
             for stage, spent_ms in session.stage_ms.items():
-                summary.stage_seconds[stage] += spent_ms / 1e3
-            summary.frames += 1
-            summary.instances += len(instances)
-            for sink in sinks:
-                sink.frame(clip, frame, instances)
-        progress(clip, session.frames, summary)
-        if flag.is_set or session.frames == options.max_frames:
-            break
-    if summary.frames == before and not flag.is_set:
-        raise VisoloError(f"'{clip.name}' has no frame that can be read")
-    tracks = session.finish() if options.record else []
-    summary.tracks += session.tracks_begun
-    for sink in sinks:
-        sink.end(clip, tracks)
+                self.summary.stage_seconds[stage] += spent_ms / 1e3
+            playing.counts.see(len(instances), end - ready[stream].since)
+            self.summary.frames += 1
+            self.summary.instances += len(instances)
+            for sink in self._sinks:
+                sink.frame(playing.clip, frames[stream], instances)
+            self._progress(playing.clip, session.frames, self.summary)
+
+    def _skip(self, playing: _Playing, session: Session, why: Skipped) -> None:
+        self._warn(f"{playing.clip.name}: frame {session.frames} is skipped, {why.reason}")
+        for sink in self._sinks:
+            sink.skipped(playing.clip, session.frames, why)
+        session.skip()
+        self.summary.skipped += 1
+        self._progress(playing.clip, session.frames, self.summary)
+
+    def _end_clips(self) -> None:
+        for stream, playing in list(self._playing.items()):
+            session = self._streams.sessions[stream]
+            full = session.frames == self._options.max_frames
+            if not (self._flag.is_set or full or playing.feed.over):
+                continue
+            playing.feed.close()
+            if not playing.counts.frames and not self._flag.is_set:
+                raise VisoloError(f"'{playing.clip.name}' has no frame that can be read")
+            tracks = session.finish() if self._options.record else []
+            playing.counts.tracks = session.tracks_begun
+            self.summary.tracks += session.tracks_begun
+            self.summary.clips += 1
+            for sink in self._sinks:
+                sink.end(playing.clip, tracks)
+            del self._playing[stream]

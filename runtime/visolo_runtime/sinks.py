@@ -27,7 +27,8 @@ from visolo_runtime.sources import Clip, Skipped
 class Sink:
     """Takes what a run yields, and ignores it unless a subclass does otherwise.
 
-    The methods are called in the order in which they stand here.
+    The methods are called in the order in which they stand here; several clips may be on their way
+    at a time.
     """
 
     def begin(self, clip: Clip) -> None:
@@ -160,7 +161,7 @@ class AnnotatedVideo(_FileSink):
         self._container, self._stream, self._tick = container, stream, 1 / rate
 
     def end(self, clip: Clip, tracks: list[Track]) -> None:
-        # At once, so that a data set never has more than one encoder at work.
+        # At once, so that a data set does not keep an encoder for every clip.
         if self._container is not None:
             self._container.mux(self._stream.encode(None))
             self._container.close()
@@ -194,24 +195,24 @@ class AnnotatedVideos(Sink):
             raise VisoloError(f"cannot write '{folder}': {reason(error)}") from error
         self._folder = folder
         self._labels = labels
-        self._videos: list[AnnotatedVideo] = []
+        self._videos: dict[int, AnnotatedVideo] = {}
 
     def begin(self, clip: Clip) -> None:
         path = self._folder / f"{clip.video_id}.mp4"
-        self._videos.append(AnnotatedVideo(path, self._labels))
+        self._videos[clip.video_id] = AnnotatedVideo(path, self._labels)
 
     def frame(self, clip: Clip, frame: NDArray[np.uint8], instances: Instances) -> None:
-        self._videos[-1].frame(clip, frame, instances)
+        self._videos[clip.video_id].frame(clip, frame, instances)
 
     def end(self, clip: Clip, tracks: list[Track]) -> None:
-        self._videos[-1].end(clip, tracks)
+        self._videos[clip.video_id].end(clip, tracks)
 
     def commit(self) -> None:
-        for video in self._videos:
+        for video in self._videos.values():
             video.commit()
 
     def discard(self) -> None:
-        for video in self._videos:
+        for video in self._videos.values():
             video.discard()
         if self._made:
             with contextlib.suppress(OSError):  # somebody else has put something there

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,22 @@ def open_source(source: str, images: Path | None = None) -> list[Clip]:
     if not path.exists():
         raise VisoloError(f"there is no video, folder or json file '{source}'")
     return [_video_file(path)]
+
+
+def open_sources(sources: Sequence[str], images: Path | None = None) -> list[Clip]:
+    """The clips of one or more sources; those of several are numbered anew, from 1.
+
+    Args:
+        sources: each as for :func:`open_source`.
+        images: the folder of a json file's frames.
+
+    Raises:
+        VisoloError: if one of them cannot be opened.
+    """
+    clips = [clip for source in sources for clip in open_source(source, images)]
+    if len(sources) == 1:
+        return clips
+    return [replace(clip, video_id=number) for number, clip in enumerate(clips, start=1)]
 
 
 # ------------------------------------------------------------------------- image files

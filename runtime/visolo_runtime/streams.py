@@ -2,7 +2,7 @@
 
 Each stream has a session of its own; nothing that one shows can change what another yields. Where
 the engines take several frames at once, the streams that have one go through the frame and memory
-graphs together, and the rest of their steps is shared among threads.
+graphs together, and threads share the resizing of their frames.
 """
 
 from __future__ import annotations
@@ -78,11 +78,12 @@ class Streams:
 
     def _step(self, run: range, frames: list[NDArray[np.uint8]]) -> dict[int, Instances]:
         sessions = self.sessions[run.start : run.stop]
-        images, valid = zip(*self._pool.map(Session.prepare, sessions, frames), strict=True)
+        each = self._pool.map if len(run) > 1 else map
+        images, valid = zip(*each(Session.prepare, sessions, frames), strict=True)
         begin = time.perf_counter()
         results = self._group.frame(run.start, images, valid)
         self._share("frame graph", sessions, begin)
-        finished = list(self._pool.map(Session.finish_frame, sessions, results))
+        finished = list(map(Session.finish_frame, sessions, results))
         slots = [slot for _, slot in finished if slot is not None]
         if slots:  # all or none of them have a memory
             begin = time.perf_counter()

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 
@@ -25,11 +25,12 @@ from visolo_runtime.commands.options import (
 
 def run(
     model: Annotated[Path, typer.Argument(help="A bundle, or weights (.safetensors, .pt).")],
-    source: Annotated[
-        str,
+    sources: Annotated[
+        list[str],
         typer.Argument(
+            metavar="SOURCE...",
             help="Video file, folder of frames, camera index, rtsp:// address, "
-            "or a YouTube-VIS json."
+            "or a YouTube-VIS json; several are run side by side.",
         ),
     ],
     results: Annotated[
@@ -56,6 +57,18 @@ def run(
         int | None, typer.Option(min=1, help="Stop each clip after so many frames.")
     ] = None,
     threads: Threads = 0,
+    streams: Annotated[
+        int,
+        typer.Option(min=0, help="Clips that are run side by side; 0: one for each source."),
+    ] = 0,
+    live: Annotated[
+        str,
+        typer.Option(
+            metavar="latest|all",
+            help="What of a camera or stream is run: the latest frame, those before it are "
+            "dropped; or all, and the source waits.",
+        ),
+    ] = "latest",
     rebuild: Annotated[
         bool,
         typer.Option(
@@ -71,21 +84,26 @@ def run(
     """
     from visolo_core.errors import VisoloError
     from visolo_runtime.commands.progress import RunProgress
+    from visolo_runtime.feed import Policy
     from visolo_runtime.model import load
     from visolo_runtime.runner import RunOptions
     from visolo_runtime.runner import run as run_clips
     from visolo_runtime.sinks import open_sinks
-    from visolo_runtime.sources import open_source
+    from visolo_runtime.sources import open_sources
 
     if as_json and frames is not None and str(frames) == "-":
         raise VisoloError("--json and --frames - both want standard output: choose one")
     size = parse_size(output_size) if output_size else None
-    clips = open_source(source, images)
+    if live not in get_args(Policy):
+        raise VisoloError(f"--live {live} is unknown: choose from {', '.join(get_args(Policy))}")
+    clips = open_sources(sources, images)
     opened = load(
         model, backend, lambda config: changed(config, settings), threads, precision, rebuild
     )
     sinks = open_sinks(clips, opened.labels, results, frames, video)
-    options = RunOptions(size, max_frames, record=results is not None)
+    options = RunOptions(
+        size, max_frames, results is not None, streams or len(sources), cast(Policy, live)
+    )
     try:
         with RunProgress(clips, max_frames) as progress:
             summary = run_clips(opened, clips, sinks, options, progress.advance, progress.warn)

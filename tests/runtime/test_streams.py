@@ -1,0 +1,376 @@
+"""Several streams through one set of engines: each yields what it would yield alone."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from clips import data_set, write_folder, write_video
+from helpers import Outcome
+from visolo_core.errors import VisoloError
+from visolo_core.results import Instances
+from visolo_runtime.blas import one_thread
+from visolo_runtime.feed import AHEAD, Feed
+from visolo_runtime.model import Model, load
+from visolo_runtime.runner import RunOptions, run
+from visolo_runtime.sample_clip import sample_frames
+from visolo_runtime.sources import Clip, Skipped, open_sources
+from visolo_runtime.streams import Streams, neighbours
+
+Frame = NDArray[np.uint8]
+Visolo = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="module")
+def batched(models: Path, lite_weights: Path, visolo: Visolo) -> Path:
+    """The small network, up to three streams together, in the forms that can."""
+    path = models / "batched.visolo"
+    formats = "onnx,openvino,torchscript,pt2"
+    visolo("export", lite_weights, "-o", path, "--batch", 3, "--format", formats).succeeded()
+    return path
+
+
+@pytest.fixture(scope="module")
+def videos() -> list[list[Frame]]:
+    frames = list(sample_frames(9, 96, 160))
+    return [frames, frames[::-1], [np.ascontiguousarray(f[:, ::-1]) for f in frames], frames[2:]]
+
+
+def same(first: Instances, other: Instances) -> None:
+    assert first.frame == other.frame
+    assert first.track_id.tolist() == other.track_id.tolist()
+    assert first.cell.tolist() == other.cell.tolist()
+    # PyTorch adds up in another order when it convolves several pictures.
+    np.testing.assert_allclose(first.score, other.score, atol=1e-4)
+    assert (first.input_masks != other.input_masks).mean() < 1e-4 if len(first) else True
+
+
+def interleave(model: Model, videos: list[list[Frame]], seed: int) -> list[list[Instances]]:
+    """Streams that have a frame now and then."""
+    chance = np.random.default_rng(seed)
+    found: list[list[Instances]] = [[] for _ in videos]
+    with Streams(model, [None] * len(videos)) as streams:
+        while any(len(done) < len(video) for done, video in zip(found, videos, strict=True)):
+            ready = {
+                stream: video[len(done)]
+                for stream, (done, video) in enumerate(zip(found, videos, strict=True))
+                if len(done) < len(video) and chance.random() < 0.8
+            }
+            for stream, instances in streams.step(ready).items():
+                found[stream].append(instances)
+    return found
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino", "torchscript", "pt2"])
+def test_together_as_alone(batched: Path, videos: list[list[Frame]], backend: str) -> None:
+    if backend == "openvino":
+        pytest.importorskip("openvino", reason="install visolo[openvino]")
+    model = load(batched, backend)
+    alone = []
+    for video in videos:
+        session = model.session(record=False)
+        alone.append([session.step(frame) for frame in video])
+    assert sum(map(len, alone[0])) > 10  # or nothing is tested
+    for mine, its in zip(alone, interleave(model, videos, seed=5), strict=True):
+        for first, other in zip(mine, its, strict=True):
+            same(first, other)
+
+
+def test_a_model_for_one_stream_runs_several_in_turn(
+    lite_bundle: Path, videos: list[list[Frame]]
+) -> None:
+    model = load(lite_bundle)
+    session = model.session(record=False)
+    alone = [session.step(frame) for frame in videos[1]]
+    for first, other in zip(alone, interleave(model, videos[:2], seed=1)[1], strict=True):
+        same(first, other)
+
+
+def test_neighbours_go_through_the_graphs_in_one_call(
+    batched: Path, videos: list[list[Frame]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load(batched, "onnxruntime")
+    with Streams(model, [None] * 4) as streams:
+        group, calls = streams._group, []
+        run_graph = group.frame
+
+        def frame(first: int, images: Any, valid: Any) -> Any:
+            calls.append((first, len(images)))
+            return run_graph(first, images, valid)
+
+        monkeypatch.setattr(group, "frame", frame)
+        streams.step({stream: videos[stream][0] for stream in (0, 1, 2, 3)})
+        streams.step({stream: videos[stream][1] for stream in (0, 2, 3)})
+    assert calls == [(0, 3), (3, 1), (0, 1), (2, 2)]
+
+
+def test_a_restarted_stream_remembers_nothing(batched: Path, videos: list[list[Frame]]) -> None:
+    model = load(batched, "onnxruntime")
+    session = model.session(record=False)
+    alone = [session.step(frame) for frame in videos[1]]
+    with Streams(model, [None, None]) as streams:
+        for frame in videos[0]:
+            streams.step({0: frame, 1: frame})
+        streams.restart(1)
+        for expected, frame in zip(alone, videos[1], strict=True):
+            same(expected, streams.step({1: frame, 0: videos[0][0]})[1])
+
+
+def test_stages_of_a_shared_call_are_shared(batched: Path, videos: list[list[Frame]]) -> None:
+    with Streams(load(batched, "onnxruntime"), [None] * 3) as streams:
+        begin = time.perf_counter()
+        streams.step({stream: videos[stream][0] for stream in range(3)})
+        spent = (time.perf_counter() - begin) * 1e3
+        graph = [session.stage_ms["frame graph"] for session in streams.sessions]
+    assert len(set(graph)) == 1
+    assert 0 < sum(graph) < spent
+
+
+@given(st.sets(st.integers(0, 30)), st.integers(1, 5))
+def test_runs_of_neighbours(streams: set[int], most: int) -> None:
+    runs = list(neighbours(sorted(streams), most))
+    assert [stream for each in runs for stream in each] == sorted(streams)
+    assert all(1 <= len(each) <= most for each in runs)
+
+
+def test_a_bundle_says_how_many_go_together(batched: Path, visolo: Visolo) -> None:
+    assert visolo("info", batched, "--json").succeeded().json()["batch"] == 3
+
+
+# ------------------------------------------------------------------------------ the feed
+
+
+def clip_of(frames: Callable[[], Iterator[Frame | Skipped]], live: bool = False) -> Clip:
+    return Clip(1, "made", frames, Fraction(30), live=live)
+
+
+def numbered(count: int, pause: float = 0.0) -> Iterator[Frame | Skipped]:
+    for number in range(count):
+        time.sleep(pause)
+        yield np.full((2, 2, 3), number, np.uint8)
+
+
+def test_a_feed_keeps_every_frame_in_order_and_reads_only_so_far_ahead() -> None:
+    read = []
+
+    def frames() -> Iterator[Frame | Skipped]:
+        for frame in numbered(20):
+            read.append(frame)
+            yield frame
+
+    with Feed(clip_of(frames)) as feed:
+        time.sleep(0.2)
+        assert len(read) <= AHEAD + 1
+        taken = [ready.frame for ready in iter(feed.take, None)]
+    assert [int(frame[0, 0, 0]) for frame in taken if not isinstance(frame, Skipped)] == [
+        *range(20)
+    ]
+    assert feed.over
+
+
+def test_the_latest_frame_makes_the_others_go() -> None:
+    with Feed(clip_of(lambda: numbered(10)), "latest") as feed:
+        time.sleep(0.2)
+        ready = feed.take()
+        assert ready is not None
+        assert not isinstance(ready.frame, Skipped)
+        assert (int(ready.frame[0, 0, 0]), ready.dropped) == (9, 9)
+        assert feed.take() is None
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.booleans(), max_size=30))
+def test_no_frame_is_counted_twice_or_lost(pauses: list[bool]) -> None:
+    def frames() -> Iterator[Frame | Skipped]:
+        for number, pause in enumerate(pauses):
+            if pause:
+                time.sleep(0.001)
+            yield np.full((1, 1, 3), number, np.uint8)
+
+    with Feed(clip_of(frames), "latest") as feed:
+        count = sum(1 + ready.dropped for ready in iter(feed.take, None))
+    assert count == len(pauses)
+
+
+def test_what_goes_wrong_in_the_thread_is_raised_where_frames_are_taken() -> None:
+    def frames() -> Iterator[Frame | Skipped]:
+        yield from numbered(1)
+        raise VisoloError("cannot open it")
+
+    with Feed(clip_of(frames)) as feed:
+        assert feed.take() is not None
+        with pytest.raises(VisoloError, match="cannot open it"):
+            feed.take()
+        assert feed.over
+
+
+def test_a_closed_feed_ends_its_thread_and_its_source() -> None:
+    ended = threading.Event()
+
+    def frames() -> Iterator[Frame | Skipped]:
+        try:
+            yield from numbered(1000)
+        finally:
+            ended.set()
+
+    with Feed(clip_of(frames)) as feed:
+        feed.take()
+    assert ended.wait(2)
+
+
+def test_a_wait_for_a_frame_has_an_end() -> None:
+    with Feed(clip_of(lambda: numbered(1, pause=0.5), live=True)) as feed:
+        assert feed.waiting
+        assert feed.take(timeout=0.01) is None
+        assert not feed.over
+
+
+# ------------------------------------------------------------------------------- the run
+
+
+@pytest.mark.parametrize("streams", [1, 3])
+def test_a_data_set_side_by_side_gives_the_same_results(
+    batched: Path, tmp_path: Path, visolo: Visolo, streams: int
+) -> None:
+    listed = [
+        {"id": 4 + part, "height": 48, "width": 64, "file_names": [f"one/{n}.png" for n in frames]}
+        for part, frames in enumerate([(0, 1, 2), (2, 1), (0, 0, 1, 2), (1,)])
+    ]
+    data_set(tmp_path)
+    source = data_set(tmp_path, listed)
+    alone, together = tmp_path / "alone.json", tmp_path / "together.json"
+    videos = tmp_path / "videos"
+    common = ("run", batched, source, "--backend", "onnxruntime")
+    visolo(*common, "--results", alone).succeeded()
+    visolo(*common, "--results", together, "--streams", streams, "--video", videos).succeeded()
+
+    def sorted_entries(path: Path) -> list[object]:
+        return sorted(json.loads(path.read_text()), key=lambda entry: json.dumps(entry))
+
+    assert sorted_entries(together) == sorted_entries(alone)
+    assert len(list(videos.glob("*.mp4"))) == 4
+
+
+def test_several_sources(batched: Path, tmp_path: Path, visolo: Visolo) -> None:
+    film = write_video(tmp_path / "film.mp4", frames=6, height=96, width=160)
+    pictures = write_folder(tmp_path / "pictures", frames=9, size=(80, 120))
+    lines = tmp_path / "lines.jsonl"
+    summary = visolo(
+        "run", batched, film, pictures, "--backend", "onnxruntime", "--frames", lines, "--json"
+    ).succeeded().json()  # fmt: skip
+    assert summary["frames"] == 15
+    told = {each["name"]: each for each in summary["streams"]}
+    assert {name: each["frames"] for name, each in told.items()} == {"film": 6, "pictures": 9}
+    assert all(each["dropped"] == 0 < each["latency_ms"] for each in told.values())
+    written = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert [line["frame"] for line in written if line["video_id"] == 1] == list(range(6))
+    assert [line["frame"] for line in written if line["video_id"] == 2] == list(range(9))
+
+
+def test_clips_of_several_sources_have_numbers_of_their_own(tmp_path: Path) -> None:
+    folders = [write_folder(tmp_path / name, frames=1, size=(8, 8)) for name in "ab"]
+    clips = open_sources([str(folder) for folder in folders])
+    assert [(clip.video_id, clip.name) for clip in clips] == [(1, "a"), (2, "b")]
+
+
+def test_a_slow_live_source_does_not_hold_up_a_quick_one(lite_bundle: Path) -> None:
+    """Each is run as its frames come; what a live source loses keeps its place in the video."""
+
+    def camera(count: int, pause: float) -> Callable[[], Iterator[Frame | Skipped]]:
+        def frames() -> Iterator[Frame | Skipped]:
+            for frame in sample_frames(count, 96, 160):
+                time.sleep(pause)
+                yield frame
+
+        return frames
+
+    slow = Clip(1, "slow", camera(3, 0.25), live=True)
+    quick = Clip(2, "quick", camera(12, 0.03), live=True)
+    order = []
+    model = load(lite_bundle)
+    run(
+        model, [slow, quick], [], RunOptions(streams=2),
+        progress=lambda clip, position, _: order.append(clip.name),
+    )  # fmt: skip
+    assert order.count("quick") >= 6
+    assert order.index("slow") >= 2  # the quick one did not wait
+
+
+def test_drops_are_counted_and_keep_their_place(lite_bundle: Path) -> None:
+    model = load(lite_bundle)
+
+    def burst() -> Iterator[Frame | Skipped]:
+        yield from sample_frames(20, 96, 160)
+
+    clip = Clip(1, "burst", burst, live=True)
+    positions = []
+    summary = run(
+        model, [clip], [], RunOptions(), progress=lambda _, position, __: positions.append(position)
+    )
+    (counts,) = summary.streams
+    assert counts.frames + counts.dropped == 20
+    assert counts.dropped > 0
+    assert positions[-1] == 20
+    every = run(model, [clip], [], RunOptions(live="all"))
+    assert (every.streams[0].frames, every.streams[0].dropped) == (20, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [(("--live", "some"), "choose from all, latest"), (("nowhere.mp4",), "nowhere.mp4")],
+)
+def test_what_is_refused(
+    lite_bundle: Path, tmp_path: Path, visolo: Visolo, arguments: tuple[str, ...], words: str
+) -> None:
+    film = write_video(tmp_path / "film.mp4", frames=2, height=96, width=160)
+    visolo("run", lite_bundle, film, *arguments).refused(words)
+
+
+# ------------------------------------------------------------------------------ one thread
+
+
+def test_numpys_threads_come_back_after_the_last_block() -> None:
+    from threadpoolctl import threadpool_info
+
+    def threads() -> list[int]:
+        return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+
+    before = threads()
+    inside, leave = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with one_thread():
+            inside.set()
+            leave.wait(5)
+
+    thread = threading.Thread(target=other)
+    with one_thread():
+        thread.start()
+        inside.wait(5)
+        assert set(threads()) == {1}
+    assert set(threads()) == {1}  # the other is still in
+    leave.set()
+    thread.join()
+    assert threads() == before
+
+
+def test_many_streams_of_one_model_can_be_replaced(lite_bundle: Path) -> None:
+    """Sizes of masks belong to the stream that is begun."""
+    model = load(lite_bundle)
+    frame = next(iter(sample_frames(1, 96, 160)))
+    with Streams(model, [(10, 20), None]) as streams:
+        found = streams.step({0: frame, 1: frame})
+        assert (found[0].size, found[1].size) == ((10, 20), (96, 160))
+        streams.restart(0, (30, 40))
+        assert streams.step({0: frame})[0].size == (30, 40)
