@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from visolo_core.errors import NotHereError, VisoloError
-from visolo_runtime.bundle import Bundle, Precision
+from visolo_runtime.bundle import Bundle, Format, GraphFiles, Precision
 from visolo_runtime.chain import Engines, StreamEngines
+from visolo_runtime.engine import Backend
 from visolo_runtime.tensorrt_library import Library
 
 
@@ -23,7 +24,8 @@ class Request:
     """Build TensorRT engines again that do not fit this machine."""
 
 
-Open = Callable[[Bundle, Request], StreamEngines]
+Open = Callable[[Bundle, GraphFiles, Request], StreamEngines]
+"""Opens these graphs of a bundle."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ class Candidate:
     """A backend that can run bundles."""
 
     name: str
-    format: str
-    """What it reads."""
+    formats: tuple[Format, ...]
+    """What it reads, best first."""
     open: Open
     by_name_only: bool = False
     """Not for ``auto``: its files are machine code, which runs as it is."""
@@ -49,66 +51,58 @@ class Choice:
 
 
 def _tensorrt(name: Library) -> Open:
-    def open_engines(bundle: Bundle, request: Request) -> StreamEngines:
+    def open_engines(bundle: Bundle, graphs: GraphFiles, request: Request) -> StreamEngines:
         from visolo_runtime.tensorrt_backend import open_tensorrt
 
-        return open_tensorrt(bundle, name, request.precision, rebuild=request.rebuild)
+        return open_tensorrt(bundle, name, graphs.precision, rebuild=request.rebuild)
 
     return open_engines
 
 
-def _openvino(bundle: Bundle, request: Request) -> StreamEngines:
+def _openvino(bundle: Bundle, graphs: GraphFiles, request: Request) -> StreamEngines:
     from visolo_runtime.openvino_backend import OpenVinoBackend
 
-    backend = OpenVinoBackend(
-        bundle.graph_files("openvino", request.precision),
-        request.threads,
-        half=bundle.graphs("openvino", request.precision).precision == "fp16",
-    )
-    return Engines.compile(backend, bundle.manifest.contract, bundle.manifest.batch)
+    half = graphs.precision == "fp16"
+    return _compile(bundle, OpenVinoBackend(bundle.files_of(graphs), request.threads, half))
 
 
 def _onnxruntime(provider: str) -> Open:
-    def open_engines(bundle: Bundle, request: Request) -> StreamEngines:
+    def open_engines(bundle: Bundle, graphs: GraphFiles, request: Request) -> StreamEngines:
         from visolo_runtime.onnxruntime_backend import OnnxRuntimeBackend
 
-        backend = OnnxRuntimeBackend(
-            bundle.graph_files("onnx", request.precision), request.threads, provider
-        )
-        return Engines.compile(backend, bundle.manifest.contract, bundle.manifest.batch)
+        files = bundle.files_of(graphs)
+        return _compile(bundle, OnnxRuntimeBackend(files, request.threads, provider))
 
     return open_engines
 
 
-def _torch(format: str) -> Open:
-    def open_engines(bundle: Bundle, request: Request) -> StreamEngines:
-        # PyTorch is optional and belongs to another room, so it is asked for only here.
-        try:
-            from visolo_export.torch_backend import check_compiled, load_graphs
-        except ImportError as error:
-            raise NotHereError(
-                f"PyTorch is not usable here: pip install 'visolo[export]' ({error})"
-            ) from error
-        if format == "aotinductor":
-            check_compiled(bundle.graphs(format, request.precision))
-        backend = load_graphs(
-            format, bundle.graph_files(format, request.precision), request.threads
-        )
-        return Engines.compile(backend, bundle.manifest.contract, bundle.manifest.batch)
+def _torch(bundle: Bundle, graphs: GraphFiles, request: Request) -> StreamEngines:
+    # PyTorch is optional and belongs to another room, so it is asked for only here.
+    try:
+        from visolo_export.torch_backend import check_compiled, load_graphs
+    except ImportError as error:
+        raise NotHereError(
+            f"PyTorch is not usable here: pip install 'visolo[export]' ({error})"
+        ) from error
+    if graphs.format == "aotinductor":
+        check_compiled(graphs)
+    return _compile(bundle, load_graphs(graphs.format, bundle.files_of(graphs), request.threads))
 
-    return open_engines
+
+def _compile(bundle: Bundle, backend: Backend) -> Engines:
+    return Engines.compile(backend, bundle.manifest.contract, bundle.manifest.batch)
 
 
 CANDIDATES = (
-    Candidate("tensorrt", "tensorrt", _tensorrt("tensorrt")),
-    Candidate("tensorrt-rtx", "tensorrt-rtx", _tensorrt("tensorrt-rtx")),
-    Candidate("onnxruntime-tensorrt", "onnx", _onnxruntime("tensorrt")),
-    Candidate("onnxruntime-cuda", "onnx", _onnxruntime("cuda")),
-    Candidate("openvino", "openvino", _openvino),
-    Candidate("onnxruntime", "onnx", _onnxruntime("cpu")),
-    Candidate("torchscript", "torchscript", _torch("torchscript")),
-    Candidate("pt2", "pt2", _torch("pt2")),
-    Candidate("aotinductor", "aotinductor", _torch("aotinductor"), by_name_only=True),
+    Candidate("tensorrt", ("tensorrt",), _tensorrt("tensorrt")),
+    Candidate("tensorrt-rtx", ("tensorrt-rtx",), _tensorrt("tensorrt-rtx")),
+    Candidate("onnxruntime-tensorrt", ("onnx",), _onnxruntime("tensorrt")),
+    Candidate("onnxruntime-cuda", ("onnx",), _onnxruntime("cuda")),
+    Candidate("openvino", ("openvino", "onnx"), _openvino),
+    Candidate("onnxruntime", ("onnx",), _onnxruntime("cpu")),
+    Candidate("torchscript", ("torchscript",), _torch),
+    Candidate("pt2", ("pt2",), _torch),
+    Candidate("aotinductor", ("aotinductor",), _torch, by_name_only=True),
 )
 """Best first, as ``auto`` tries them."""
 AUTO = "auto"
@@ -127,30 +121,32 @@ def choose(bundle: Bundle, name: str, request: Request) -> Choice:
     """
     if name != AUTO:
         (candidate,) = (each for each in CANDIDATES if each.name == name)
-        return _open(candidate, bundle, request)
+        graphs = _graphs(candidate, bundle, request.precision)
+        if graphs is None:
+            graphs = bundle.graphs(candidate.formats[0], request.precision)  # says what is there
+        return Choice(candidate.open(bundle, graphs, request), graphs.precision, ())
     passed_over = []
     for candidate in CANDIDATES:
-        had = {(each.format, each.precision) for each in bundle.manifest.graphs}
-        if not any(candidate.format == f and request.precision in ("", p) for f, p in had):
-            wanted = f"{candidate.format} {request.precision}".strip()
+        graphs = _graphs(candidate, bundle, request.precision)
+        if graphs is None:
+            wanted = f"{candidate.formats[0]} {request.precision}".strip()
             passed_over.append(f"{candidate.name}: the bundle has no {wanted} graphs")
             continue
         if candidate.by_name_only:
             passed_over.append(f"{candidate.name}: it is machine code, name it with --backend")
             continue
         try:
-            return _open(candidate, bundle, request, passed_over)
+            engines = candidate.open(bundle, graphs, request)
+            return Choice(engines, graphs.precision, tuple(passed_over))
         except NotHereError as error:  # what is missing is passed over, what is damaged is not
             passed_over.append(f"{candidate.name}: {error}")
     raise VisoloError(f"nothing here can run '{bundle.folder}': {'; '.join(passed_over)}")
 
 
-def _open(
-    candidate: Candidate,
-    bundle: Bundle,
-    request: Request,
-    passed_over: Sequence[str] = (),
-) -> Choice:
-    precision = bundle.graphs(candidate.format, request.precision).precision
-    engines = candidate.open(bundle, replace(request, precision=precision))
-    return Choice(engines, precision, tuple(passed_over))
+def _graphs(candidate: Candidate, bundle: Bundle, precision: str) -> GraphFiles | None:
+    """What of a bundle a backend would read."""
+    for format in candidate.formats:
+        for graphs in bundle.manifest.graphs:
+            if graphs.format == format and precision in ("", graphs.precision):
+                return graphs
+    return None

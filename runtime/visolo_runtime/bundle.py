@@ -159,7 +159,14 @@ class Bundle:
         Raises:
             VisoloError: if the bundle has no such format, or a file is missing or changed.
         """
-        graphs = self.graphs(format, precision)
+        return self.files_of(self.graphs(format, precision))
+
+    def files_of(self, graphs: GraphFiles) -> dict[GraphName, Path]:
+        """The files of these graphs, their checksums verified.
+
+        Raises:
+            VisoloError: if a file is missing or changed.
+        """
         for name in (*graphs.files.values(), *graphs.extra):
             self._check_file(name)
         return {graph: inside(self.folder, graphs.files[graph]) for graph in GRAPHS}

@@ -122,7 +122,7 @@ def test_a_failed_export_leaves_nothing(
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("visolo_export.graph_source.export_onnx", fail)
+    monkeypatch.setattr("visolo_export.graph_source.export_graphs", fail)
     visolo("export", lite_weights, "-o", tmp_path / "m.visolo").refused("no space left")
     assert list(tmp_path.iterdir()) == []
 

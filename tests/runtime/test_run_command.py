@@ -37,7 +37,7 @@ def test_all_outputs_of_a_video(lite_bundle: Path, tmp_path: Path, visolo: Visol
     results, frames, video = (tmp_path / name for name in ("r.json", "f.jsonl", "v.mp4"))
     summary = visolo(
         "run", lite_bundle, source, "--results", results, "--frames", frames, "--video", video,
-        "--json",
+        "--json", "--backend", "onnxruntime",
     ).succeeded().json()  # fmt: skip
     assert summary["frames"] == 8
     assert summary["skipped"] == 0
