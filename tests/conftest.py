@@ -77,6 +77,15 @@ def lite_bundle(models: Path, lite_weights: Path, visolo: Callable[..., Outcome]
 
 
 @pytest.fixture(scope="session")
+def batched_bundle(models: Path, lite_weights: Path, visolo: Callable[..., Outcome]) -> Path:
+    """The small network, up to three streams together, in the forms that a CPU runs."""
+    path = models / "batched.visolo"
+    formats = "onnx,openvino,torchscript,pt2"
+    visolo("export", lite_weights, "-o", path, "--batch", 3, "--format", formats).succeeded()
+    return path
+
+
+@pytest.fixture(scope="session")
 def official_checkpoint(models: Path, small_golden: GoldenSet) -> Path:
     """The golden weights as an official checkpoint: 333 keys, 24 aliases, optimiser state."""
     import torch

@@ -17,7 +17,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from visolo_core.contract import MASKS, GraphName, GraphSpec, TensorSpec
+from visolo_core.contract import MASKS, STREAMS, GraphName, GraphSpec, TensorSpec
 from visolo_core.decoding import Ints
 from visolo_runtime.chain import DECODE_LIMIT, Chain, DecodedMasks, FrameResult, join_intersections
 from visolo_runtime.device import Array, Device, Graph, Memory, Stream
@@ -34,7 +34,7 @@ class TensorRtChain(Chain):
     Args:
         device: the GPU.
         engines: loaded on it.
-        contract: of the graphs; their batch must be 1.
+        contract: of the graphs; of a batch of streams, this one uses one place.
         use_graphs: record the frame and memory engines once and replay them.
     """
 
@@ -55,6 +55,8 @@ class TensorRtChain(Chain):
             self._stream, self._upload_stream = device.stream(), device.stream()
             self._uploaded, self._image_read = device.event(), device.event()
             self._contexts = {name: engine.context() for name, engine in engines.items()}
+            for graph in ("frame", "memory"):
+                self._contexts[graph].set_lengths({STREAMS: 1})
             self._lay_out(contract["decode"])
             self._bind()
 
@@ -267,7 +269,7 @@ class _Block:
 
 
 def _shape(spec: TensorSpec) -> tuple[int, ...]:
-    return tuple(int(side) for side in spec.shape)
+    return spec.sized({STREAMS: 1})
 
 
 def _nbytes(spec: TensorSpec) -> int:

@@ -188,3 +188,20 @@ def test_the_papers_small_graphs_build(graph: GraphName, paper_bundle: Path) -> 
     built = TensorRt("tensorrt-rtx").build(file, spec, usual_lengths(252, 1), ("sm86", "sm89"))
     assert len(built.plan) > 10_000
     assert len(built.layers) > 3
+
+
+@pytest.mark.parametrize(
+    ("graph", "profile"),
+    [("frame", {"B": (1, 3, 3)}), ("memory", {"B": (1, 3, 3)}), ("decode", {"N": (1, 8, 32)})],
+)
+def test_profiles_over_streams_and_masks(
+    graph: GraphName, profile: dict[str, tuple[int, int, int]], batched_bundle: Path, tmp_path: Path
+) -> None:
+    manifest = Bundle(batched_bundle).manifest
+    file = batched_bundle / f"{graph}.onnx"
+    if graph != "decode":
+        to_fp16(file, tmp_path / file.name)
+        file = tmp_path / file.name
+    lengths = usual_lengths(manifest.model.cells, manifest.batch)
+    built = TensorRt("tensorrt-rtx").build(file, manifest.contract[graph], lengths, ("sm86",))
+    assert built.profile == profile

@@ -33,15 +33,6 @@ Visolo = Callable[..., Outcome]
 
 
 @pytest.fixture(scope="module")
-def batched(models: Path, lite_weights: Path, visolo: Visolo) -> Path:
-    """The small network, up to three streams together, in the forms that can."""
-    path = models / "batched.visolo"
-    formats = "onnx,openvino,torchscript,pt2"
-    visolo("export", lite_weights, "-o", path, "--batch", 3, "--format", formats).succeeded()
-    return path
-
-
-@pytest.fixture(scope="module")
 def videos() -> list[list[Frame]]:
     frames = list(sample_frames(9, 96, 160))
     return [frames, frames[::-1], [np.ascontiguousarray(f[:, ::-1]) for f in frames], frames[2:]]
@@ -73,10 +64,10 @@ def interleave(model: Model, videos: list[list[Frame]], seed: int) -> list[list[
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino", "torchscript", "pt2"])
-def test_together_as_alone(batched: Path, videos: list[list[Frame]], backend: str) -> None:
+def test_together_as_alone(batched_bundle: Path, videos: list[list[Frame]], backend: str) -> None:
     if backend == "openvino":
         pytest.importorskip("openvino", reason="install visolo[openvino]")
-    model = load(batched, backend)
+    model = load(batched_bundle, backend)
     alone = []
     for video in videos:
         session = model.session(record=False)
@@ -98,9 +89,9 @@ def test_a_model_for_one_stream_runs_several_in_turn(
 
 
 def test_neighbours_go_through_the_graphs_in_one_call(
-    batched: Path, videos: list[list[Frame]], monkeypatch: pytest.MonkeyPatch
+    batched_bundle: Path, videos: list[list[Frame]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = load(batched, "onnxruntime")
+    model = load(batched_bundle, "onnxruntime")
     with Streams(model, [None] * 4) as streams:
         group, calls = streams._group, []
         run_graph = group.frame
@@ -115,8 +106,10 @@ def test_neighbours_go_through_the_graphs_in_one_call(
     assert calls == [(0, 3), (3, 1), (0, 1), (2, 2)]
 
 
-def test_a_restarted_stream_remembers_nothing(batched: Path, videos: list[list[Frame]]) -> None:
-    model = load(batched, "onnxruntime")
+def test_a_restarted_stream_remembers_nothing(
+    batched_bundle: Path, videos: list[list[Frame]]
+) -> None:
+    model = load(batched_bundle, "onnxruntime")
     session = model.session(record=False)
     alone = [session.step(frame) for frame in videos[1]]
     with Streams(model, [None, None]) as streams:
@@ -127,8 +120,10 @@ def test_a_restarted_stream_remembers_nothing(batched: Path, videos: list[list[F
             same(expected, streams.step({1: frame, 0: videos[0][0]})[1])
 
 
-def test_stages_of_a_shared_call_are_shared(batched: Path, videos: list[list[Frame]]) -> None:
-    with Streams(load(batched, "onnxruntime"), [None] * 3) as streams:
+def test_stages_of_a_shared_call_are_shared(
+    batched_bundle: Path, videos: list[list[Frame]]
+) -> None:
+    with Streams(load(batched_bundle, "onnxruntime"), [None] * 3) as streams:
         begin = time.perf_counter()
         streams.step({stream: videos[stream][0] for stream in range(3)})
         spent = (time.perf_counter() - begin) * 1e3
@@ -144,8 +139,8 @@ def test_runs_of_neighbours(streams: set[int], most: int) -> None:
     assert all(1 <= len(each) <= most for each in runs)
 
 
-def test_a_bundle_says_how_many_go_together(batched: Path, visolo: Visolo) -> None:
-    assert visolo("info", batched, "--json").succeeded().json()["batch"] == 3
+def test_a_bundle_says_how_many_go_together(batched_bundle: Path, visolo: Visolo) -> None:
+    assert visolo("info", batched_bundle, "--json").succeeded().json()["batch"] == 3
 
 
 # ------------------------------------------------------------------------------ the feed
@@ -241,7 +236,7 @@ def test_a_wait_for_a_frame_has_an_end() -> None:
 
 @pytest.mark.parametrize("streams", [1, 3])
 def test_a_data_set_side_by_side_gives_the_same_results(
-    batched: Path, tmp_path: Path, visolo: Visolo, streams: int
+    batched_bundle: Path, tmp_path: Path, visolo: Visolo, streams: int
 ) -> None:
     listed = [
         {"id": 4 + part, "height": 48, "width": 64, "file_names": [f"one/{n}.png" for n in frames]}
@@ -251,7 +246,7 @@ def test_a_data_set_side_by_side_gives_the_same_results(
     source = data_set(tmp_path, listed)
     alone, together = tmp_path / "alone.json", tmp_path / "together.json"
     videos = tmp_path / "videos"
-    common = ("run", batched, source, "--backend", "onnxruntime")
+    common = ("run", batched_bundle, source, "--backend", "onnxruntime")
     visolo(*common, "--results", alone).succeeded()
     visolo(*common, "--results", together, "--streams", streams, "--video", videos).succeeded()
 
@@ -262,12 +257,13 @@ def test_a_data_set_side_by_side_gives_the_same_results(
     assert len(list(videos.glob("*.mp4"))) == 4
 
 
-def test_several_sources(batched: Path, tmp_path: Path, visolo: Visolo) -> None:
+def test_several_sources(batched_bundle: Path, tmp_path: Path, visolo: Visolo) -> None:
     film = write_video(tmp_path / "film.mp4", frames=6, height=96, width=160)
     pictures = write_folder(tmp_path / "pictures", frames=9, size=(80, 120))
     lines = tmp_path / "lines.jsonl"
     summary = visolo(
-        "run", batched, film, pictures, "--backend", "onnxruntime", "--frames", lines, "--json"
+        "run", batched_bundle, film, pictures, "--backend", "onnxruntime", "--frames", lines,
+        "--json",
     ).succeeded().json()  # fmt: skip
     assert summary["frames"] == 15
     told = {each["name"]: each for each in summary["streams"]}

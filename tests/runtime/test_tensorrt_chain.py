@@ -37,10 +37,16 @@ def library(monkeypatch: pytest.MonkeyPatch, device: FakeDevice) -> TensorRtLibr
 def engines(
     library: TensorRtLibrary, device: FakeDevice, lite_bundle: Path, tmp_path: Path
 ) -> TensorRtEngines:
-    contract, loaded = Bundle(lite_bundle).manifest.contract, {}
+    return load_plans(library, device, lite_bundle, tmp_path)
+
+
+def load_plans(
+    library: TensorRtLibrary, device: FakeDevice, bundle: Path, folder: Path
+) -> TensorRtEngines:
+    contract, loaded = Bundle(bundle).manifest.contract, {}
     for graph in GRAPHS:
-        plan = tmp_path / f"{graph}.engine"
-        plan.write_bytes(str(lite_bundle / f"{graph}.onnx").encode())
+        plan = folder / f"{graph}.engine"
+        plan.write_bytes(str(bundle / f"{graph}.onnx").encode())
         loaded[graph] = library.load(plan, contract[graph])
     return TensorRtEngines(device, library, loaded, contract)
 
@@ -66,6 +72,22 @@ def test_it_finds_what_the_host_chain_finds(
         assert mine.score == pytest.approx(its.score, abs=1e-6)
         assert mine.segmentations == its.segmentations
     assert bool(device.counts["graph launch"]) == use_graphs
+
+
+def test_engines_for_several_streams(
+    library: TensorRtLibrary,
+    device: FakeDevice,
+    batched_bundle: Path,
+    lite_bundle: Path,
+    tmp_path: Path,
+) -> None:
+    """Each stream takes one place of the batch, and finds what it finds with engines of its own."""
+    several = load_plans(library, device, batched_bundle, tmp_path)
+    model = load(lite_bundle, "onnxruntime", threads=1)
+    ours = run(several.group(2).chains[1], model.inference, 8)
+    theirs = run(model.engines.chain(), model.inference, 8)
+    assert [mine.segmentations for mine in ours] == [its.segmentations for its in theirs]
+    assert len(ours) > 0
 
 
 def test_the_next_frame_can_go_up_early(engines: TensorRtEngines, lite_bundle: Path) -> None:
