@@ -1,0 +1,69 @@
+"""The floor that graphs are held against: counted rightly, and never too high."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.gpu_prediction import CARDS, predicted_ms
+from benchmarks.layer_counts import Layer, count_bundle, count_graph, total
+from visolo_core.checkpoint import load_checkpoint
+from visolo_core.nn.graphs import graph_modules
+from visolo_export.graph_export import example_inputs
+from visolo_runtime.bundle import Bundle
+from visolo_runtime.model import shipped_model
+
+
+def convolution(group: int) -> onnx.ModelProto:
+    """8 channels to 6, 3x3, padded by 1, on 10x12."""
+    weight = numpy_helper.from_array(np.zeros((6, 8 // group, 3, 3), np.float32), "w")
+    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1], group=group)
+    shapes = {"x": (1, 8, 10, 12), "y": (1, 6, 10, 12)}
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in shapes.items()]
+    graph = helper.make_graph([node], "g", values[:1], values[1:], [weight])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+
+
+@pytest.mark.parametrize("group", [1, 2])
+def test_a_convolution_by_hand(group: int) -> None:
+    (layer,) = count_graph(convolution(group), "frame", {})
+    pixels, inputs = 10 * 12, 8 // group
+    assert layer.macs == pixels * 6 * inputs * 9
+    # Of the nine places of the window, rows and columns at the edge see fewer.
+    seen = (3 * 10 - 2) * (3 * 12 - 2)
+    assert layer.macs_inside == seen * 6 * inputs
+    assert (layer.weights, layer.inputs, layer.outputs) == (6 * inputs * 9, 8 * pixels, 6 * pixels)
+
+
+@pytest.fixture(scope="module")
+def layers() -> list[Layer]:
+    return count_bundle(Bundle(shipped_model()), masks=8)
+
+
+def test_the_frame_graph_as_pytorch_counts_it(layers: list[Layer]) -> None:
+    network = load_checkpoint(shipped_model().parent / "lite.safetensors").build()
+    manifest = Bundle(shipped_model()).manifest
+    counter = FlopCounterMode(display=False)
+    with counter, torch.inference_mode():
+        graph_modules(network)["frame"](*example_inputs(manifest.contract["frame"]))
+    ours = total([layer for layer in layers if layer.graph == "frame"], "macs")
+    assert ours == pytest.approx(counter.get_total_flops() / 2, rel=0.01)
+
+
+def test_compulsory_bytes_fall_with_the_cache(layers: list[Layer]) -> None:
+    caches = (0.0, 1e5, 1e6, 1e9)
+    found = [sum(layer.compulsory_bytes(cache) for layer in layers) for cache in caches]
+    assert found == sorted(found, reverse=True)
+    assert found[0] > 0 == found[-1]
+
+
+def test_a_quicker_card_is_predicted_to_be_quicker(layers: list[Layer]) -> None:
+    slow, quick = CARDS[0], CARDS[-1]
+    assert predicted_ms(layers, slow) > predicted_ms(layers, quick) > 0
+    assert predicted_ms(layers, replace(slow, tflops=1e6, gbs=1e9)) < 0.01
