@@ -32,7 +32,8 @@ def names(requirements: list[str]) -> set[str]:
 def test_the_base_install_has_no_pytorch(hook: Any) -> None:
     base, extras = hook.dependencies(gpu=False)
     assert names(base) == {
-        "numpy", "pillow", "av", "pycocotools", "pydantic", "typer", "rich", "onnxruntime",
+        "numpy", "pillow", "av", "pycocotools", "pydantic", "typer", "rich", "threadpoolctl",
+        "onnxruntime",
     }  # fmt: skip
     assert set(extras) == {"export", "train", "gpu", "openvino", "rtx", "identity", "dev"}
 
