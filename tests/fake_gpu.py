@@ -47,7 +47,11 @@ class FakeEvent(Event):
             stream.work_until(place)
 
     def milliseconds_since(self, earlier: Event) -> float:
-        return 0.0
+        """A millisecond for each piece of work between the two."""
+        assert isinstance(earlier, FakeEvent)
+        assert self.recorded
+        assert earlier.recorded
+        return float(self.recorded[1] - earlier.recorded[1])
 
 
 class FakeStream(Stream):

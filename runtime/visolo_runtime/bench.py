@@ -6,7 +6,8 @@ ratio of two rounds that lie side by side says more than any two times do.
 
 Each round is a new session over the same source, read and decoded anew; its first frames, while
 the memory fills and caches warm up, are not counted. A step ends when its instances are on the
-host, so that a clock of the host is right for GPUs as well.
+host, so that a clock of the host is right for the whole of it; graphs on a GPU are timed by events
+on its stream.
 """
 
 from __future__ import annotations
@@ -183,6 +184,8 @@ def _round(model: Model, frames: Frames, plan: Plan, meter: GpuMeter | None) -> 
         found.instances += len(instances)
         found.total.append(read_ms + (end - begin) * 1e3)
         stages = {READ: read_ms, **session.stage_ms, OUTPUT: (end - stepped) * 1e3}
+        # The host's clock says when work was given to a GPU, not how long it took there.
+        stages |= session.device_ms()
         for stage, spent in stages.items():
             found.stages[stage].append(spent)
     if not found.total:

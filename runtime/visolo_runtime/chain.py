@@ -80,6 +80,11 @@ class Chain(ABC):
     def decode(self, cell: Ints) -> DecodedMasks:
         """Masks of cells int64 [N], N at least 1, of the frame that was run last."""
 
+    def device_ms(self) -> dict[GraphName, float]:
+        """Milliseconds that each graph took when it was run last, by the device's own clock; waits
+        for the device. Empty where the host waits for every graph, and its clock is right."""
+        return {}
+
     @abstractmethod
     def read(self, name: str) -> Array:
         """A tensor of the frame graph as it is now, by its contract name; not to be changed."""
@@ -116,6 +121,10 @@ class WrappedChain(Chain):
     def decode(self, cell: Ints) -> DecodedMasks:
         """By the chain."""
         return self._chain.decode(cell)
+
+    def device_ms(self) -> dict[GraphName, float]:
+        """Of the chain."""
+        return self._chain.device_ms()
 
     def read(self, name: str) -> Array:
         """From the chain."""

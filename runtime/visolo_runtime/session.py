@@ -139,6 +139,11 @@ class Session:
             raise VisoloError("this session was opened with record=False and has kept no masks")
         return self._recorder.tracks(self._position, self._chain.input_size, self._mask_size)
 
+    def device_ms(self) -> dict[str, float]:
+        """Milliseconds that each graph took last, by the clock of the device, by stage; waits for
+        the device. Empty where the engines work on the host's clock."""
+        return {f"{graph} graph": ms for graph, ms in self._chain.device_ms().items()}
+
     @property
     def frames(self) -> int:
         """Frames of the video so far, skipped ones included."""

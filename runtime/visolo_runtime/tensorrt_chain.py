@@ -11,13 +11,14 @@ into the other of two image buffers, on a stream of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
-from visolo_core.contract import MASKS, STREAMS, GraphName, GraphSpec, TensorSpec
+from visolo_core.contract import GRAPHS, MASKS, STREAMS, GraphName, GraphSpec, TensorSpec
 from visolo_core.decoding import Ints
 from visolo_runtime.chain import DECODE_LIMIT, Chain, DecodedMasks, FrameResult, join_intersections
 from visolo_runtime.device import Array, Device, Graph, Memory, Stream
@@ -57,8 +58,10 @@ class TensorRtChain(Chain):
             self._contexts = {name: engine.context() for name, engine in engines.items()}
             for graph in ("frame", "memory"):
                 self._contexts[graph].set_lengths({STREAMS: 1})
+            self._marks = {graph: (device.event(), device.event()) for graph in GRAPHS}
             self._lay_out(contract["decode"])
             self._bind()
+        self._timed: set[GraphName] = set()
 
     # ------------------------------------------------------------------------------- set-up
 
@@ -168,14 +171,36 @@ class TensorRtChain(Chain):
         context = self._contexts[graph]
         recorded = self._graphs.get((graph, variant))
         if recorded is not None:
-            recorded.launch(self._stream)
+            with self._mark(graph):
+                recorded.launch(self._stream)
             return
         # An engine allocates when it first runs; only after that can it be recorded.
-        context.run(self._stream)
+        with self._mark(graph):
+            context.run(self._stream)
         if self._use_graphs:
             self._graphs[graph, variant] = self._device.capture(
                 self._stream, lambda: context.run(self._stream)
             )
+
+    @contextmanager
+    def _mark(self, graph: GraphName) -> Iterator[None]:
+        """Note on the stream when a graph begins and ends."""
+        begin, end = self._marks[graph]
+        begin.record(self._stream)
+        yield
+        end.record(self._stream)
+        self._timed.add(graph)
+
+    def device_ms(self) -> dict[GraphName, float]:
+        """By events on the stream; of several runs of the decode engine, the last."""
+        with self._device.current():
+            for graph in self._timed:
+                self._marks[graph][1].wait()
+            return {
+                graph: end.milliseconds_since(begin)
+                for graph, (begin, end) in self._marks.items()
+                if graph in self._timed
+            }
 
     # -------------------------------------------------------------------- for verification
 
@@ -228,7 +253,8 @@ class TensorRtChain(Chain):
             np.copyto(self._pinned_kernels[:count], kernels)
             device.upload(self._kernels.address, self._pinned_kernels[:count], stream)
             self._contexts["decode"].set_lengths({MASKS: count})
-            self._contexts["decode"].run(stream)
+            with self._mark("decode"):
+                self._contexts["decode"].run(stream)
             device.download(self._pinned_masks[:count], self._masks.address, stream)
             self._counts.download(device, stream)
             stream.wait()

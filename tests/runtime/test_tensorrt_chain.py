@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fake_gpu import FakeContext, FakeDevice, FakeEngine, fake_tensorrt
+from visolo_core.config import InferenceConfig
 from visolo_core.contract import GRAPHS
 from visolo_core.errors import VisoloError
 from visolo_runtime import load
@@ -72,6 +73,27 @@ def test_it_finds_what_the_host_chain_finds(
         assert mine.score == pytest.approx(its.score, abs=1e-6)
         assert mine.segmentations == its.segmentations
     assert bool(device.counts["graph launch"]) == use_graphs
+
+
+@pytest.mark.parametrize("use_graphs", [True, False])
+def test_graphs_are_timed_on_the_device(
+    engines: TensorRtEngines, device: FakeDevice, use_graphs: bool
+) -> None:
+    """Each graph between its own two events, and only those that have run."""
+    chain = TensorRtChain(device, engines._engines, engines.contract, use_graphs)
+    assert chain.device_ms() == {}
+    image = np.zeros((*chain.input_size, 3), np.uint8)
+    valid = np.zeros(chain.slots + 1, bool)
+    valid[-1] = True
+    for _ in range(3):
+        chain.frame(image, valid)
+    assert chain.device_ms() == {"frame": 1.0}
+    chain.store(0)
+    chain.decode(np.arange(2))
+    assert chain.device_ms() == {"frame": 1.0, "memory": 1.0, "decode": 1.0}
+    session = Session(chain, InferenceConfig())
+    session.step(next(iter(sample_frames(1))))
+    assert session.device_ms()["frame graph"] == 1.0
 
 
 def test_engines_for_several_streams(
