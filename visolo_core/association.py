@@ -77,11 +77,9 @@ class Associator:
         """
         instance_key = key[:, cell]
         found: dict[int, TrackState] = {}
-        left = self._claim(self._current, instance_key, found)
-        for position, group in enumerate(self._lost):
-            if len(found) == len(cell):
-                break
-            self._lost[position] = self._claim(group, instance_key, found)
+        left = self._claim(self._current, self._match(self._current, instance_key), found)
+        if self._lost and len(found) < len(cell):
+            self._claim_lost(instance_key, found)
 
         tracks = []
         for instance, index in enumerate(cell):
@@ -99,15 +97,36 @@ class Associator:
         self._remember(left)
         return tracks
 
+    def _claim_lost(self, instance_key: Floats, found: dict[int, TrackState]) -> None:
+        """Let unmatched instances take lost tracks, those that were lost last first.
+
+        All are compared at once: of the many groups of a long video, few have a match.
+        """
+        match = self._match([track for group in self._lost for track in group], instance_key)
+        first = 0
+        for position, group in enumerate(self._lost):
+            rows = match[first : first + len(group)]
+            first += len(group)
+            if rows.max(initial=-1) >= self.match_threshold:
+                self._lost[position] = self._claim(group, rows, found)
+            if len(found) == instance_key.shape[1]:
+                break
+
+    @staticmethod
+    def _match(tracks: list[TrackState], instance_key: Floats) -> Floats:
+        """Match values [tracks, instances]."""
+        if not tracks or not instance_key.size:
+            return np.empty((len(tracks), instance_key.shape[1]), np.float32)
+        return match_values(np.stack([track.query for track in tracks], axis=1), instance_key)
+
     def _claim(
-        self, tracks: list[TrackState], instance_key: Floats, found: dict[int, TrackState]
+        self, tracks: list[TrackState], match: Floats, found: dict[int, TrackState]
     ) -> list[TrackState]:
         """Let unmatched instances take tracks, in score order; returns the tracks left over."""
-        if not tracks or not instance_key.size:
+        if not match.size:
             return tracks
-        match = match_values(np.stack([track.query for track in tracks], axis=1), instance_key)
         free = np.ones(len(tracks), bool)
-        for instance in range(instance_key.shape[1]):
+        for instance in range(match.shape[1]):
             if instance in found or not free.any():
                 continue
             best = int(np.where(free, match[:, instance], -1).argmax())
