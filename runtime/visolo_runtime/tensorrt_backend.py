@@ -9,6 +9,7 @@ from visolo_runtime.chain import StreamEngines
 from visolo_runtime.device import CudaDevice, Device
 from visolo_runtime.tensorrt_chain import TensorRtChain
 from visolo_runtime.tensorrt_engine import TensorRtEngine, TensorRtLibrary
+from visolo_runtime.tensorrt_group import TensorRtGroup
 from visolo_runtime.tensorrt_library import Library
 
 
@@ -20,6 +21,7 @@ class TensorRtEngines(StreamEngines):
         library: that built the engines.
         engines: loaded on the device.
         contract: of the graphs.
+        batch: streams that the engines were built for, at most.
     """
 
     def __init__(
@@ -28,9 +30,10 @@ class TensorRtEngines(StreamEngines):
         library: TensorRtLibrary,
         engines: dict[GraphName, TensorRtEngine],
         contract: dict[GraphName, GraphSpec],
+        batch: int = 1,
     ) -> None:
         self.device, self._library, self._engines = device, library, engines
-        self.contract = contract
+        self.contract, self._batch = contract, batch
 
     @property
     def description(self) -> str:
@@ -40,6 +43,10 @@ class TensorRtEngines(StreamEngines):
     def chain(self) -> TensorRtChain:
         """Buffers and bindings for one more stream."""
         return TensorRtChain(*self.parts())
+
+    def group(self, streams: int) -> TensorRtGroup:
+        """Several streams, which go through the frame and memory engines together."""
+        return TensorRtGroup(*self.parts(), streams, self._batch)
 
     def parts(
         self,
@@ -80,7 +87,7 @@ def open_tensorrt(
     contract = bundle.manifest.contract
     with device.current():
         engines = {graph: library.load(file, contract[graph]) for graph, file in files.items()}
-    return TensorRtEngines(device, library, engines, contract)
+    return TensorRtEngines(device, library, engines, contract, bundle.manifest.batch)
 
 
 def check_fit(bundle: Bundle, graphs: GraphFiles, version: str, architecture: str) -> None:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from visolo_core.contract import GRAPHS, MASKS, STREAMS, GraphName, GraphSpec, TensorSpec
 from visolo_core.decoding import Ints
 from visolo_runtime.chain import DECODE_LIMIT, Chain, DecodedMasks, FrameResult, join_intersections
-from visolo_runtime.device import Array, Device, Graph, Memory, Stream
+from visolo_runtime.device import Array, Device, Event, Graph, Memory, Stream
 from visolo_runtime.tensorrt_engine import TensorRtEngine
 
 _ALIGNMENT = 256  # bytes, that TensorRT asks of addresses
@@ -144,7 +144,7 @@ class TensorRtChain(Chain):
             self._image_read.record(self._stream)
             self._block.download(self._device, self._stream)
             self._stream.wait()
-        return FrameResult(*(self._block.array(name)[0] for name in ("scores", "query", "key")))
+        return self.result()
 
     def store(self, slot: int) -> None:
         """Put the frame that was run last into a slot."""
@@ -202,6 +202,30 @@ class TensorRtChain(Chain):
                 if graph in self._timed
             }
 
+    # ------------------------------------------------------------- for runs of several streams
+
+    def finished(self, event: Event) -> None:
+        """Make ``event`` the moment at which all is done that this chain has begun."""
+        event.record(self._stream)
+
+    def after(self, event: Event) -> None:
+        """Let what comes next begin when ``event`` has happened."""
+        self._stream.after(event)
+
+    def download(self, stream: Stream) -> None:
+        """Bring down what the host needs of a frame."""
+        self._block.download(self._device, stream)
+
+    def result(self) -> FrameResult:
+        """What was brought down last."""
+        return FrameResult(*(self._block.array(name)[0] for name in ("scores", "query", "key")))
+
+    def address(self, name: str) -> int:
+        """Where a tensor of the frame graph lies on the device, by its contract name."""
+        if name in _DOWNLOADED:
+            return self._block.address(name)
+        return (self._images[self._current] if name == "image" else self._memory[name]).address
+
     # -------------------------------------------------------------------- for verification
 
     def read(self, name: str) -> Array:
@@ -209,7 +233,7 @@ class TensorRtChain(Chain):
         spec = self._specs[name]
         found = self._device.pinned(_shape(spec), spec.dtype)
         with self._device.current():
-            self._device.download(found, self._address(name), self._stream)
+            self._device.download(found, self.address(name), self._stream)
             self._stream.wait()
         return found
 
@@ -219,15 +243,10 @@ class TensorRtChain(Chain):
         source = self._device.pinned(_shape(spec), spec.dtype)
         np.copyto(source, values)
         with self._device.current():
-            self._device.upload(self._address(name), source, self._stream)
+            self._device.upload(self.address(name), source, self._stream)
             if name in _DOWNLOADED:
                 self._block.download(self._device, self._stream)
             self._stream.wait()
-
-    def _address(self, name: str) -> int:
-        if name in _DOWNLOADED:
-            return self._block.address(name)
-        return (self._images[self._current] if name == "image" else self._memory[name]).address
 
     # ----------------------------------------------------------------------------- the masks
 

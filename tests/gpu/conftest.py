@@ -39,8 +39,20 @@ def bundle(
     gpu: CudaDevice, library: str, weights: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """Engines for this GPU, and ONNX graphs."""
-    folder = tmp_path_factory.mktemp("gpu") / "lite.visolo"
-    formats = ("--format", f"onnx,{library}")
+    return _export(gpu, library, weights, tmp_path_factory.mktemp("gpu") / "lite.visolo")
+
+
+@pytest.fixture(scope="session")
+def batched_engines(
+    gpu: CudaDevice, library: str, weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The same, for up to four streams at once."""
+    folder = tmp_path_factory.mktemp("gpu") / "batched.visolo"
+    return _export(gpu, library, weights, folder, "--batch", 4)
+
+
+def _export(gpu: CudaDevice, library: str, weights: Path, folder: Path, *options: object) -> Path:
     target = ("--target", gpu.architecture) if library == "tensorrt-rtx" else ()
-    run_visolo("export", weights, "-o", folder, *formats, *target).succeeded()
+    command = ("export", weights, "-o", folder, "--format", f"onnx,{library}")
+    run_visolo(*command, *target, *options).succeeded()
     return folder

@@ -18,6 +18,7 @@ from visolo_runtime.bundle import Bundle
 from visolo_runtime.device import CudaDevice
 from visolo_runtime.sample_clip import sample_frames
 from visolo_runtime.session import Session
+from visolo_runtime.streams import Streams
 from visolo_runtime.tensorrt_backend import TensorRtEngines, open_tensorrt
 from visolo_runtime.tensorrt_chain import TensorRtChain
 from visolo_runtime.tensorrt_library import Library
@@ -58,6 +59,22 @@ def test_recorded_and_plain_work_agree(engines: TensorRtEngines, bundle: Path) -
     compared = compare_tracks(*tracks)
     assert compared.same_tracks
     assert compared.min_mask_iou == 1.0
+
+
+def test_streams_together_as_alone(batched_engines: Path, library: Library) -> None:
+    """A batch may be computed by other kernels, so scores are close and not the same."""
+    model = load(batched_engines, library)
+    frames = list(sample_frames(30))
+    videos = [frames, frames[::-1], frames[5:] + frames[:5]]
+    with Streams(model, [None] * 3) as streams:
+        together = [streams.step({row: video[at] for row, video in enumerate(videos)})
+                    for at in range(30)]  # fmt: skip
+    for row, video in enumerate(videos):
+        session = model.session(record=False)
+        for at, frame in enumerate(video):
+            alone, found = session.step(frame), together[at][row]
+            assert found.track_id.tolist() == alone.track_id.tolist()
+            assert np.abs(found.score - alone.score).max(initial=0) < 1e-2
 
 
 def test_ten_thousand_frames(engines: TensorRtEngines, bundle: Path) -> None:

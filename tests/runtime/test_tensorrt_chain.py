@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,11 @@ from visolo_runtime import load
 from visolo_runtime.bundle import Bundle, GraphFiles
 from visolo_runtime.sample_clip import sample_frames
 from visolo_runtime.session import Session, resize_frame
+from visolo_runtime.streams import Streams
 from visolo_runtime.tensorrt_backend import TensorRtEngines, check_fit
 from visolo_runtime.tensorrt_chain import TensorRtChain
 from visolo_runtime.tensorrt_engine import TensorRtLibrary
+from visolo_runtime.tensorrt_group import TensorRtGroup
 
 
 @pytest.fixture
@@ -49,7 +52,7 @@ def load_plans(
         plan = folder / f"{graph}.engine"
         plan.write_bytes(str(bundle / f"{graph}.onnx").encode())
         loaded[graph] = library.load(plan, contract[graph])
-    return TensorRtEngines(device, library, loaded, contract)
+    return TensorRtEngines(device, library, loaded, contract, Bundle(bundle).manifest.batch)
 
 
 def run(chain: Any, inference: Any, frames: int) -> list[Any]:
@@ -110,6 +113,71 @@ def test_engines_for_several_streams(
     theirs = run(model.engines.chain(), model.inference, 8)
     assert [mine.segmentations for mine in ours] == [its.segmentations for its in theirs]
     assert len(ours) > 0
+
+
+@pytest.mark.parametrize("use_graphs", [True, False])
+def test_several_streams_go_through_the_engines_together(
+    library: TensorRtLibrary,
+    device: FakeDevice,
+    batched_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    use_graphs: bool,
+) -> None:
+    """Whoever has a frame takes part; what each yields is what it yields alone, bit for bit."""
+    engines = load_plans(library, device, batched_bundle, tmp_path)
+    model = load(batched_bundle, "onnxruntime", threads=1)
+    frames = list(sample_frames(9))
+    videos = [frames, frames[::-1], frames[3:], [frame[:, ::-1].copy() for frame in frames]]
+    alone = []
+    for video in videos:
+        session = model.session(record=False)
+        alone.append([session.step(frame) for frame in video])
+
+    def group(self: TensorRtEngines, streams: int) -> TensorRtGroup:
+        device, loaded, contract = self.parts()
+        return TensorRtGroup(device, loaded, contract, streams, 3, use_graphs)
+
+    monkeypatch.setattr(TensorRtEngines, "group", group)
+    chance = np.random.default_rng(3)
+    done: list[list[Any]] = [[] for _ in videos]
+    with Streams(replace(model, engines=engines), [None] * len(videos)) as streams:
+        while any(len(seen) < len(video) for seen, video in zip(done, videos, strict=True)):
+            ready = {
+                stream: video[len(seen)]
+                for stream, (seen, video) in enumerate(zip(done, videos, strict=True))
+                if len(seen) < len(video) and chance.random() < 0.8
+            }
+            for stream, instances in streams.step(ready).items():
+                done[stream].append(instances)
+    assert sum(len(each) for each in alone[0]) > 10
+    for mine, its in zip(done, alone, strict=True):
+        for found, expected in zip(mine, its, strict=True):
+            assert found.track_id.tolist() == expected.track_id.tolist()
+            assert np.array_equal(found.score, expected.score)
+            assert np.array_equal(found.input_masks, expected.input_masks)
+
+
+def test_what_a_frame_of_several_streams_costs(
+    library: TensorRtLibrary, device: FakeDevice, batched_bundle: Path, tmp_path: Path
+) -> None:
+    """One upload for all, one call of each engine, one wait, a small download a stream."""
+    group = load_plans(library, device, batched_bundle, tmp_path).group(3)
+    chain = group.chains[0]
+    images = [np.zeros((*chain.input_size, 3), np.uint8)] * 3
+    valid = [np.arange(chain.slots + 1) == chain.slots] * 3
+    for slot in range(2):
+        group.frame(0, images, valid)
+        group.store(0, [slot] * 3)
+    device.counts.clear()
+    group.frame(0, images, valid)
+    group.store(0, [0] * 3)
+    assert device.counts["upload"] == 2  # the images, and which slots are valid
+    assert device.counts["upload bytes"] == 3 * (images[0].nbytes + valid[0].nbytes)
+    assert device.counts["graph launch"] == 2
+    assert device.counts["download"] == 3
+    assert device.counts["wait"] == 1
+    assert device.counts["engine"] == device.counts["allocation"] == 0
 
 
 def test_the_next_frame_can_go_up_early(engines: TensorRtEngines, lite_bundle: Path) -> None:
