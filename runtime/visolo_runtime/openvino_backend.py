@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ class OpenVinoBackend(Backend):
     def __init__(self, files: dict[GraphName, Path], threads: int = 0, half: bool = False) -> None:
         self._files = files
         self._openvino = _import_openvino()
-        self._core = self._openvino.Core()
+        self._core = _core()
         self._half = half and "FP16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self._half_weights = half
         self._options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
@@ -85,6 +86,17 @@ class _OpenVinoContext(Context):
 
     def run(self) -> None:
         self._request.infer()
+
+
+@cache
+def _core() -> Any:
+    """OpenVINO's core, one for the process and never given up.
+
+    Its CPU plugin sets the stack on which the thread handles signals, and brings back what it has
+    found when it goes. Two of them that go in the order in which they came leave a stack that is
+    freed, and the next signal (Ctrl-C, the end of a child) ends the process without a word.
+    """
+    return _import_openvino().Core()
 
 
 def _name(port: Any, known: set[str]) -> str:

@@ -1,0 +1,34 @@
+"""OpenVINO beside the rest of a process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GIVEN_UP_IN_ORDER = """
+import gc, os, signal, sys
+import numpy as np
+from visolo_runtime import load
+
+frame = np.zeros((96, 160, 3), np.uint8)
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+models = [load(sys.argv[1], backend="openvino") for _ in range(2)]
+for model in models:
+    model.session().step(frame)
+del model
+while models:
+    del models[0]
+    gc.collect()
+blocks = [np.ones(500_000) for _ in range(8)]  # what was freed is not there by chance
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+def test_signals_are_handled_after_models_went(lite_bundle: Path) -> None:
+    pytest.importorskip("openvino", reason="install visolo[openvino]")
+    command = [sys.executable, "-X", "faulthandler", "-c", GIVEN_UP_IN_ORDER, str(lite_bundle)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
