@@ -139,6 +139,10 @@ class OfficialSchedule:
 
     def _select(self, mask_features: Tensor, kernels: Tensor, candidates: Any) -> tuple[Any, ...]:
         settings = self._inference
+        if len(candidates.cell) == 0:
+            nothing = np.zeros(0, np.float32)
+            size = mask_features.shape[-2:]
+            return np.zeros(0, np.int64), nothing, np.zeros((0, *size), np.uint8)
         probability = decode_masks(
             mask_features, kernels[:, :, torch.from_numpy(candidates.cell)].transpose(1, 2)
         )[0].sigmoid()
@@ -175,9 +179,11 @@ def fill(official: OfficialSchedule, session: Session, frames: Sequence[Frame], 
         official.step(frame)
     made = [*official.stored, *official._last]
     due = -(-at // official._inference.keep_every)
-    official.stored = [made[number % len(made)] for number in range(due)]
+    # Frames of their own, not the last two again: those would be read once.
+    official.stored = [(key, values) for key, values in (made[n % len(made)] for n in range(due))]
     official._frame = at
-    for number in range(16):  # more than there are slots: all of them are read from then on
+    until_full = official._inference.memory_slots * official._inference.keep_every
+    for number in range(until_full):  # all slots are read from then on
         session.step(frames[number % _FILLED_FROM])
 
 

@@ -51,7 +51,7 @@ def test_another_memory_is_noticed(lite_weights: Path) -> None:
     theirs, mine = [], []
     for number, frame in enumerate(frames):
         if number == 4:
-            official.stored = [(key, 10 * features) for key, features in official.stored]
+            official.stored = [(key, -features) for key, features in official.stored]
         theirs.append(official.step(frame))
         mine.append(ours(session, frame))
     agreed = agreement(theirs, mine)
