@@ -31,14 +31,28 @@ def one_thread() -> Iterator[None]:
     global _controller, _inside, _limit
     with _lock:
         if _controller is None:
-            _controller = ThreadpoolController()
+            _controller = ThreadpoolController().select(user_api="blas")
         if _inside == 0:
-            _limit = _controller.limit(limits=1, user_api="blas")
+            _any_thread_may_set(_controller)
+            _limit = _controller.limit(limits=1)
         _inside += 1
     try:
         yield
     finally:
         with _lock:
             _inside -= 1
-            if _inside == 0:
+            if _inside == 0 and _controller is not None:
+                _any_thread_may_set(_controller)
                 _limit.restore_original_limits()
+                _any_thread_may_set(_controller)
+
+
+def _any_thread_may_set(controller: ThreadpoolController) -> None:
+    """Since 3.8, threadpoolctl listens only to the thread that has set a number first.
+
+    The last to leave is often another thread than the first to come, and would bring nothing back.
+    """
+    for library in controller.lib_controllers:
+        clear = getattr(library, "clear_controlling_thread", None)
+        if clear is not None:
+            clear(force=True)

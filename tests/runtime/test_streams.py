@@ -361,6 +361,9 @@ def test_numpys_threads_come_back_after_the_last_block() -> None:
     leave.set()
     thread.join()
     assert threads() == before
+    with one_thread():  # in a thread that has not set it before
+        assert set(threads()) == {1}
+    assert threads() == before
 
 
 def test_many_streams_of_one_model_can_be_replaced(lite_bundle: Path) -> None:
