@@ -36,8 +36,8 @@ class Candidate:
     formats: tuple[Format, ...]
     """What it reads, best first."""
     open: Open
-    by_name_only: bool = False
-    """Not for ``auto``: its files are machine code, which runs as it is."""
+    by_name_only: str = ""
+    """Why ``auto`` never takes it; empty if it may."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,19 @@ def _tensorrt(name: Library) -> Open:
     return open_engines
 
 
-def _openvino(bundle: Bundle, graphs: GraphFiles, request: Request) -> StreamEngines:
-    from visolo_runtime.openvino_backend import OpenVinoBackend
+def _openvino(winograd: bool) -> Open:
+    def open_engines(bundle: Bundle, graphs: GraphFiles, request: Request) -> StreamEngines:
+        from visolo_runtime.openvino_backend import OpenVinoBackend
 
-    half = graphs.precision == "fp16"
-    return _compile(bundle, OpenVinoBackend(bundle.files_of(graphs), request.threads, half))
+        backend = OpenVinoBackend(
+            bundle.files_of(graphs),
+            request.threads,
+            half=graphs.precision == "fp16",
+            winograd=winograd and graphs.precision == "fp32",
+        )
+        return _compile(bundle, backend)
+
+    return open_engines
 
 
 def _onnxruntime(provider: str) -> Open:
@@ -98,11 +106,14 @@ CANDIDATES = (
     Candidate("tensorrt-rtx", ("tensorrt-rtx",), _tensorrt("tensorrt-rtx")),
     Candidate("onnxruntime-tensorrt", ("onnx",), _onnxruntime("tensorrt")),
     Candidate("onnxruntime-cuda", ("onnx",), _onnxruntime("cuda")),
-    Candidate("openvino", ("openvino", "onnx"), _openvino),
+    Candidate("openvino", ("openvino", "onnx"), _openvino(winograd=True)),
     Candidate("onnxruntime", ("onnx",), _onnxruntime("cpu")),
     Candidate("torchscript", ("torchscript",), _torch),
     Candidate("pt2", ("pt2",), _torch),
-    Candidate("aotinductor", ("aotinductor",), _torch, by_name_only=True),
+    Candidate("aotinductor", ("aotinductor",), _torch, "it is machine code"),
+    Candidate(
+        "openvino-direct", ("openvino", "onnx"), _openvino(winograd=False), "openvino is quicker"
+    ),
 )
 """Best first, as ``auto`` tries them."""
 AUTO = "auto"
@@ -133,7 +144,8 @@ def choose(bundle: Bundle, name: str, request: Request) -> Choice:
             passed_over.append(f"{candidate.name}: the bundle has no {wanted} graphs")
             continue
         if candidate.by_name_only:
-            passed_over.append(f"{candidate.name}: it is machine code, name it with --backend")
+            reason = candidate.by_name_only
+            passed_over.append(f"{candidate.name}: {reason}, name it with --backend")
             continue
         try:
             engines = candidate.open(bundle, graphs, request)

@@ -9,6 +9,7 @@ from typing import Any
 from visolo_core.contract import GraphName, GraphSpec
 from visolo_core.errors import NotHereError, VisoloError
 from visolo_runtime.engine import Array, Backend, Context, Engine, check_signature
+from visolo_runtime.openvino_winograd import rewrite
 
 _NUMPY_NAMES = {"f32": "float32", "u8": "uint8", "boolean": "bool"}
 
@@ -20,16 +21,25 @@ class OpenVinoBackend(Backend):
         files: the file of each graph.
         threads: of an inference; 0 lets OpenVINO choose.
         half: compute in float16 where the CPU can; it takes float32 where it cannot.
+        winograd: compute mask features by Winograd's convolution; for graphs in float32.
     """
 
     name = "openvino"
 
-    def __init__(self, files: dict[GraphName, Path], threads: int = 0, half: bool = False) -> None:
+    def __init__(
+        self,
+        files: dict[GraphName, Path],
+        threads: int = 0,
+        half: bool = False,
+        winograd: bool = False,
+    ) -> None:
         self._files = files
         self._openvino = _import_openvino()
         self._core = _core()
         self._half = half and "FP16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self._half_weights = half
+        self._winograd = winograd
+        self._rewritten = 0
         self._options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if threads:
             self._options["INFERENCE_NUM_THREADS"] = threads
@@ -38,7 +48,7 @@ class OpenVinoBackend(Backend):
     def description(self) -> str:
         """Library, version and device, for people."""
         weights = " with float16 weights" if self._half_weights and not self._half else ""
-        computes = " in float16" if self._half else ""
+        computes = " in float16" if self._half else " with Winograd" if self._rewritten else ""
         version = self._openvino.__version__.split("-")[0]
         return f"OpenVINO {version}{computes}{weights}, CPU"
 
@@ -50,7 +60,10 @@ class OpenVinoBackend(Backend):
         half = self._half and graph != "decode"
         options = {**self._options, "INFERENCE_PRECISION_HINT": "f16" if half else "f32"}
         try:
-            compiled = self._core.compile_model(str(file), "CPU", options)
+            model = self._core.read_model(str(file))
+            if self._winograd and graph == "frame":
+                self._rewritten = rewrite(model, "mask_features")
+            compiled = self._core.compile_model(model, "CPU", options)
         except RuntimeError as error:
             told = " ".join(str(error).split())[-200:]
             raise VisoloError(f"OpenVINO cannot load '{file}': {told}") from error
