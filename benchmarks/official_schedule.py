@@ -45,8 +45,9 @@ from visolo_core.nn import Visolo
 from visolo_core.nn.branches import decode_masks
 from visolo_runtime import load
 from visolo_runtime.blas import one_thread
+from visolo_runtime.resizing import resize_frame
 from visolo_runtime.sample_clip import sample_frames
-from visolo_runtime.session import Session, resize_frame
+from visolo_runtime.session import Session
 from visolo_runtime.sources import Skipped, open_source
 
 Frame = NDArray[np.uint8]

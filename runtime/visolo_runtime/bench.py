@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -24,15 +25,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visolo_core.errors import VisoloError
+from visolo_runtime.feed import Feed
 from visolo_runtime.model import Model
-from visolo_runtime.session import STAGES
-from visolo_runtime.sources import Skipped
+from visolo_runtime.session import GRAPH_STAGES, STAGES, Frame
+from visolo_runtime.sources import Clip, Skipped
 
 Frames = Callable[[], Iterable[NDArray[np.uint8] | Skipped]]
 """Begins a source anew."""
 
 READ, OUTPUT = "read", "masks"
-ALL_STAGES = (READ, *STAGES, OUTPUT)
+UPLOAD, DOWNLOAD = "upload", "download"
+"""Copies to a GPU and from it; a CPU has none."""
+ALL_STAGES = (
+    READ, "resize", UPLOAD, "frame graph", DOWNLOAD,
+    *(stage for stage in STAGES if stage not in ("resize", "frame graph")), OUTPUT,
+)  # fmt: skip
+_ON_DEVICE = (*GRAPH_STAGES, UPLOAD, DOWNLOAD)
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,8 @@ class Plan:
     rounds: int = 5
     masks: bool = True
     """bring every mask to the source's size, as a user would who draws it"""
+    ahead: bool = False
+    """read and resize in a thread, as ``visolo run`` does; reading is then what is left to wait"""
 
 
 @dataclass
@@ -102,6 +112,13 @@ class Measured:
             for stage in ALL_STAGES
         }
 
+    def host_share(self) -> float:
+        """What of a step passes outside the graphs and copies, 0 to 1; reading and bringing masks
+        to the source's size are not in a step."""
+        stages = self.stage_ms()
+        step = sum(ms for stage, ms in stages.items() if stage not in (READ, OUTPUT))
+        return 1 - sum(stages[stage] for stage in _ON_DEVICE) / step
+
     def by_position(self) -> list[float]:
         """Milliseconds of each frame of the source, the median of the rounds."""
         shortest = min(len(each.total) for each in self.rounds)
@@ -122,6 +139,7 @@ class Measured:
             "p90_ms": self.percentile(90),
             "p99_ms": self.percentile(99),
             "stage_ms": self.stage_ms(),
+            "host_share": self.host_share(),
             "frame_ms": self.by_position(),
             "instances_a_frame": sum(each.instances for each in self.rounds) / frames,
             "resident_mb": self.resident_mb,
@@ -166,9 +184,25 @@ def ratios(first: Measured, other: Measured) -> list[float]:
 
 
 def _round(model: Model, frames: Frames, plan: Plan, meter: GpuMeter | None) -> Round:
+    with ExitStack() as stack:
+        if not plan.ahead:
+            return _play(model, frames(), plan, meter)
+        clip = Clip(1, "", lambda: iter(frames()))
+        feed = stack.enter_context(Feed(clip, resize=model.config.input_size))
+        return _play(model, _taken(feed), plan, meter)
+
+
+def _taken(feed: Feed) -> Iterator[Frame | Skipped]:
+    while (ready := feed.take()) is not None:
+        yield ready.resized or ready.frame
+
+
+def _play(
+    model: Model, source: Iterable[Frame | Skipped], plan: Plan, meter: GpuMeter | None
+) -> Round:
     session = model.session(record=False)
     found = Round()
-    timed = _timed(frames())
+    timed = _timed(source)
     for _, frame in islice(timed, plan.warm_up):
         instances = session.step(frame)
         if plan.masks:
@@ -183,7 +217,8 @@ def _round(model: Model, frames: Frames, plan: Plan, meter: GpuMeter | None) -> 
         end = time.perf_counter()
         found.instances += len(instances)
         found.total.append(read_ms + (end - begin) * 1e3)
-        stages = {READ: read_ms, **session.stage_ms, OUTPUT: (end - stepped) * 1e3}
+        stages = dict.fromkeys(ALL_STAGES, 0.0) | session.stage_ms
+        stages |= {READ: read_ms, OUTPUT: (end - stepped) * 1e3}
         # The host's clock says when work was given to a GPU, not how long it took there.
         stages |= session.device_ms()
         for stage, spent in stages.items():
@@ -197,9 +232,7 @@ def _round(model: Model, frames: Frames, plan: Plan, meter: GpuMeter | None) -> 
     return found
 
 
-def _timed(
-    source: Iterable[NDArray[np.uint8] | Skipped],
-) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+def _timed(source: Iterable[Frame | Skipped]) -> Iterator[tuple[float, Frame]]:
     """Frames that can be read, each with the milliseconds that it took to get it."""
     frames = iter(source)
     while True:

@@ -80,9 +80,10 @@ class Chain(ABC):
     def decode(self, cell: Ints) -> DecodedMasks:
         """Masks of cells int64 [N], N at least 1, of the frame that was run last."""
 
-    def device_ms(self) -> dict[GraphName, float]:
-        """Milliseconds that each graph took when it was run last, by the device's own clock; waits
-        for the device. Empty where the host waits for every graph, and its clock is right."""
+    def device_ms(self) -> dict[str, float]:
+        """Milliseconds that graphs and copies of the last frame took, by the device's own clock and
+        by stage: ``frame graph`` and so on, ``upload``, ``download``; waits for the device. Empty
+        where the host waits for every graph, and its clock is right."""
         return {}
 
     @abstractmethod
@@ -122,7 +123,7 @@ class WrappedChain(Chain):
         """By the chain."""
         return self._chain.decode(cell)
 
-    def device_ms(self) -> dict[GraphName, float]:
+    def device_ms(self) -> dict[str, float]:
         """Of the chain."""
         return self._chain.device_ms()
 

@@ -1,4 +1,4 @@
-"""Frames of a clip, decoded ahead by a thread.
+"""Frames of a clip, decoded and resized ahead by a thread.
 
 The queue between the thread and the engines is bounded. When it is full, the thread waits; or, with
 the policy ``latest``, the frame that has waited longest makes room, so that what is run is never
@@ -15,6 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
+from visolo_runtime.resizing import ResizedFrame, resized
 from visolo_runtime.sources import Clip, Picture, Skipped
 
 Policy = Literal["all", "latest"]
@@ -27,6 +28,8 @@ class Ready:
     """A frame that was read."""
 
     frame: Picture | Skipped
+    resized: ResizedFrame | None
+    """the frame as the network takes it, where the feed was asked for that"""
     dropped: int
     """frames before it that had to make room"""
     since: float
@@ -40,13 +43,20 @@ class Feed:
         clip: what is read.
         policy: ``all`` frames, or the ``latest`` when they come quicker than they are taken.
         bell: notified when a frame is ready or the clip is over; several feeds may share it.
+        resize: to this height and width in the thread, what the network takes. Not for the policy
+            ``latest``, by which some of the work would be thrown away.
     """
 
     def __init__(
-        self, clip: Clip, policy: Policy = "all", bell: threading.Condition | None = None
+        self,
+        clip: Clip,
+        policy: Policy = "all",
+        bell: threading.Condition | None = None,
+        resize: tuple[int, int] | None = None,
     ) -> None:
         self._clip, self._policy = clip, policy
         self._bell = bell or threading.Condition()
+        self._resize = None if policy == "latest" else resize
         self._room = 1 if policy == "latest" else AHEAD
         self._queue: deque[Ready] = deque()
         self._dropped = 0
@@ -111,6 +121,9 @@ class Feed:
             self._bell.notify_all()
 
     def _put(self, frame: Picture | Skipped) -> bool:
+        made = None
+        if self._resize is not None and not isinstance(frame, Skipped):
+            made = resized(frame, self._resize)
         with self._bell:
             if self._policy == "latest":
                 while len(self._queue) >= self._room:
@@ -120,7 +133,7 @@ class Feed:
                 self._bell.wait_for(lambda: len(self._queue) < self._room or self._closed)
             if self._closed:
                 return False
-            self._queue.append(Ready(frame, self._dropped, time.perf_counter()))
+            self._queue.append(Ready(frame, made, self._dropped, time.perf_counter()))
             self._dropped = 0
             self._bell.notify_all()
             return True

@@ -14,9 +14,9 @@ from typing import Any
 from visolo_core.errors import VisoloError
 from visolo_runtime.feed import Feed, Policy, Ready
 from visolo_runtime.model import Model
-from visolo_runtime.session import STAGES, Session
+from visolo_runtime.session import STAGES, Frame, Session
 from visolo_runtime.sinks import Sink
-from visolo_runtime.sources import Clip, Skipped
+from visolo_runtime.sources import Clip, Picture, Skipped
 from visolo_runtime.streams import Streams
 
 _LOOK_S = 0.1  # how often a wait looks whether the run was interrupted
@@ -230,7 +230,8 @@ class _Run:
             self._streams.restart(stream, self._options.output_size or clip.size)
             for sink in self._sinks:
                 sink.begin(clip)
-            feed = Feed(clip, self._options.live if clip.live else "all", self._bell)
+            policy = self._options.live if clip.live else "all"
+            feed = Feed(clip, policy, self._bell, self._model.config.input_size)
             counts = StreamCounts(clip.name)
             self.summary.streams.append(counts)
             self._playing[stream] = _Playing(clip, feed, counts)
@@ -251,7 +252,8 @@ class _Run:
         return any(files) if files else all(each.feed.waiting for each in self._playing.values())
 
     def _step(self, ready: dict[int, Ready]) -> None:
-        frames = {}
+        frames: dict[int, Frame] = {}
+        pictures: dict[int, Picture] = {}
         for stream, taken in ready.items():
             playing, session = self._playing[stream], self._streams.sessions[stream]
             for _ in range(taken.dropped):
@@ -260,7 +262,8 @@ class _Run:
             if isinstance(taken.frame, Skipped):
                 self._skip(playing, session, taken.frame)
             else:
-                frames[stream] = taken.frame
+                frames[stream] = taken.resized or taken.frame
+                pictures[stream] = taken.frame
         if not frames:
             return
         begin = time.perf_counter()
@@ -275,7 +278,7 @@ class _Run:
             self.summary.frames += 1
             self.summary.instances += len(instances)
             for sink in self._sinks:
-                sink.frame(playing.clip, frames[stream], instances)
+                sink.frame(playing.clip, pictures[stream], instances)
             self._progress(playing.clip, session.frames, self.summary)
 
     def _skip(self, playing: _Playing, session: Session, why: Skipped) -> None:

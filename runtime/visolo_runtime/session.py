@@ -12,7 +12,6 @@ from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from visolo_core import memory_policy
 from visolo_core.association import Associator, TrackState
@@ -28,6 +27,10 @@ from visolo_core.errors import VisoloError
 from visolo_core.results import Instances, Track, TrackRecorder
 from visolo_runtime.blas import one_thread
 from visolo_runtime.chain import Chain, FrameResult
+from visolo_runtime.resizing import ResizedFrame, resized
+
+Frame = NDArray[np.uint8] | ResizedFrame
+"""uint8 [H, W, 3] RGB; or the same, resized ahead for this model."""
 
 GRAPH_STAGES = ("frame graph", "memory graph", "decode graph")
 STAGES = (
@@ -76,11 +79,12 @@ class Session:
         self.stage_ms: dict[str, float] = dict.fromkeys(STAGES, 0.0)
         """Milliseconds that each stage of the last step took."""
 
-    def step(self, frame: NDArray[np.uint8]) -> Instances:
+    def step(self, frame: Frame) -> Instances:
         """The instances of the next frame.
 
         Args:
-            frame: uint8 [H, W, 3] RGB, of the same size as the frames before.
+            frame: uint8 [H, W, 3] RGB, of the same size as the frames before; or what
+                :func:`~visolo_runtime.resizing.resized` has made of it.
 
         Raises:
             VisoloError: if the frame is of another type, shape or size.
@@ -94,7 +98,7 @@ class Session:
                 self._chain.store(slot)
         return instances
 
-    def prepare(self, frame: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    def prepare(self, frame: Frame) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
         """The first part of a step, for those who run the graphs of several sessions together.
 
         Args:
@@ -103,10 +107,12 @@ class Session:
         Returns:
             what the frame graph takes: the image, and which slots to read.
         """
-        self._check_frame(frame)
         self.stage_ms = dict.fromkeys(STAGES, 0.0)
         with self.timed("resize"):
-            return resize_frame(frame, self._chain.input_size), self._valid()
+            if not isinstance(frame, ResizedFrame):
+                frame = resized(frame, self._chain.input_size)
+        self._check_frame(frame)
+        return frame.image, self._valid()
 
     def finish_frame(self, result: FrameResult) -> tuple[Instances, int | None]:
         """The last part of a step.
@@ -140,9 +146,9 @@ class Session:
         return self._recorder.tracks(self._position, self._chain.input_size, self._mask_size)
 
     def device_ms(self) -> dict[str, float]:
-        """Milliseconds that each graph took last, by the clock of the device, by stage; waits for
-        the device. Empty where the engines work on the host's clock."""
-        return {f"{graph} graph": ms for graph, ms in self._chain.device_ms().items()}
+        """Milliseconds that graphs and copies of the last step took, by the clock of the device and
+        by stage; waits for the device. Empty where the engines work on the host's clock."""
+        return self._chain.device_ms()
 
     @property
     def frames(self) -> int:
@@ -158,12 +164,13 @@ class Session:
     def _mask_size(self) -> tuple[int, int]:
         return self._output_size or self._frame_size or self._chain.input_size
 
-    def _check_frame(self, frame: NDArray[np.uint8]) -> None:
-        if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
+    def _check_frame(self, frame: ResizedFrame) -> None:
+        size, made, wanted = frame.size, frame.image.shape[:2], self._chain.input_size
+        if made != wanted:
             raise VisoloError(
-                f"a frame must be uint8 [H, W, 3] RGB, not {frame.dtype} {list(frame.shape)}"
+                f"a frame was resized ahead to {made[1]}x{made[0]}, "
+                f"but this model takes {wanted[1]}x{wanted[0]}"
             )
-        size = frame.shape[0], frame.shape[1]
         if self._frame_size not in (None, size):
             before = self._frame_size or size
             raise VisoloError(
@@ -246,16 +253,3 @@ class Session:
         begin = time.perf_counter()
         yield
         self.stage_ms[stage] += (time.perf_counter() - begin) * 1e3
-
-
-def resize_frame(frame: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A frame as the network takes it: resized bilinearly, the aspect ratio not kept (paper).
-
-    Args:
-        frame: uint8 [H, W, 3].
-        size: (height, width) of the result.
-    """
-    if frame.shape[:2] == size:
-        return frame
-    resized = Image.fromarray(frame).resize(size[::-1], Image.Resampling.BILINEAR)
-    return np.asarray(resized)

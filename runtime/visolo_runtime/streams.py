@@ -12,12 +12,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
-from numpy.typing import NDArray
-
 from visolo_core.results import Instances
 from visolo_runtime.model import Model
-from visolo_runtime.session import Session
+from visolo_runtime.session import Frame, Session
 
 
 class Streams:
@@ -48,11 +45,11 @@ class Streams:
         """
         self.sessions[stream] = self._session(stream, size)
 
-    def step(self, frames: Mapping[int, NDArray[np.uint8]]) -> dict[int, Instances]:
+    def step(self, frames: Mapping[int, Frame]) -> dict[int, Instances]:
         """The instances of the next frame of those streams that have one.
 
         Args:
-            frames: by stream, uint8 [H, W, 3] RGB each, of the same size as those before it.
+            frames: by stream, each as for :meth:`Session.step`.
 
         Raises:
             VisoloError: if a frame is of another type, shape or size than its stream's others.
@@ -76,7 +73,7 @@ class Streams:
         chain = self._group.chains[stream]
         return Session(chain, self._model.inference, self._record, size)
 
-    def _step(self, run: range, frames: list[NDArray[np.uint8]]) -> dict[int, Instances]:
+    def _step(self, run: range, frames: list[Frame]) -> dict[int, Instances]:
         sessions = self.sessions[run.start : run.stop]
         each = self._pool.map if len(run) > 1 else map
         images, valid = zip(*each(Session.prepare, sessions, frames), strict=True)

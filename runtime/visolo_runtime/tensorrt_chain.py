@@ -11,6 +11,7 @@ into the other of two image buffers, on a stream of its own.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import prod
@@ -18,7 +19,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from visolo_core.contract import GRAPHS, MASKS, STREAMS, GraphName, GraphSpec, TensorSpec
+from visolo_core.contract import MASKS, STREAMS, GraphName, GraphSpec, TensorSpec
 from visolo_core.decoding import Ints
 from visolo_runtime.chain import DECODE_LIMIT, Chain, DecodedMasks, FrameResult, join_intersections
 from visolo_runtime.device import Array, Device, Event, Graph, Memory, Stream
@@ -58,10 +59,9 @@ class TensorRtChain(Chain):
             self._contexts = {name: engine.context() for name, engine in engines.items()}
             for graph in ("frame", "memory"):
                 self._contexts[graph].set_lengths({STREAMS: 1})
-            self._marks = {graph: (device.event(), device.event()) for graph in GRAPHS}
             self._lay_out(contract["decode"])
             self._bind()
-        self._timed: set[GraphName] = set()
+        self._stopwatch = _Stopwatch(device)
 
     # ------------------------------------------------------------------------------- set-up
 
@@ -130,6 +130,7 @@ class TensorRtChain(Chain):
             image: uint8 [H, W, 3] RGB at the input size.
             valid: bool [T + 1], the slots to read; the last is the frame itself.
         """
+        self._stopwatch.reset()
         with self._device.current():
             self._current = 1 - self._current
             if self._next_image is not image:
@@ -142,7 +143,8 @@ class TensorRtChain(Chain):
             self._contexts["frame"].bind("image", self._images[self._current].address)
             self._run("frame", self._current)
             self._image_read.record(self._stream)
-            self._block.download(self._device, self._stream)
+            with self._stopwatch.timed("download", self._stream):
+                self._block.download(self._device, self._stream)
             self._stream.wait()
         return self.result()
 
@@ -161,9 +163,10 @@ class TensorRtChain(Chain):
         self._uploaded.wait()
         self._upload_stream.after(self._image_read)
         self._pinned_images[place][0] = image
-        self._device.upload(
-            self._images[place].address, self._pinned_images[place], self._upload_stream
-        )
+        with self._stopwatch.timed("upload", self._upload_stream):
+            self._device.upload(
+                self._images[place].address, self._pinned_images[place], self._upload_stream
+            )
         self._uploaded.record(self._upload_stream)
 
     def _run(self, graph: GraphName, variant: int) -> None:
@@ -171,36 +174,21 @@ class TensorRtChain(Chain):
         context = self._contexts[graph]
         recorded = self._graphs.get((graph, variant))
         if recorded is not None:
-            with self._mark(graph):
+            with self._stopwatch.timed(f"{graph} graph", self._stream):
                 recorded.launch(self._stream)
             return
         # An engine allocates when it first runs; only after that can it be recorded.
-        with self._mark(graph):
+        with self._stopwatch.timed(f"{graph} graph", self._stream):
             context.run(self._stream)
         if self._use_graphs:
             self._graphs[graph, variant] = self._device.capture(
                 self._stream, lambda: context.run(self._stream)
             )
 
-    @contextmanager
-    def _mark(self, graph: GraphName) -> Iterator[None]:
-        """Note on the stream when a graph begins and ends."""
-        begin, end = self._marks[graph]
-        begin.record(self._stream)
-        yield
-        end.record(self._stream)
-        self._timed.add(graph)
-
-    def device_ms(self) -> dict[GraphName, float]:
-        """By events on the stream; of several runs of the decode engine, the last."""
+    def device_ms(self) -> dict[str, float]:
+        """By events on the device's streams. What :meth:`prefetch` has sent up is not in it."""
         with self._device.current():
-            for graph in self._timed:
-                self._marks[graph][1].wait()
-            return {
-                graph: end.milliseconds_since(begin)
-                for graph, (begin, end) in self._marks.items()
-                if graph in self._timed
-            }
+            return self._stopwatch.milliseconds()
 
     # ------------------------------------------------------------- for runs of several streams
 
@@ -272,10 +260,11 @@ class TensorRtChain(Chain):
             np.copyto(self._pinned_kernels[:count], kernels)
             device.upload(self._kernels.address, self._pinned_kernels[:count], stream)
             self._contexts["decode"].set_lengths({MASKS: count})
-            with self._mark("decode"):
+            with self._stopwatch.timed("decode graph", stream):
                 self._contexts["decode"].run(stream)
-            device.download(self._pinned_masks[:count], self._masks.address, stream)
-            self._counts.download(device, stream)
+            with self._stopwatch.timed("download", stream):
+                device.download(self._pinned_masks[:count], self._masks.address, stream)
+                self._counts.download(device, stream)
             stream.wait()
         area, probability_sum, pairs = (self._counts.array(name) for name in _COUNTS)
         return DecodedMasks(
@@ -284,6 +273,41 @@ class TensorRtChain(Chain):
             probability_sum[:count].copy(),
             pairs.ravel()[: count * count].reshape(count, count).copy(),
         )
+
+
+class _Stopwatch:
+    """How long the device takes for the stages of a frame, by events around them."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._events: dict[str, list[tuple[Event, Event]]] = {}
+        """by stage, for as many times as it was ever done in one frame"""
+        self._times: Counter[str] = Counter()
+
+    def reset(self) -> None:
+        """Begin a frame."""
+        self._times.clear()
+
+    @contextmanager
+    def timed(self, stage: str, stream: Stream) -> Iterator[None]:
+        """Note when what the block gives to the stream begins and ends."""
+        events = self._events.setdefault(stage, [])
+        if self._times[stage] == len(events):
+            events.append((self._device.event(), self._device.event()))
+        begin, end = events[self._times[stage]]
+        begin.record(stream)
+        yield
+        end.record(stream)
+        self._times[stage] += 1
+
+    def milliseconds(self) -> dict[str, float]:
+        """By stage, all times of this frame added up; waits for the device."""
+        found: dict[str, float] = {}
+        for stage, times in self._times.items():
+            for begin, end in self._events[stage][:times]:
+                end.wait()
+                found[stage] = found.get(stage, 0.0) + end.milliseconds_since(begin)
+        return found
 
 
 class _Block:

@@ -69,6 +69,17 @@ def test_a_source_that_is_read_anew(lite_bundle: Path, tmp_path: Path) -> None:
     run_visolo(*command, "--warm-up", 4).refused("no frame left after 4")
 
 
+def test_frames_read_and_resized_ahead(lite_bundle: Path) -> None:
+    """What a thread does is no work of the step's, and the same is found."""
+    command = ("bench", lite_bundle, "--backend", "onnxruntime", *SHORT, "--json")
+    inline, ahead = (run_visolo(*command, *more).succeeded().json() for more in ((), ("--ahead",)))
+    assert (inline["ahead"], ahead["ahead"]) == (False, True)
+    first, other = (report["models"][0] for report in (inline, ahead))
+    assert first["stage_ms"]["resize"] > 0.2 > other["stage_ms"]["resize"]
+    assert first["host_share"] > other["host_share"] > 0
+    assert first["instances_a_frame"] == other["instances_a_frame"]
+
+
 def test_a_picture_needs_its_folder(lite_bundle: Path, tmp_path: Path) -> None:
     command = ("bench", lite_bundle, "--picture", tmp_path / "none" / "p.png")
     run_visolo(*command).refused("its folder does not exist")
@@ -80,6 +91,14 @@ def test_the_figures_of_rounds() -> None:
     assert found.fps == pytest.approx(50)
     assert found.by_position() == [20.0, 20.0]
     assert found.percentile(50) == 20
+
+
+def test_the_hosts_share_is_of_the_step_alone() -> None:
+    """Reading and bringing masks to the source's size are outside; copies to a GPU are not host."""
+    stages = dict.fromkeys(ALL_STAGES, 0.0)
+    stages |= {"read": 50.0, "masks": 50.0, "frame graph": 7.0, "upload": 1.0, "choose": 2.0}
+    found = Round(total=[110.0], stages={stage: [ms] for stage, ms in stages.items()})
+    assert Measured("A", "", "fp32", [found]).host_share() == pytest.approx(0.2)
 
 
 def test_energy_is_read_in_joules() -> None:

@@ -14,8 +14,9 @@ from visolo_core.config import InferenceConfig
 from visolo_core.errors import VisoloError
 from visolo_runtime.chain import DECODE_LIMIT
 from visolo_runtime.model import Model, load
+from visolo_runtime.resizing import resize_frame, resized
 from visolo_runtime.sample_clip import sample_frames
-from visolo_runtime.session import STAGES, Session, resize_frame
+from visolo_runtime.session import STAGES, Session
 
 Frame = NDArray[np.uint8]
 
@@ -137,6 +138,18 @@ def test_a_frame_of_another_size(model: Model, clip: list[Frame]) -> None:
     session.step(clip[0])
     with pytest.raises(VisoloError, match="frame 1 is 100x50, but the video began with 320x180"):
         session.step(np.zeros((50, 100, 3), np.uint8))
+
+
+def test_a_frame_that_was_resized_ahead_is_the_same(model: Model, clip: list[Frame]) -> None:
+    first, other = model.session(), model.session()
+    for frame in clip:
+        ahead = resized(frame, model.config.input_size)
+        mine, its = first.step(frame), other.step(ahead)
+        assert np.array_equal(mine.masks, its.masks)
+    assert mine.size == its.size == clip[0].shape[:2]
+    assert first.finish() == other.finish()
+    with pytest.raises(VisoloError, match="resized ahead to 64x32, but this model takes"):
+        other.step(resized(clip[0], (32, 64)))
 
 
 def test_without_recording_there_is_no_result(model: Model, clip: list[Frame]) -> None:

@@ -23,6 +23,7 @@ from visolo_core.results import Instances
 from visolo_runtime.blas import one_thread
 from visolo_runtime.feed import AHEAD, Feed
 from visolo_runtime.model import Model, load
+from visolo_runtime.resizing import resize_frame
 from visolo_runtime.runner import RunOptions, run
 from visolo_runtime.sample_clip import sample_frames
 from visolo_runtime.sources import Clip, Skipped, open_sources
@@ -172,6 +173,22 @@ def test_a_feed_keeps_every_frame_in_order_and_reads_only_so_far_ahead() -> None
         *range(20)
     ]
     assert feed.over
+
+
+def test_a_feed_resizes_ahead_unless_frames_may_be_dropped() -> None:
+    frames = list(sample_frames(3, 40, 60))
+    with Feed(clip_of(lambda: iter(frames)), resize=(32, 48)) as feed:
+        for frame in frames:
+            ready = feed.take()
+            assert ready is not None
+            assert ready.frame is frame
+            assert ready.resized is not None
+            assert ready.resized.size == (40, 60)
+            assert np.array_equal(ready.resized.image, resize_frame(frame, (32, 48)))
+    with Feed(clip_of(lambda: iter(frames)), "latest", resize=(32, 48)) as feed:
+        ready = feed.take()
+        assert ready is not None
+        assert ready.resized is None
 
 
 def test_the_latest_frame_makes_the_others_go() -> None:

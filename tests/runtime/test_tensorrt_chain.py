@@ -17,8 +17,10 @@ from visolo_core.contract import GRAPHS
 from visolo_core.errors import VisoloError
 from visolo_runtime import load
 from visolo_runtime.bundle import Bundle, GraphFiles
+from visolo_runtime.chain import DECODE_LIMIT
+from visolo_runtime.resizing import resize_frame
 from visolo_runtime.sample_clip import sample_frames
-from visolo_runtime.session import Session, resize_frame
+from visolo_runtime.session import Session
 from visolo_runtime.streams import Streams
 from visolo_runtime.tensorrt_backend import TensorRtEngines, check_fit
 from visolo_runtime.tensorrt_chain import TensorRtChain
@@ -82,7 +84,7 @@ def test_it_finds_what_the_host_chain_finds(
 def test_graphs_are_timed_on_the_device(
     engines: TensorRtEngines, device: FakeDevice, use_graphs: bool
 ) -> None:
-    """Each graph between its own two events, and only those that have run."""
+    """Each graph and copy between its own two events, added up, and only those that were done."""
     chain = TensorRtChain(device, engines._engines, engines.contract, use_graphs)
     assert chain.device_ms() == {}
     image = np.zeros((*chain.input_size, 3), np.uint8)
@@ -90,10 +92,13 @@ def test_graphs_are_timed_on_the_device(
     valid[-1] = True
     for _ in range(3):
         chain.frame(image, valid)
-    assert chain.device_ms() == {"frame": 1.0}
+    assert chain.device_ms() == {"upload": 1.0, "frame graph": 1.0, "download": 1.0}
     chain.store(0)
-    chain.decode(np.arange(2))
-    assert chain.device_ms() == {"frame": 1.0, "memory": 1.0, "decode": 1.0}
+    chain.decode(np.arange(DECODE_LIMIT + 2))
+    assert chain.device_ms() == {
+        "upload": 1.0, "frame graph": 1.0, "memory graph": 1.0, "decode graph": 2.0,
+        "download": 5.0,
+    }  # fmt: skip
     session = Session(chain, InferenceConfig())
     session.step(next(iter(sample_frames(1))))
     assert session.device_ms()["frame graph"] == 1.0

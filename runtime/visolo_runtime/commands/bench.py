@@ -44,6 +44,9 @@ def bench(
     masks: Annotated[
         bool, typer.Option(help="Bring every mask to the source's size, as drawing needs it.")
     ] = True,
+    ahead: Annotated[
+        bool, typer.Option(help="Read and resize frames in a thread, as 'visolo run' does.")
+    ] = False,
     target_fps: Annotated[
         float | None, typer.Option(min=0, help="Exit status 1 if the model is slower than this.")
     ] = None,
@@ -81,10 +84,10 @@ def bench(
         found = measure(
             entrants,
             play,
-            Plan(frames, warm_up, rounds, masks),
+            Plan(frames, warm_up, rounds, masks, ahead),
             lambda name, number: status.update(f"round {number + 1} of {rounds}, {name}"),
         )
-    report = _report(found, source_name, target_fps)
+    report = _report(found, source_name, target_fps) | {"ahead": ahead}
     if picture is not None:
         draw_measurement(found, source_name, picture)
     if as_json:
@@ -156,6 +159,7 @@ def _print(found: Sequence[Measured], report: dict[str, Any]) -> None:
         if any(each[stage] for each in stages):
             table.add_row(stage, *(f"{each[stage]:.2f}" for each in stages))
     table.add_section()
+    table.add_row("host's share of a step", *(f"{100 * each.host_share():.1f} %" for each in found))
     for share in (50, 90, 99):
         table.add_row(f"p{share}", *(f"{each.percentile(share):.2f}" for each in found))
     table.add_row("FPS", *(f"{each.fps:.1f}" for each in found))

@@ -168,7 +168,7 @@ def _first_divergence(
     from visolo_export.graph_export import export_graphs
     from visolo_export.onnx_export import write_onnx
     from visolo_export.verification import BISECT_TOLERANCES
-    from visolo_runtime.session import resize_frame
+    from visolo_runtime.resizing import resize_frame
 
     if not is_weights_file(reference):
         raise VisoloError("--bisect needs weights as the reference")
