@@ -5,13 +5,15 @@ the arithmetic, and norms, softmax, resizing and pooling, which need a whole ten
 begin or change its shape. Everything else (activations, sums, scaling, casts, reshapes, copies) is
 taken to be done on the way by the layer before it, and counts nothing.
 
-Multiply-adds are counted in two ways: as is usual, and without those on the zeros that pad a
-convolution's input, which a library can leave out.
+Multiply-adds are counted in two ways: as is usual, and those that cannot be left out. A library
+need not multiply the zeros that pad a convolution's input. Of a convolution that it computes by
+Winograd's way, the products of the tiles' elements count, and what brings tiles into the other
+basis and back counts nothing, so that no graph is held against too little.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -22,6 +24,7 @@ from onnx import shape_inference
 from visolo_core.contract import MASKS, STREAMS, GraphName
 from visolo_core.errors import VisoloError
 from visolo_runtime.bundle import Bundle
+from visolo_runtime.winograd import SPAN, TILE
 
 PRODUCTS = frozenset({"Conv", "MatMul", "Gemm"})
 WHOLE_TENSOR = frozenset(
@@ -54,8 +57,10 @@ class Layer:
     """of the network: a stage of the backbone, a branch, the memory"""
     macs: int
     """multiply-adds, as is usual; 0 of what is no convolution or product"""
-    macs_inside: int
+    macs_direct: int
     """without those on a convolution's padding"""
+    macs_inside: int
+    """without any that can be left out"""
     weights: int
     """numbers read that the graph holds"""
     inputs: int
@@ -84,13 +89,16 @@ class Layer:
         return max(0.0, self.read_bytes - cache_bytes) + max(0.0, self.written_bytes - cache_bytes)
 
 
-def count_bundle(bundle: Bundle, masks: int, precision: str = "fp32") -> list[Layer]:
+def count_bundle(
+    bundle: Bundle, masks: int, precision: str = "fp32", winograd: Collection[str] = ()
+) -> list[Layer]:
     """The layers of a bundle's three graphs, from its ONNX files.
 
     Args:
         bundle: with ONNX graphs.
         masks: number of masks that the decode graph makes.
         precision: of the graphs, ``fp32`` or ``int8``.
+        winograd: names of the convolutions that are computed that way.
 
     Raises:
         VisoloError: if it has no such graphs.
@@ -98,12 +106,15 @@ def count_bundle(bundle: Bundle, masks: int, precision: str = "fp32") -> list[La
     return [
         layer
         for graph, file in bundle.graph_files("onnx", precision).items()
-        for layer in count_graph(onnx.load(file), graph, {MASKS: masks, STREAMS: 1})
+        for layer in count_graph(onnx.load(file), graph, {MASKS: masks, STREAMS: 1}, winograd)
     ]
 
 
 def count_graph(
-    proto: onnx.ModelProto, graph: GraphName, lengths: Mapping[str, int]
+    proto: onnx.ModelProto,
+    graph: GraphName,
+    lengths: Mapping[str, int],
+    winograd: Collection[str] = (),
 ) -> list[Layer]:
     """The layers of a graph, in its order.
 
@@ -111,11 +122,12 @@ def count_graph(
         proto: the graph; it is changed.
         graph: what it is.
         lengths: of the axes whose length is not fixed.
+        winograd: names of the convolutions that are computed that way.
 
     Raises:
         VisoloError: if a shape does not follow from these, or a layer is of an unknown kind.
     """
-    table = _Tensors(proto, lengths)
+    table = _Tensors(proto, lengths, winograd)
     return [
         table.layer(node, graph)
         for node in proto.graph.node
@@ -126,15 +138,17 @@ def count_graph(
 class _Tensors:
     """Shapes and origins of a graph's tensors."""
 
-    def __init__(self, proto: onnx.ModelProto, lengths: Mapping[str, int]) -> None:
-        self._shapes = _shapes(proto, lengths)
+    def __init__(
+        self, proto: onnx.ModelProto, lengths: Mapping[str, int], winograd: Collection[str]
+    ) -> None:
+        self._shapes, self._winograd = _shapes(proto, lengths), winograd
         self._weights = {tensor.name for tensor in proto.graph.initializer}
         self._maker = {name: node for node in proto.graph.node for name in node.output}
 
     def layer(self, node: onnx.NodeProto, graph: GraphName) -> Layer:
         """What a node takes."""
         read = {self._origin(name) for name in node.input if name}
-        macs, inside = self._macs(node) if node.op_type in PRODUCTS else (0, 0)
+        macs, direct, inside = self._macs(node) if node.op_type in PRODUCTS else (0, 0, 0)
         maker = self._maker.get(node.input[0])
         return Layer(
             graph=graph,
@@ -142,6 +156,7 @@ class _Tensors:
             operator=node.op_type,
             module=_module(node, graph),
             macs=macs,
+            macs_direct=direct,
             macs_inside=inside,
             weights=sum(prod(self.shape(name)) for name in read & self._weights),
             inputs=sum(prod(self.shape(name)) for name in read - self._weights),
@@ -161,14 +176,18 @@ class _Tensors:
             name = self._maker[name].input[0]
         return name
 
-    def _macs(self, node: onnx.NodeProto) -> tuple[int, int]:
+    def _macs(self, node: onnx.NodeProto) -> tuple[int, int, int]:
         first, second = (self.shape(name) for name in node.input[:2])
         made = self.shape(node.output[0])
         if node.op_type == "Conv":
-            return _convolution_macs(node, first, second, made)
+            everywhere, direct = _convolution_macs(node, first, second, made)
+            if node.name not in self._winograd:
+                return everywhere, direct, direct
+            tiles = made[0] * prod(-(-side // TILE) for side in made[2:])
+            return everywhere, direct, tiles * SPAN * SPAN * prod(second[:2])
         transposed = node.op_type == "Gemm" and _attributes(node).get("transA", 0)
         macs = prod(made) * first[0 if transposed else -1]
-        return macs, macs
+        return macs, macs, macs
 
 
 def _convolution_macs(

@@ -1,9 +1,11 @@
-"""Does a stream cost more after hours? Step time and memory at frame 100 and at frame 10,000.
+"""Does a stream cost more after hours? A step at frame 10,000 against one at frame 100.
 
     python benchmarks/long_stream.py BUNDLE [--frames 10000] [--backend auto] [--out report.json]
 
-A generated stream, drawn once and played to and fro, so that objects come, go and come back. Each
-level is the median of a hundred steps.
+A generated stream, drawn once and played to and fro, so that objects come, go and come back. When
+the old session has reached its frame, a young one is brought to frame 100 of the same pictures, and
+the two take turns, step by step on one picture, the order changing: what disturbs the machine
+disturbs both. Memory is compared within the old session.
 """
 
 from __future__ import annotations
@@ -15,11 +17,23 @@ import time
 from pathlib import Path
 from statistics import median
 
+import numpy as np
+from numpy.typing import NDArray
+
 from visolo_runtime import load
 from visolo_runtime.bench import resident_mb
 from visolo_runtime.sample_clip import sample_frames
+from visolo_runtime.session import Session
 
-_LEVEL = 100  # steps
+_YOUNG = 100
+"""Frame of the young session, and number of pairs of steps."""
+
+
+def step_ms(session: Session, frame: NDArray[np.uint8]) -> float:
+    """Of the next frame."""
+    begin = time.perf_counter()
+    session.step(frame)
+    return (time.perf_counter() - begin) * 1e3
 
 
 def main() -> None:
@@ -34,31 +48,36 @@ def main() -> None:
     options = parser.parse_args()
     drawn = list(sample_frames(120))
     played = drawn + drawn[-2:0:-1]
+    period = len(played)
     model = load(options.bundle, options.backend)
-    session = model.session(record=False)
-    steps: list[float] = []
+    old = model.session(record=False)
     resident: dict[int, float] = {}
-    for number in range(options.frames + _LEVEL):
-        begin = time.perf_counter()
-        session.step(played[number % len(played)])
-        steps.append((time.perf_counter() - begin) * 1e3)
-        if number in (_LEVEL, options.frames) or number % 1000 == 0:
+    # The young session begins on the picture that the old one has reached.
+    frames = -(-options.frames // period) * period
+    for number in range(frames + _YOUNG):
+        old.step(played[number % period])
+        if number in (_YOUNG, options.frames) or number % 1000 == 0:
             resident[number] = resident_mb()
             print(f"frame {number}: {resident[number]:.0f} MB", file=sys.stderr)
-    # The same pictures at both levels, so that the same number of masks is decoded.
-    period = len(played)
-    late_begin = (options.frames - _LEVEL) // period * period + _LEVEL
-    early, late = (median(steps[at : at + _LEVEL]) for at in (_LEVEL, late_begin))
+    young = model.session(record=False)
+    for number in range(_YOUNG):
+        young.step(played[number])
+    spent: dict[str, list[float]] = {"old": [], "young": []}
+    sessions = {"old": old, "young": young}
+    for number in range(_YOUNG, 2 * _YOUNG):
+        for name in sorted(sessions, reverse=bool(number % 2)):
+            spent[name].append(step_ms(sessions[name], played[number % period]))
+    ratios = [a / b for a, b in zip(spent["old"], spent["young"], strict=True)]
     report = {
         "backend": model.engines.description,
         "frames": options.frames,
-        "step_ms_at_100": early,
-        "step_ms_at_end": late,
-        "late_over_early": late / early,
-        "resident_mb_at_100": resident[_LEVEL],
+        "step_ms_young": median(spent["young"]),
+        "step_ms_old": median(spent["old"]),
+        "old_over_young": median(ratios),
+        "resident_mb_at_100": resident[_YOUNG],
         "resident_mb_at_end": resident[options.frames],
-        "resident_growth_mb": resident[options.frames] - resident[_LEVEL],
-        "tracks_begun": session.tracks_begun,
+        "resident_growth_mb": resident[options.frames] - resident[_YOUNG],
+        "tracks_begun": old.tracks_begun,
     }
     text = json.dumps(report, indent=2)
     print(text)

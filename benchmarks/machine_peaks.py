@@ -56,7 +56,15 @@ class Machine:
 
     def compute_ms(self, layer: Layer) -> float:
         """What a layer's multiply-adds take."""
-        return layer.macs_inside / (self.int8_gmacs if layer.int8 else self.gmacs) / 1e6
+        return layer.macs_inside / self._rate(layer)
+
+    def direct_ms(self, layer: Layer) -> float:
+        """What they would take if it were computed directly."""
+        return layer.macs_direct / self._rate(layer)
+
+    def _rate(self, layer: Layer) -> float:
+        """Multiply-adds a millisecond."""
+        return (self.int8_gmacs if layer.int8 else self.gmacs) * 1e6
 
     def floor_ms(self, layer: Layer) -> float:
         """What a layer takes at least."""

@@ -39,7 +39,8 @@ class OpenVinoBackend(Backend):
         self._half = half and "FP16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self._half_weights = half
         self._winograd = winograd
-        self._rewritten = 0
+        self.rewritten: tuple[str, ...] = ()
+        """Convolutions of the frame graph that are Winograd's, by name, once it is compiled."""
         self._options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if threads:
             self._options["INFERENCE_NUM_THREADS"] = threads
@@ -48,7 +49,7 @@ class OpenVinoBackend(Backend):
     def description(self) -> str:
         """Library, version and device, for people."""
         weights = " with float16 weights" if self._half_weights and not self._half else ""
-        computes = " in float16" if self._half else " with Winograd" if self._rewritten else ""
+        computes = " in float16" if self._half else " with Winograd" if self.rewritten else ""
         version = self._openvino.__version__.split("-")[0]
         return f"OpenVINO {version}{computes}{weights}, CPU"
 
@@ -62,7 +63,7 @@ class OpenVinoBackend(Backend):
         try:
             model = self._core.read_model(str(file))
             if self._winograd and graph == "frame":
-                self._rewritten = rewrite(model, "mask_features")
+                self.rewritten = rewrite(model, "mask_features")
             compiled = self._core.compile_model(model, "CPU", options)
         except RuntimeError as error:
             told = " ".join(str(error).split())[-200:]

@@ -31,11 +31,14 @@ LEAST_CHANNELS = 64
 _PART_BYTES = 6 << 20
 """What the tiles that go through together may become, so that it stays in the cache."""
 
+_IMPORTED = "/WithoutBiases"
+"""What the importer adds to the name of a convolution whose bias it takes apart."""
+
 Key = tuple[str, int]
 """An output of a graph as it was: name of its node, and which of its outputs."""
 
 
-def rewrite(model: Any, output: str) -> int:
+def rewrite(model: Any, output: str) -> tuple[str, ...]:
     """Replace the convolutions that nothing but one output of a graph depends on.
 
     Args:
@@ -43,7 +46,7 @@ def rewrite(model: Any, output: str) -> int:
         output: name of the tensor.
 
     Returns:
-        the number of convolutions that were replaced.
+        names of the convolutions that were replaced, those of the ONNX graph.
     """
     return _Rewriting(model, output).run()
 
@@ -64,21 +67,22 @@ class _Rewriting:
         self._turned: dict[Key, Any] = {}
         """the same in the other layout, made where it was asked for"""
 
-    def run(self) -> int:
+    def run(self) -> tuple[str, ...]:
         """Go through the graph from its inputs on."""
-        replaced = 0
+        replaced = []
         for node in self._model.get_ordered_ops():
             inputs = [node.input_value(index) for index in range(node.get_input_size())]
             made = self._on_rows(node, inputs)
             if made is not None:
                 self._rows[_key(node.output(0))] = made
-                replaced += node.get_type_name() == "Convolution"
+                if node.get_type_name() == "Convolution":
+                    replaced.append(node.get_friendly_name().removesuffix(_IMPORTED))
                 continue
             for index, value in enumerate(inputs):
                 if _key(value) in self._rows:
                     node.input(index).replace_source_output(self._as_image(value).output(0))
         self._model.validate_nodes_and_infer_types()
-        return replaced
+        return tuple(replaced)
 
     def _on_rows(self, node: Any, inputs: list[Any]) -> Any:
         """A node's output as rows; None if it stays as it is."""

@@ -38,7 +38,17 @@ def test_a_convolution_by_hand(group: int) -> None:
     # Of the nine places of the window, rows and columns at the edge see fewer.
     seen = (3 * 10 - 2) * (3 * 12 - 2)
     assert layer.macs_inside == seen * 6 * inputs
+    assert layer.macs_direct == layer.macs_inside
     assert (layer.weights, layer.inputs, layer.outputs) == (6 * inputs * 9, 8 * pixels, 6 * pixels)
+
+
+def test_winograds_convolution_by_hand() -> None:
+    """Tiles of 4x4 outputs, the last ones cut, each of 36 products a pair of channels."""
+    proto = convolution(1)
+    proto.graph.node[0].name = "quick"
+    (layer,) = count_graph(proto, "frame", {}, {"quick"})
+    assert layer.macs_inside == 3 * 3 * 36 * 8 * 6
+    assert layer.macs == 9 * layer.outputs * 8 > layer.macs_direct > layer.macs_inside
 
 
 @pytest.fixture(scope="module")
