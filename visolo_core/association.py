@@ -12,6 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from visolo_core.decoding import Floats, Ints, match_values
 
@@ -24,11 +25,12 @@ class TrackState:
     """Unique in its video, from 1, never used again."""
     query: Floats
     """[D/2], query of the cell in which it was last seen."""
-    score_sum: Floats
-    """[C], sum of its raw class scores over its frames."""
+    score_sum: NDArray[np.float64]
+    """[C], sum of its raw class scores over its frames. Float32 would stop to grow after some 17
+    million frames, which a camera over a still scene reaches within a week."""
     frames_seen: int = 1
 
-    def see(self, query: Floats, class_scores: Floats) -> None:
+    def see(self, query: Floats, class_scores: NDArray[np.float64]) -> None:
         """Continue the track with this frame's query [D/2] and raw class scores [C]."""
         self.query = query
         self.score_sum = self.score_sum + class_scores
@@ -36,7 +38,7 @@ class TrackState:
 
     def classify(self) -> tuple[int, float]:
         """Class index and score of the whole track: the best mean of its raw class scores."""
-        mean = self.score_sum / np.float32(self.frames_seen)
+        mean = self.score_sum / self.frames_seen
         label = int(mean.argmax())
         return label, float(mean[label])
 
@@ -84,7 +86,7 @@ class Associator:
         tracks = []
         for instance, index in enumerate(cell):
             # Copies: a view would keep the whole frame's arrays alive.
-            seen = query[:, index].copy(), scores[:, index].copy()
+            seen = query[:, index].copy(), scores[:, index].astype(np.float64)
             track = found.get(instance)
             if track is None:
                 track = TrackState(self._next_id, *seen)

@@ -28,7 +28,7 @@ from visolo_runtime.winograd import (
 
 LEAST_CHANNELS = 64
 """Narrower convolutions are quicker as they are."""
-_PART_BYTES = 6 << 20
+_PART_BYTES = 4 << 20
 """What the tiles that go through together may become, so that it stays in the cache."""
 
 _IMPORTED = "/WithoutBiases"

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visolo_core.association import Associator
+from visolo_core.association import Associator, TrackState
 
 STRONG = 6.0  # logit of a sure match; others are -6
 
@@ -35,6 +35,18 @@ def test_tracks_follow_objects_in_any_order() -> None:
     associator = Associator()
     assert frame(associator, [0, 1, 2]) == [1, 2, 3]
     assert frame(associator, [2, 0, 1]) == [3, 1, 2]
+
+
+def test_a_track_that_is_seen_for_weeks_keeps_its_score() -> None:
+    """At 40 frames a second, after 29 days; sums in float32 would have stopped to grow."""
+    scores = np.array([0.2, 0.9], np.float32)
+    frames = 100_000_000
+    track = TrackState(1, np.zeros(4, np.float32), frames * scores.astype(np.float64), frames)
+    for _ in range(1000):
+        track.see(track.query, scores.astype(np.float64))
+    label, score = track.classify()
+    assert label == 1
+    assert abs(score - 0.9) < 1e-6
 
 
 def test_a_lost_track_returns() -> None:
