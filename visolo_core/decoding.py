@@ -139,9 +139,9 @@ def drop_covered(area: Floats, intersection: Floats, threshold: float) -> NDArra
     Returns:
         bool [N].
     """
-    covered = intersection > threshold * area[None, :]
+    covered = np.triu(intersection > threshold * area[None, :], k=1)
     survives = np.ones(len(area), bool)
-    for index in range(1, len(area)):
+    for index in np.flatnonzero(covered.any(axis=0)):  # few are covered at all
         survives[index] = not np.any(covered[:index, index] & survives[:index])
     return survives
 

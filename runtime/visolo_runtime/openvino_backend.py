@@ -8,8 +8,8 @@ from typing import Any
 
 from visolo_core.contract import GraphName, GraphSpec
 from visolo_core.errors import NotHereError, VisoloError
+from visolo_runtime import openvino_upsampling, openvino_winograd
 from visolo_runtime.engine import Array, Backend, Context, Engine, check_signature
-from visolo_runtime.openvino_winograd import rewrite
 
 _NUMPY_NAMES = {"f32": "float32", "u8": "uint8", "boolean": "bool"}
 
@@ -63,7 +63,9 @@ class OpenVinoBackend(Backend):
         try:
             model = self._core.read_model(str(file))
             if self._winograd and graph == "frame":
-                self.rewritten = rewrite(model, "mask_features")
+                self.rewritten = openvino_winograd.rewrite(model, "mask_features")
+            if graph == "decode":
+                openvino_upsampling.rewrite(model)
             compiled = self._core.compile_model(model, "CPU", options)
         except RuntimeError as error:
             told = " ".join(str(error).split())[-200:]

@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from visolo_runtime.openvino_nodes import Key, inputs_of, ints, key, resizes_images, sides
 from visolo_runtime.winograd import (
     SPAN,
     TAPS,
@@ -30,12 +30,8 @@ LEAST_CHANNELS = 64
 """Narrower convolutions are quicker as they are."""
 _PART_BYTES = 4 << 20
 """What the tiles that go through together may become, so that it stays in the cache."""
-
 _IMPORTED = "/WithoutBiases"
 """What the importer adds to the name of a convolution whose bias it takes apart."""
-
-Key = tuple[str, int]
-"""An output of a graph as it was: name of its node, and which of its outputs."""
 
 
 def rewrite(model: Any, output: str) -> tuple[str, ...]:
@@ -71,15 +67,15 @@ class _Rewriting:
         """Go through the graph from its inputs on."""
         replaced = []
         for node in self._model.get_ordered_ops():
-            inputs = [node.input_value(index) for index in range(node.get_input_size())]
+            inputs = inputs_of(node)
             made = self._on_rows(node, inputs)
             if made is not None:
-                self._rows[_key(node.output(0))] = made
+                self._rows[key(node.output(0))] = made
                 if node.get_type_name() == "Convolution":
                     replaced.append(node.get_friendly_name().removesuffix(_IMPORTED))
                 continue
             for index, value in enumerate(inputs):
-                if _key(value) in self._rows:
+                if key(value) in self._rows:
                     node.input(index).replace_source_output(self._as_image(value).output(0))
         self._model.validate_nodes_and_infer_types()
         return tuple(replaced)
@@ -91,9 +87,9 @@ class _Rewriting:
         kind = node.get_type_name()
         if kind == "Convolution":
             return self._convolution(node, inputs) if _fits(node, inputs) else None
-        if not any(_key(value) in self._rows for value in inputs):
+        if not any(key(value) in self._rows for value in inputs):
             return None
-        if kind == "Interpolate" and _plain_resize(node, inputs):
+        if resizes_images(node) and all(sides(inputs[0])[1:]):
             return self._interpolate(node, inputs)
         if kind == "Relu":
             return self._operators.relu(self._as_rows(inputs[0]))
@@ -102,32 +98,31 @@ class _Rewriting:
         return None
 
     def _interpolate(self, node: Any, inputs: list[Any]) -> Any:
-        _, channels, height, width = _sides(inputs[0])
+        _, channels, height, width = sides(inputs[0])
         settings = node.get_attributes()
         image = self._shaped(self._as_rows(inputs[0]), height, width, channels)
         resized = self._operators.interpolate(
             image,
-            _ints(_sides(node.output(0))[2:]),
+            ints(sides(node.output(0))[2:]),
             settings["mode"],
             "sizes",
             coordinate_transformation_mode=settings["coordinate_transformation_mode"],
-            nearest_mode=settings["nearest_mode"],
-            axes=_ints([1, 2]),
+            axes=ints([1, 2]),
         )
         return self._shaped(resized, -1, channels)
 
-    def _shaped(self, node: Any, *sides: int) -> Any:
+    def _shaped(self, node: Any, *shape: int) -> Any:
         """Reshaped behind the batch, whose length may be open."""
-        return self._operators.reshape(node, _ints([0, *sides]), special_zero=True)
+        return self._operators.reshape(node, ints([0, *shape]), special_zero=True)
 
     def _convolution(self, node: Any, inputs: list[Any]) -> Any:
         image, weight = inputs
-        _, channels, height, width = _sides(image)
+        _, channels, height, width = sides(image)
         kernels = transform_kernels(weight.get_node().data)
         made = kernels.shape[2]
         # A row of zeros for what lies around the image.
         rows = self._operators.pad(
-            self._as_rows(image), _ints([0, 0, 0]), _ints([0, 1, 0]), "constant",
+            self._as_rows(image), ints([0, 0, 0]), ints([0, 1, 0]), "constant",
             self._operators.constant(np.float32(0)),
         )  # fmt: skip
         least = SPAN * SPAN * 4 * max(channels, made)
@@ -157,26 +152,26 @@ class _Rewriting:
         return operators.gather(back, operators.constant(part.scatter), axis)
 
     def _as_rows(self, value: Any) -> Any:
-        key = _key(value)
-        if key in self._rows:
-            return self._rows[key]
-        if key not in self._turned:
-            channels = _sides(value)[1]
+        name = key(value)
+        if name in self._rows:
+            return self._rows[name]
+        if name not in self._turned:
+            channels = sides(value)[1]
             if value.get_node().get_type_name() == "Relu":
                 # Once more changes nothing, but its output has no other reader, and then OpenVINO
                 # turns it for nothing: 3 ms less for 256 channels at 88x156.
                 value = self._operators.relu(value).output(0)
-            turned = self._operators.transpose(value, _ints([0, 2, 3, 1]))
-            self._turned[key] = self._shaped(turned, -1, channels)
-        return self._turned[key]
+            turned = self._operators.transpose(value, ints([0, 2, 3, 1]))
+            self._turned[name] = self._shaped(turned, -1, channels)
+        return self._turned[name]
 
     def _as_image(self, value: Any) -> Any:
-        key = _key(value)
-        if key not in self._turned:
-            _, channels, height, width = _sides(value)
-            image = self._shaped(self._rows[key], height, width, channels)
-            self._turned[key] = self._operators.transpose(image, _ints([0, 3, 1, 2]))
-        return self._turned[key]
+        name = key(value)
+        if name not in self._turned:
+            _, channels, height, width = sides(value)
+            image = self._shaped(self._rows[name], height, width, channels)
+            self._turned[name] = self._operators.transpose(image, ints([0, 3, 1, 2]))
+        return self._turned[name]
 
 
 def _exclusive(model: Any, output: str) -> set[str]:
@@ -203,35 +198,13 @@ def _fits(node: Any, inputs: list[Any]) -> bool:
     ] == settings["pads_end"] == [1, 1]
     if not plain or weight.get_node().get_type_name() != "Constant":
         return False
-    made, channels, *kernel = _sides(weight)
+    made, channels, *kernel = sides(weight)
     return (
-        kernel == [TAPS, TAPS] and min(made, channels) >= LEAST_CHANNELS and all(_sides(image)[1:])
+        kernel == [TAPS, TAPS] and min(made, channels) >= LEAST_CHANNELS and all(sides(image)[1:])
     )
-
-
-def _plain_resize(node: Any, inputs: list[Any]) -> bool:
-    """Whether only height and width change, to sizes that are known."""
-    before, after = _sides(inputs[0]), _sides(node.output(0))
-    settings = node.get_attributes()
-    pads = [*settings["pads_begin"], *settings["pads_end"]]
-    whole = len(after) == 4 and before[:2] == after[:2] and all(before[1:]) and all(after[1:])
-    return whole and not any(pads) and settings["mode"] in ("nearest", "linear_onnx")
 
 
 def _spreads(value: Any, over: Any) -> bool:
     """Whether a value has the shape of another, or one number a channel of it."""
-    shape, whole = _sides(value), _sides(over)
+    shape, whole = sides(value), sides(over)
     return len(shape) == 4 and (shape == whole or shape == [1, whole[1], 1, 1])
-
-
-def _sides(value: Any) -> list[int]:
-    """Its shape, 0 where any length goes."""
-    return [0 if side.is_dynamic else side.get_length() for side in value.get_partial_shape()]
-
-
-def _key(value: Any) -> Key:
-    return value.get_node().get_friendly_name(), value.get_index()
-
-
-def _ints(numbers: list[int]) -> NDArray[np.int64]:
-    return np.array(numbers, np.int64)
