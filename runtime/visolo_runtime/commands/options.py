@@ -30,8 +30,8 @@ BackendName = Annotated[
     typer.Option(
         "--backend",
         help="tensorrt, tensorrt-rtx, onnxruntime-tensorrt, onnxruntime-cuda, openvino, "
-        "onnxruntime, torchscript, pt2, aotinductor, or torch for weights; auto takes the first "
-        "that is usable.",
+        "onnxruntime, torchscript, pt2, aotinductor, openvino-direct, or torch for weights; auto "
+        "takes the first that is usable.",
     ),
 ]
 PrecisionName = Annotated[
