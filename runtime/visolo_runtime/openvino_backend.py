@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from visolo_core.errors import NotHereError, VisoloError
 from visolo_runtime import openvino_upsampling, openvino_winograd
 from visolo_runtime.engine import Array, Backend, Context, Engine, check_signature
 
+_X86 = ("x86_64", "amd64")
 _NUMPY_NAMES = {"f32": "float32", "u8": "uint8", "boolean": "bool"}
 
 
@@ -21,7 +23,7 @@ class OpenVinoBackend(Backend):
         files: the file of each graph.
         threads: of an inference; 0 lets OpenVINO choose.
         half: compute in float16 where the CPU can; it takes float32 where it cannot.
-        winograd: compute mask features by Winograd's convolution; for graphs in float32.
+        winograd: compute mask features by Winograd's convolution, on x86; for graphs in float32.
     """
 
     name = "openvino"
@@ -38,7 +40,8 @@ class OpenVinoBackend(Backend):
         self._core = _core()
         self._half = half and "FP16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self._half_weights = half
-        self._winograd = winograd
+        # On other processors OpenVINO computes with libraries that choose Winograd by themselves.
+        self._winograd = winograd and platform.machine().lower() in _X86
         self.rewritten: tuple[str, ...] = ()
         """Convolutions of the frame graph that are Winograd's, by name, once it is compiled."""
         self._options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}

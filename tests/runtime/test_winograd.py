@@ -146,6 +146,14 @@ def test_rewrites_what_only_masks_depend_on(batch: int, run: int) -> None:
     assert 0 < difference < TOLERANCE
 
 
+def test_other_processors_have_their_own(
+    paper_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino", reason="install visolo[openvino]")
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert "Winograd" not in load(paper_bundle, "openvino").engines.description
+
+
 def test_the_papers_network_keeps_its_scores(paper_bundle: Path) -> None:
     """Class scores, kernels, queries and keys are the same bits; 14 convolutions are replaced."""
     pytest.importorskip("openvino", reason="install visolo[openvino]")
