@@ -40,7 +40,7 @@ class OpenVinoBackend(Backend):
         self._core = _core()
         self._half = half and "FP16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self._half_weights = half
-        # On other processors OpenVINO computes with libraries that choose Winograd by themselves.
+        # Elsewhere OpenVINO computes with other libraries, and nothing was measured.
         self._winograd = winograd and platform.machine().lower() in _X86
         self.rewritten: tuple[str, ...] = ()
         """Convolutions of the frame graph that are Winograd's, by name, once it is compiled."""

@@ -146,7 +146,7 @@ def test_rewrites_what_only_masks_depend_on(batch: int, run: int) -> None:
     assert 0 < difference < TOLERANCE
 
 
-def test_other_processors_have_their_own(
+def test_other_processors_compute_directly(
     paper_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("openvino", reason="install visolo[openvino]")
