@@ -123,7 +123,7 @@ class Feed:
     def _put(self, frame: Picture | Skipped) -> bool:
         made = None
         if self._resize is not None and not isinstance(frame, Skipped):
-            made = resized(frame, self._resize)
+            made = resized(frame, self._resize, threads=1)  # the engines want the other cores
         with self._bell:
             if self._policy == "latest":
                 while len(self._queue) >= self._room:

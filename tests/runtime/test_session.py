@@ -168,15 +168,6 @@ def test_every_stage_is_timed(model: Model, clip: list[Frame]) -> None:
     assert all(spent > 0 for spent in session.stage_ms.values())
 
 
-def test_resizing_is_pillows_bilinear() -> None:
-    """The official preprocessing, to the last bit."""
-    from PIL import Image
-
-    frame = next(sample_frames(1, 360, 640))
-    expected = np.asarray(Image.fromarray(frame).resize((624, 352), Image.Resampling.BILINEAR))
-    assert np.array_equal(resize_frame(frame, (352, 624)), expected)
-
-
 def test_state_does_not_grow(model: Model) -> None:
     """Counted, not weighed: no container of a session is longer after 100 frames than it may be."""
     limits = InferenceConfig(lost_limit=5, memory_slots=4)
