@@ -75,8 +75,8 @@ def test_frames_read_and_resized_ahead(lite_bundle: Path) -> None:
     inline, ahead = (run_visolo(*command, *more).succeeded().json() for more in ((), ("--ahead",)))
     assert (inline["ahead"], ahead["ahead"]) == (False, True)
     first, other = (report["models"][0] for report in (inline, ahead))
-    assert first["stage_ms"]["resize"] > 0.2 > other["stage_ms"]["resize"]
-    assert first["host_share"] > other["host_share"] > 0
+    assert first["stage_ms"]["resize"] > 5 * other["stage_ms"]["resize"]
+    assert 0 < other["host_share"] < 1
     assert first["instances_a_frame"] == other["instances_a_frame"]
 
 
