@@ -23,8 +23,9 @@ from onnx import helper, numpy_helper
 from benchmarks.layer_counts import Layer, count_graph, total
 from visolo_core.contract import GraphName, GraphSpec, TensorSpec
 from visolo_core.errors import VisoloError
-from visolo_runtime.chain import Engines, StreamEngines
+from visolo_runtime.chain import StreamEngines
 from visolo_runtime.engine import Array, Backend
+from visolo_runtime.engine_chain import Engines
 from visolo_runtime.onnxruntime_backend import OnnxRuntimeBackend
 from visolo_runtime.openvino_backend import OpenVinoBackend
 

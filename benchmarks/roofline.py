@@ -31,7 +31,8 @@ from visolo_core.errors import VisoloError
 from visolo_runtime import load
 from visolo_runtime.backends import AUTO
 from visolo_runtime.bundle import Bundle
-from visolo_runtime.chain import DECODE_LIMIT, Engines, StreamEngines
+from visolo_runtime.chain import DECODE_LIMIT, StreamEngines
+from visolo_runtime.engine_chain import Engines
 from visolo_runtime.openvino_backend import OpenVinoBackend
 
 FLOOR = """\

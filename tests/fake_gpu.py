@@ -134,6 +134,7 @@ class FakeDevice(Device):
 
     def event(self) -> Event:
         self._check()
+        self.counts["event"] += 1
         return FakeEvent()
 
     def upload(self, address: int, source: Array, stream: Stream) -> None:

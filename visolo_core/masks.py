@@ -79,13 +79,13 @@ def resize_masks(masks: NDArray[Any], size: tuple[int, int]) -> Masks:
     if source == size:
         return masks.astype(bool)
     resized = np.zeros((len(masks), *size), bool)
-    rows, columns = (_Taps(*sides) for sides in zip(source, size, strict=True))
+    rows, columns = (Taps(*sides) for sides in zip(source, size, strict=True))
     for mask, target in zip(masks, resized, strict=True):
         _resize_inside_box(mask, target, rows, columns)
     return resized
 
 
-class _Taps:
+class Taps:
     """The two source positions that each target position interpolates between, and how much."""
 
     def __init__(self, source: int, target: int) -> None:
@@ -101,7 +101,7 @@ class _Taps:
         return slice(seen[0], seen[-1] + 1) if seen.size else slice(0, 0)
 
 
-def _resize_inside_box(mask: NDArray[Any], target: Masks, rows: _Taps, columns: _Taps) -> None:
+def _resize_inside_box(mask: NDArray[Any], target: Masks, rows: Taps, columns: Taps) -> None:
     occupied_rows = np.flatnonzero(mask.any(axis=1))
     if not occupied_rows.size:
         return

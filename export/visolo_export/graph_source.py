@@ -26,7 +26,7 @@ from visolo_export.precision import (
     to_int8,
 )
 from visolo_runtime.bundle import Calibration, Precision
-from visolo_runtime.chain import Engines
+from visolo_runtime.engine_chain import Engines
 from visolo_runtime.model import Model
 from visolo_runtime.onnxruntime_backend import OnnxRuntimeBackend
 

@@ -21,8 +21,8 @@ from visolo_core.errors import NotHereError, VisoloError
 from visolo_core.nn.graphs import graph_modules
 from visolo_export.torch_archive import plain_program
 from visolo_runtime.bundle import GraphFiles
-from visolo_runtime.chain import Engines
 from visolo_runtime.engine import Array, Backend, Context, Engine
+from visolo_runtime.engine_chain import Engines
 from visolo_runtime.model import Model
 
 Function = Callable[..., Any]

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from visolo_core.errors import NotHereError, VisoloError
 from visolo_runtime.bundle import Bundle, Format, GraphFiles, Precision
-from visolo_runtime.chain import Engines, StreamEngines
+from visolo_runtime.chain import StreamEngines
 from visolo_runtime.engine import Backend
+from visolo_runtime.engine_chain import Engines
 from visolo_runtime.tensorrt_library import Library
 
 
@@ -112,7 +113,10 @@ CANDIDATES = (
     Candidate("pt2", ("pt2",), _torch),
     Candidate("aotinductor", ("aotinductor",), _torch, "it is machine code"),
     Candidate(
-        "openvino-direct", ("openvino", "onnx"), _openvino(winograd=False), "openvino is quicker"
+        "openvino-direct",
+        ("openvino", "onnx"),
+        _openvino(winograd=False),
+        "it is openvino without what makes that quicker",
     ),
 )
 """Best first, as ``auto`` tries them."""

@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -113,10 +112,11 @@ class Measured:
         }
 
     def host_share(self) -> float:
-        """What of a step passes outside the graphs and copies, 0 to 1; reading and bringing masks
-        to the source's size are not in a step."""
+        """What of a step's time, by the host's clock, passes outside the graphs and copies, 0 to 1;
+        reading and bringing masks to the source's size are not in a step."""
         stages = self.stage_ms()
-        step = sum(ms for stage, ms in stages.items() if stage not in (READ, OUTPUT))
+        whole = float(np.mean([ms for each in self.rounds for ms in each.total]))
+        step = whole - stages[READ] - stages[OUTPUT]
         return 1 - sum(stages[stage] for stage in _ON_DEVICE) / step
 
     def by_position(self) -> list[float]:
@@ -184,11 +184,10 @@ def ratios(first: Measured, other: Measured) -> list[float]:
 
 
 def _round(model: Model, frames: Frames, plan: Plan, meter: GpuMeter | None) -> Round:
-    with ExitStack() as stack:
-        if not plan.ahead:
-            return _play(model, frames(), plan, meter)
-        clip = Clip(1, "", lambda: iter(frames()))
-        feed = stack.enter_context(Feed(clip, resize=model.config.input_size))
+    if not plan.ahead:
+        return _play(model, frames(), plan, meter)
+    clip = Clip(1, "", lambda: iter(frames()))
+    with Feed(clip, resize=model.config.input_size) as feed:
         return _play(model, _taken(feed), plan, meter)
 
 

@@ -37,7 +37,7 @@ class OpenVinoBackend(Backend):
     ) -> None:
         self._files = files
         self._openvino = _import_openvino()
-        self._core = _core()
+        self._core = shared_core()
         self._half = half and "FP16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self._half_weights = half
         # Elsewhere OpenVINO computes with other libraries, and nothing was measured.
@@ -108,7 +108,7 @@ class _OpenVinoContext(Context):
 
 
 @cache
-def _core() -> Any:
+def shared_core() -> Any:
     """OpenVINO's core, one for the process and never given up.
 
     Its CPU plugin sets the stack on which the thread handles signals, and brings back what it has

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from visolo_runtime.openvino_nodes import inputs_of, resizes_images, sides
+from visolo_core.masks import Taps
+from visolo_runtime.openvino_nodes import resizes_images, sides
 
 
 def rewrite(model: Any) -> int:
@@ -31,7 +32,7 @@ def rewrite(model: Any) -> int:
     for node in model.get_ordered_ops():
         if not resizes_images(node):
             continue
-        image = inputs_of(node)[0]
+        image = node.input_value(0)
         (height, width), (made_height, made_width) = sides(image)[2:], sides(node.output(0))[2:]
         across = operators.constant(np.ascontiguousarray(weights(width, made_width).T))
         down = operators.constant(weights(height, made_height))
@@ -47,11 +48,9 @@ def rewrite(model: Any) -> int:
 def weights(source: int, target: int) -> NDArray[np.float32]:
     """float32 [target, source]: how much of each source position goes into a target position, in
     bilinear interpolation between pixel centres."""
-    centre = np.maximum((np.arange(target) + 0.5) * source / target - 0.5, 0)
-    low = np.minimum(centre.astype(np.int64), source - 1)
-    share = centre - low
-    found = np.zeros((target, source))
-    rows = np.arange(target)
-    np.add.at(found, (rows, low), 1 - share)
-    np.add.at(found, (rows, np.minimum(low + 1, source - 1)), share)
-    return found.astype(np.float32)
+    taps = Taps(source, target)
+    found = np.zeros((target, source), np.float32)
+    places = np.arange(target)
+    np.add.at(found, (places, taps.low), 1 - taps.share)
+    np.add.at(found, (places, taps.high), taps.share)
+    return found

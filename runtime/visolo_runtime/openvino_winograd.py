@@ -99,14 +99,13 @@ class _Rewriting:
 
     def _interpolate(self, node: Any, inputs: list[Any]) -> Any:
         _, channels, height, width = sides(inputs[0])
-        settings = node.get_attributes()
         image = self._shaped(self._as_rows(inputs[0]), height, width, channels)
         resized = self._operators.interpolate(
             image,
             ints(sides(node.output(0))[2:]),
-            settings["mode"],
+            "linear_onnx",
             "sizes",
-            coordinate_transformation_mode=settings["coordinate_transformation_mode"],
+            coordinate_transformation_mode="half_pixel",
             axes=ints([1, 2]),
         )
         return self._shaped(resized, -1, channels)
@@ -185,7 +184,7 @@ def _exclusive(model: Any, output: str) -> set[str]:
             node = waiting.pop()
             if node.get_friendly_name() not in seen:
                 seen.add(node.get_friendly_name())
-                waiting += [each.get_source_output().get_node() for each in node.inputs()]
+                waiting += [value.get_node() for value in inputs_of(node)]
     return mine - others
 
 
@@ -193,10 +192,10 @@ def _fits(node: Any, inputs: list[Any]) -> bool:
     """Whether a convolution is 3x3, keeps the size, and is wide enough."""
     image, weight = inputs
     settings = node.get_attributes()
-    plain = settings["strides"] == settings["dilations"] == [1, 1] and settings[
-        "pads_begin"
-    ] == settings["pads_end"] == [1, 1]
-    if not plain or weight.get_node().get_type_name() != "Constant":
+    ones = ("strides", "dilations", "pads_begin", "pads_end")
+    if any(settings[name] != [1, 1] for name in ones):
+        return False
+    if weight.get_node().get_type_name() != "Constant":
         return False
     made, channels, *kernel = sides(weight)
     return (

@@ -16,12 +16,11 @@ from functools import cache
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from visolo_core.errors import VisoloError
+from visolo_runtime.sources import Picture
 
-Picture = NDArray[np.uint8]
 _SHARED_FROM = 500_000
 """Pixels of a frame from which on threads are worth it."""
 _THREADS = min(4, os.cpu_count() or 1)

@@ -11,9 +11,7 @@ into the other of two image buffers, on a stream of its own.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from math import prod
 
 import numpy as np
@@ -23,6 +21,7 @@ from visolo_core.contract import MASKS, STREAMS, GraphName, GraphSpec, TensorSpe
 from visolo_core.decoding import Ints
 from visolo_runtime.chain import DECODE_LIMIT, Chain, DecodedMasks, FrameResult, join_intersections
 from visolo_runtime.device import Array, Device, Event, Graph, Memory, Stream
+from visolo_runtime.device_stopwatch import DeviceStopwatch
 from visolo_runtime.tensorrt_engine import TensorRtEngine
 
 _ALIGNMENT = 256  # bytes, that TensorRT asks of addresses
@@ -61,7 +60,7 @@ class TensorRtChain(Chain):
                 self._contexts[graph].set_lengths({STREAMS: 1})
             self._lay_out(contract["decode"])
             self._bind()
-        self._stopwatch = _Stopwatch(device)
+        self._stopwatch = DeviceStopwatch(device)
 
     # ------------------------------------------------------------------------------- set-up
 
@@ -130,7 +129,7 @@ class TensorRtChain(Chain):
             image: uint8 [H, W, 3] RGB at the input size.
             valid: bool [T + 1], the slots to read; the last is the frame itself.
         """
-        self._stopwatch.reset()
+        self.begin_frame()
         with self._device.current():
             self._current = 1 - self._current
             if self._next_image is not image:
@@ -191,6 +190,10 @@ class TensorRtChain(Chain):
             return self._stopwatch.milliseconds()
 
     # ------------------------------------------------------------- for runs of several streams
+
+    def begin_frame(self) -> None:
+        """Time what follows as another frame's."""
+        self._stopwatch.reset()
 
     def finished(self, event: Event) -> None:
         """Make ``event`` the moment at which all is done that this chain has begun."""
@@ -273,41 +276,6 @@ class TensorRtChain(Chain):
             probability_sum[:count].copy(),
             pairs.ravel()[: count * count].reshape(count, count).copy(),
         )
-
-
-class _Stopwatch:
-    """How long the device takes for the stages of a frame, by events around them."""
-
-    def __init__(self, device: Device) -> None:
-        self._device = device
-        self._events: dict[str, list[tuple[Event, Event]]] = {}
-        """by stage, for as many times as it was ever done in one frame"""
-        self._times: Counter[str] = Counter()
-
-    def reset(self) -> None:
-        """Begin a frame."""
-        self._times.clear()
-
-    @contextmanager
-    def timed(self, stage: str, stream: Stream) -> Iterator[None]:
-        """Note when what the block gives to the stream begins and ends."""
-        events = self._events.setdefault(stage, [])
-        if self._times[stage] == len(events):
-            events.append((self._device.event(), self._device.event()))
-        begin, end = events[self._times[stage]]
-        begin.record(stream)
-        yield
-        end.record(stream)
-        self._times[stage] += 1
-
-    def milliseconds(self) -> dict[str, float]:
-        """By stage, all times of this frame added up; waits for the device."""
-        found: dict[str, float] = {}
-        for stage, times in self._times.items():
-            for begin, end in self._events[stage][:times]:
-                end.wait()
-                found[stage] = found.get(stage, 0.0) + end.milliseconds_since(begin)
-        return found
 
 
 class _Block:

@@ -116,6 +116,7 @@ class _Together:
             device.upload(self._memory["image"].address, self._pinned_image[:count], stream)
             device.upload(self._memory["memory_valid"].address, self._pinned_valid[:count], stream)
             for row, chain in enumerate(chains):
+                chain.begin_frame()
                 chain.finished(self._event)
                 stream.after(self._event)
                 for name in _READ:

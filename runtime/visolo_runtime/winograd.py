@@ -12,6 +12,7 @@ times.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import cache
 from typing import NamedTuple
@@ -49,7 +50,7 @@ def basis() -> Basis:
     kernel, inputs = [], []
     for point in _POINTS:
         others = [other for other in _POINTS if other != point]
-        scale = _polynomial(others, point)
+        scale = _product(others, point)
         kernel.append([point**power / scale for power in range(TAPS)])
         inputs.append([*_coefficients(others), Fraction(0)])
     kernel.append([Fraction(power == TAPS - 1) for power in range(TAPS)])
@@ -57,14 +58,15 @@ def basis() -> Basis:
     return Basis(*(np.array(matrix, np.float64) for matrix in (output, kernel, inputs)))
 
 
-def _polynomial(roots: list[Fraction], at: Fraction) -> Fraction:
+def _product(roots: Sequence[Fraction], at: Fraction) -> Fraction:
+    """Value of the polynomial with these roots."""
     value = Fraction(1)
     for root in roots:
         value *= at - root
     return value
 
 
-def _coefficients(roots: list[Fraction] | tuple[Fraction, ...]) -> list[Fraction]:
+def _coefficients(roots: Sequence[Fraction]) -> list[Fraction]:
     """Of the polynomial with these roots, the constant first."""
     found = [Fraction(1)]
     for root in roots:

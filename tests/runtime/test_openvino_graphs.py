@@ -28,7 +28,7 @@ def test_images_are_resized_by_products() -> None:
     openvino = pytest.importorskip("openvino", reason="install visolo[openvino]")
     import openvino.opset13 as operators
 
-    from visolo_runtime.openvino_backend import _core
+    from visolo_runtime.openvino_backend import shared_core
     from visolo_runtime.openvino_upsampling import rewrite
 
     def model() -> object:
@@ -48,7 +48,7 @@ def test_images_are_resized_by_products() -> None:
         logits = np.random.default_rng(masks).standard_normal((1, masks, 6, 9)).astype(np.float32)
         options = {"INFERENCE_PRECISION_HINT": "f32"}
         expected, found = (
-            _core().compile_model(each, "CPU", options)(logits) for each in (plain, quick)
+            shared_core().compile_model(each, "CPU", options)(logits) for each in (plain, quick)
         )
         np.testing.assert_allclose(found[0], expected[0], atol=1e-5)
         np.testing.assert_array_equal(found[1], expected[1])

@@ -57,6 +57,11 @@ def test_rows_first_to_the_last_bit(height: int, width: int, rows: int, columns:
     assert np.array_equal(resize_frame(frame, (rows, columns)), expected)
 
 
+def test_a_frame_of_a_usual_video() -> None:
+    frame = noise(360, 640)
+    assert np.array_equal(resize_frame(frame, (352, 624)), rows_then_columns(frame, (352, 624)))
+
+
 @pytest.mark.parametrize("size", [(48, 64), (128, 72), (36, 64)])
 def test_upright_and_wide_videos(size: tuple[int, int]) -> None:
     """Pillow 13 would begin with the columns of the first two."""

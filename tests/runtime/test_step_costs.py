@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from visolo_core.contract import GRAPHS, GraphName
 from visolo_core.masks import resize_masks
-from visolo_runtime.chain import DECODE_LIMIT, Engines
+from visolo_runtime.chain import DECODE_LIMIT
 from visolo_runtime.engine import Array, Context, Engine
+from visolo_runtime.engine_chain import Engines
 from visolo_runtime.model import Model, load
 from visolo_runtime.sample_clip import sample_frames
 from visolo_runtime.session import Session

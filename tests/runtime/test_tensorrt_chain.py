@@ -174,6 +174,7 @@ def test_what_a_frame_of_several_streams_costs(
     for slot in range(2):
         group.frame(0, images, valid)
         group.store(0, [slot] * 3)
+        chain.decode(np.arange(2))
     device.counts.clear()
     group.frame(0, images, valid)
     group.store(0, [0] * 3)
@@ -183,6 +184,9 @@ def test_what_a_frame_of_several_streams_costs(
     assert device.counts["download"] == 3
     assert device.counts["wait"] == 1
     assert device.counts["engine"] == device.counts["allocation"] == 0
+    chain.decode(np.arange(2))
+    assert device.counts["event"] == 0  # those of the frames before are used again
+    assert chain.device_ms() == {"decode graph": 1.0, "download": 2.0}  # of this frame alone
 
 
 def test_the_next_frame_can_go_up_early(engines: TensorRtEngines, lite_bundle: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import Array
-from visolo_runtime.chain import Engines
+from visolo_runtime.engine_chain import Engines
 from visolo_runtime.model import load
 from visolo_runtime.openvino_backend import OpenVinoBackend
 from visolo_runtime.sample_clip import sample_frames
@@ -123,13 +123,13 @@ class Graph:
         """Its outputs, and the number of convolutions that were replaced."""
         import openvino
 
-        from visolo_runtime.openvino_backend import _core
+        from visolo_runtime.openvino_backend import shared_core
         from visolo_runtime.openvino_winograd import rewrite
 
         model = openvino.Model(self.outputs, self.inputs, "graph")
         replaced = rewrite(model, "mask_features") if rewritten else ()
         options = {"INFERENCE_PRECISION_HINT": "f32"}
-        found = _core().compile_model(model, "CPU", options)(images)
+        found = shared_core().compile_model(model, "CPU", options)(images)
         return {name: found[name].copy() for name in ("mask_features", "scores")}, replaced
 
 

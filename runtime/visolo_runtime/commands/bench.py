@@ -87,7 +87,7 @@ def bench(
             Plan(frames, warm_up, rounds, masks, ahead),
             lambda name, number: status.update(f"round {number + 1} of {rounds}, {name}"),
         )
-    report = _report(found, source_name, target_fps) | {"ahead": ahead}
+    report = _report(found, source_name, target_fps, ahead)
     if picture is not None:
         draw_measurement(found, source_name, picture)
     if as_json:
@@ -113,7 +113,9 @@ def _source(source: str | None, count: int) -> tuple[Frames, str]:
     return clip.frames, clip.name
 
 
-def _report(found: Sequence[Measured], source: str, target: float | None) -> dict[str, Any]:
+def _report(
+    found: Sequence[Measured], source: str, target: float | None, ahead: bool
+) -> dict[str, Any]:
     import os
     import platform
 
@@ -124,6 +126,7 @@ def _report(found: Sequence[Measured], source: str, target: float | None) -> dic
     pairs = ratios(found[0], found[1]) if len(found) > 1 else []
     return {
         "source": source,
+        "ahead": ahead,
         "machine": {"processor": _processor(), "cores": os.cpu_count(), "os": platform.system()},
         "models": [each.as_dict() for each in found],
         "ratios": pairs,
