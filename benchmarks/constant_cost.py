@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from visolo_runtime import load
 from visolo_runtime.bench import resident_mb
-from visolo_runtime.session import GRAPH_STAGES
-from visolo_runtime.sources import Skipped, open_source
+from visolo_runtime.session.loading import load
+from visolo_runtime.session.stream import GRAPH_STAGES
+from visolo_runtime.video.sources import Skipped, open_source
 
 WARM = 50
 

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Subset
 
-import visolo_train.clips as clips_module
-from visolo_train.annotations import read_annotations
-from visolo_train.augmentation import Augmentation
-from visolo_train.clips import AnnotatedClips, Sampling
+import visolo_train.learning.clips as clips_module
+from visolo_train.data.annotations import read_annotations
+from visolo_train.learning.augmentation import Augmentation
+from visolo_train.learning.clips import AnnotatedClips, Sampling
 
 PAPER = Augmentation((352, 624), short_sides=(360, 480), rotation=15.0)
 

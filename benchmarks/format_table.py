@@ -14,19 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from visolo_core.checkpoint import load_checkpoint
 from visolo_core.config import InferenceConfig
 from visolo_core.errors import NotHereError, VisoloError
+from visolo_core.nn.checkpoint import load_checkpoint
 from visolo_export.bundle_writer import write_bundle
 from visolo_export.formats import CalibrationOptions, EngineOptions
 from visolo_export.verification import TOLERANCES, Frames, verify
 from visolo_runtime.bundle import Bundle, Format, Precision
-from visolo_runtime.model import Model, load
 from visolo_runtime.runner import RunOptions, run
-from visolo_runtime.sample_clip import sample_frames
-from visolo_runtime.sources import Skipped, open_source
-from visolo_train.annotations import read_annotations
-from visolo_train.evaluation import TrackCollector, score_tracks
+from visolo_runtime.session.loading import Model, load
+from visolo_runtime.video.sample_clip import sample_frames
+from visolo_runtime.video.sources import Skipped, open_source
+from visolo_train.data.annotations import read_annotations
+from visolo_train.evaluation.scoring import TrackCollector, score_tracks
 
 
 @dataclass(frozen=True)

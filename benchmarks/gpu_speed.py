@@ -15,20 +15,20 @@ import time
 from pathlib import Path
 from statistics import median
 
-from visolo_core.checkpoint import load_checkpoint
 from visolo_core.config import InferenceConfig
 from visolo_core.errors import NotHereError
+from visolo_core.nn.checkpoint import load_checkpoint
 from visolo_export.bundle_writer import write_bundle
 from visolo_export.formats import EngineOptions
-from visolo_runtime import shipped_model
 from visolo_runtime.bundle import Bundle
-from visolo_runtime.device import CudaDevice
-from visolo_runtime.sample_clip import sample_frames
-from visolo_runtime.session import Session
-from visolo_runtime.tensorrt_backend import open_tensorrt
-from visolo_runtime.tensorrt_chain import TensorRtChain
-from visolo_runtime.tensorrt_engine import TensorRtLibrary
-from visolo_runtime.tensorrt_library import Library
+from visolo_runtime.engines.tensorrt.backend import open_tensorrt
+from visolo_runtime.engines.tensorrt.device import CudaDevice
+from visolo_runtime.engines.tensorrt.engine import TensorRtRuntime
+from visolo_runtime.engines.tensorrt.library import Library
+from visolo_runtime.session.loading import shipped_model
+from visolo_runtime.session.session import Session
+from visolo_runtime.session.stream import StreamOptions
+from visolo_runtime.video.sample_clip import sample_frames
 
 _WARM_UP = 20  # frames
 
@@ -36,7 +36,7 @@ _WARM_UP = 20  # frames
 def library() -> Library:
     """TensorRT where it is installed, else TensorRT-RTX."""
     try:
-        TensorRtLibrary("tensorrt")
+        TensorRtRuntime("tensorrt")
     except NotHereError:
         return "tensorrt-rtx"
     return "tensorrt"
@@ -71,10 +71,12 @@ def main() -> None:
             engine_options=EngineOptions(targets),
         )  # fmt: skip
         for precision in ("fp32", "fp16"):
-            engines = open_tensorrt(Bundle(bundle), name, precision)
             for recorded in (True, False):
-                chain = TensorRtChain(*engines.parts(), use_graphs=recorded)
-                times = step_times(Session(chain, inference, record=False), options.frames)
+                opened = Bundle(bundle)
+                graphs = opened.graphs(name, precision)
+                engines = open_tensorrt(opened, graphs, name, use_graphs=recorded)
+                wanted = StreamOptions(inference, checkpoint.header.labels, record=False)
+                times = step_times(Session(engines.buffers(), wanted), options.frames)
                 p99 = sorted(times)[int(0.99 * len(times))]
                 work = "recorded" if recorded else "plain"
                 print(

@@ -24,7 +24,7 @@ from onnx import shape_inference
 from visolo_core.contract import MASKS, STREAMS, GraphName
 from visolo_core.errors import VisoloError
 from visolo_runtime.bundle import Bundle
-from visolo_runtime.winograd import SPAN, TILE
+from visolo_runtime.engines.openvino.winograd import SPAN, TILE
 
 PRODUCTS = frozenset({"Conv", "MatMul", "Gemm"})
 WHOLE_TENSOR = frozenset(

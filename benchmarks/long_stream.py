@@ -20,10 +20,10 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from visolo_runtime import load
 from visolo_runtime.bench import resident_mb
-from visolo_runtime.sample_clip import sample_frames
-from visolo_runtime.session import Session
+from visolo_runtime.session.loading import load
+from visolo_runtime.session.session import Session
+from visolo_runtime.video.sample_clip import sample_frames
 
 _YOUNG = 100
 """Frame of the young session, and number of pairs of steps."""

@@ -23,14 +23,14 @@ from onnx import helper, numpy_helper
 from benchmarks.layer_counts import Layer, count_graph, total
 from visolo_core.contract import GraphName, GraphSpec, TensorSpec
 from visolo_core.errors import VisoloError
-from visolo_runtime.chain import StreamEngines
-from visolo_runtime.engine import Array, Backend
-from visolo_runtime.engine_chain import Engines
-from visolo_runtime.onnxruntime_backend import OnnxRuntimeBackend
-from visolo_runtime.openvino_backend import OpenVinoBackend
+from visolo_runtime.engines.buffers import Array
+from visolo_runtime.engines.engine import Engines
+from visolo_runtime.engines.host_buffers import HostBackend
+from visolo_runtime.engines.onnxruntime.backend import OnnxRuntimeBackend
+from visolo_runtime.engines.openvino.backend import OpenVinoBackend
 
 Run = Callable[[], object]
-Library = Callable[[dict[GraphName, Path]], Backend]
+Library = Callable[[dict[GraphName, Path]], HostBackend]
 
 PRODUCTS = ((1024, 1024, 1024), (2048, 2048, 2048), (4096, 2304, 256))
 """Rows, inner length and columns; the last is the convolution's of 256 channels, unrolled."""
@@ -120,7 +120,7 @@ class PeakMeter:
         VisoloError: if that library's peak cannot be measured.
     """
 
-    def __init__(self, engines: StreamEngines, int8: bool) -> None:
+    def __init__(self, engines: Engines, int8: bool) -> None:
         library = _library(engines)
         self.cache_bytes = last_level_cache()
         with tempfile.TemporaryDirectory() as folder:
@@ -181,8 +181,8 @@ class _Copy:
         list(self._threads.map(np.copyto, targets, sources))
 
 
-def _library(engines: StreamEngines) -> Library:
-    name = engines.backend.name if isinstance(engines, Engines) else ""
+def _library(engines: Engines) -> Library:
+    name = engines.backend.name
     if name not in _LIBRARIES or not engines.description.endswith("CPU"):
         raise VisoloError(
             f"the peak of '{engines.description}' is not measured: "

@@ -20,15 +20,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from visolo_core.checkpoint import load_checkpoint
 from visolo_core.config import InferenceConfig
+from visolo_core.nn.checkpoint import load_checkpoint
 from visolo_core.nn.memory import Memory
-from visolo_runtime import load, shipped_model
 from visolo_runtime.runner import RunOptions, run
-from visolo_train.drawn_data import drawn_data
-from visolo_train.evaluation import TrackCollector, score_tracks
-from visolo_train.identity import identity_measures
-from visolo_train.synthetic import draw_clip
+from visolo_runtime.session.loading import load, shipped_model
+from visolo_train.data.drawn_data import drawn_data
+from visolo_train.data.synthetic import draw_clip
+from visolo_train.evaluation.identity import identity_measures
+from visolo_train.evaluation.scoring import TrackCollector, score_tracks
 
 SETTINGS: dict[str, dict[str, float]] = {
     "as shipped (9 slots, every 5th kept, threshold .1)": {},

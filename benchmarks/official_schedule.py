@@ -37,18 +37,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visolo_core.association import Associator
-from visolo_core.checkpoint import load_checkpoint
 from visolo_core.config import InferenceConfig
 from visolo_core.decoding import choose_cells, grid_weight, matrix_nms
 from visolo_core.masks import resize_masks
 from visolo_core.nn import Visolo
 from visolo_core.nn.branches import decode_masks
-from visolo_runtime import load
-from visolo_runtime.blas import one_thread
-from visolo_runtime.resizing import resize_frame
-from visolo_runtime.sample_clip import sample_frames
-from visolo_runtime.session import Session
-from visolo_runtime.sources import Skipped, open_source
+from visolo_core.nn.checkpoint import load_checkpoint
+from visolo_runtime.engines.blas import one_thread
+from visolo_runtime.session.loading import load
+from visolo_runtime.session.session import Session
+from visolo_runtime.video.resizing import resize_frame
+from visolo_runtime.video.sample_clip import sample_frames
+from visolo_runtime.video.sources import Skipped, open_source
 
 Frame = NDArray[np.uint8]
 _FILLED_FROM = 6  # frames of the source that a long memory is filled with
@@ -278,7 +278,11 @@ def ours(session: Session, frame: Frame) -> Found:
     """A step of a session."""
     found = session.step(frame)
     return Found(
-        found.track_id.tolist(), found.cell.tolist(), found.label.tolist(), found.score, found.masks
+        found.tracker_id.tolist(),
+        found.cell.tolist(),
+        found.class_id.tolist(),
+        found.confidence,
+        found.masks,
     )
 
 

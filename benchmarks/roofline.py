@@ -28,12 +28,12 @@ from benchmarks.layer_counts import Layer, count_bundle, total
 from benchmarks.machine_peaks import PeakMeter, Peaks, Run
 from visolo_core.contract import GRAPHS, GraphName
 from visolo_core.errors import VisoloError
-from visolo_runtime import load
-from visolo_runtime.backends import AUTO
 from visolo_runtime.bundle import Bundle
-from visolo_runtime.chain import DECODE_LIMIT, StreamEngines
-from visolo_runtime.engine_chain import Engines
-from visolo_runtime.openvino_backend import OpenVinoBackend
+from visolo_runtime.engines.backends import AUTO
+from visolo_runtime.engines.buffers import DECODE_LIMIT
+from visolo_runtime.engines.engine import Engines
+from visolo_runtime.engines.openvino.backend import OpenVinoBackend
+from visolo_runtime.session.loading import load
 
 FLOOR = """\
 The floor of a layer is the larger of two times: its multiply-adds, without those on padding, at the
@@ -75,19 +75,19 @@ class Achieved:
     """floor over measured"""
 
 
-def graph_runs(engines: StreamEngines, masks: int) -> dict[GraphName, Run]:
+def graph_runs(engines: Engines, masks: int) -> dict[GraphName, Run]:
     """The project's own calls that run each graph, on a frame of noise and a full memory."""
-    chain = engines.chain()
+    buffers, row = engines.buffers(), range(1)
     random = np.random.default_rng(0)
-    image = random.integers(0, 256, (*chain.input_size, 3), np.uint8)
-    every_slot, cells = np.ones(chain.slots + 1, np.bool_), np.arange(masks)
-    chain.frame(image, every_slot)
-    for slot in range(chain.slots):
-        chain.store(slot)
+    image = random.integers(0, 256, (*buffers.input_size, 3), np.uint8)
+    every_slot, cells = np.ones(buffers.slots + 1, np.bool_), np.arange(masks)
+    buffers.frame(row, [image], [every_slot])
+    for slot in range(buffers.slots):
+        buffers.store(row, [slot])
     return {
-        "frame": lambda: chain.frame(image, every_slot),
-        "memory": lambda: chain.store(0),
-        "decode": lambda: chain.decode(cells),
+        "frame": lambda: buffers.frame(row, [image], [every_slot]),
+        "memory": lambda: buffers.store(row, [0]),
+        "decode": lambda: buffers.decode(0, cells),
     }
 
 
@@ -176,7 +176,7 @@ def roofline(
     if rounds < 1:
         raise VisoloError(f"{rounds} rounds measure nothing: take 1 or more")
     engines = load(path, backend, precision=precision).engines
-    library = engines.backend if isinstance(engines, Engines) else None
+    library = engines.backend
     quicker = library.rewritten if isinstance(library, OpenVinoBackend) else ()
     layers = count_bundle(Bundle(path), masks, precision, quicker)
     meter = PeakMeter(engines, int8=precision == "int8")

@@ -18,10 +18,9 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from visolo_runtime import load
-from visolo_runtime.model import Model
-from visolo_runtime.sample_clip import sample_frames
-from visolo_runtime.streams import Streams
+from visolo_runtime.session.loading import Model, load
+from visolo_runtime.session.streams import Streams
+from visolo_runtime.video.sample_clip import sample_frames
 
 Frames = Sequence[NDArray[np.uint8]]
 

@@ -9,7 +9,7 @@ from typing import Any
 import av
 from PIL import Image
 
-from visolo_runtime.sample_clip import sample_frames
+from visolo_runtime.video.sample_clip import sample_frames
 
 
 def write_video(path: Path, frames: int = 24, height: int = 96, width: int = 160) -> Path:

@@ -19,25 +19,32 @@ import numpy as np
 import onnxruntime
 
 from visolo_core.errors import VisoloError
-from visolo_runtime.device import Array, Device, Event, Graph, Memory, Stream
+from visolo_runtime.engines.tensorrt.device import (
+    Array,
+    CudaEvent,
+    CudaGraph,
+    CudaStream,
+    Device,
+    DeviceMemory,
+)
 
 Work = Callable[[], None]
 _TYPES = {"tensor(float)": "FLOAT", "tensor(uint8)": "UINT8", "tensor(bool)": "BOOL"}
 _NUMPY = {"FLOAT": np.float32, "UINT8": np.uint8, "BOOL": np.bool_}
 
 
-class FakeMemory(Memory):
+class FakeMemory(DeviceMemory):
     def __init__(self, nbytes: int) -> None:
         self._bytes = np.zeros(nbytes + 256, np.uint8)
         base = self._bytes.ctypes.data
         self.address, self.nbytes = base + -base % 256, nbytes
 
 
-class FakeEvent(Event):
+class FakeEvent(CudaEvent):
     def __init__(self) -> None:
         self.recorded: tuple[FakeStream, int] | None = None
 
-    def record(self, stream: Stream) -> None:
+    def record(self, stream: CudaStream) -> None:
         assert isinstance(stream, FakeStream)
         self.recorded = stream, stream.given
 
@@ -46,7 +53,7 @@ class FakeEvent(Event):
             stream, place = self.recorded
             stream.work_until(place)
 
-    def milliseconds_since(self, earlier: Event) -> float:
+    def milliseconds_since(self, earlier: CudaEvent) -> float:
         """A millisecond for each piece of work between the two."""
         assert isinstance(earlier, FakeEvent)
         assert self.recorded
@@ -54,7 +61,7 @@ class FakeEvent(Event):
         return float(self.recorded[1] - earlier.recorded[1])
 
 
-class FakeStream(Stream):
+class FakeStream(CudaStream):
     """Does what it was given when it is waited for, and not before."""
 
     def __init__(self, device: FakeDevice, handle: int) -> None:
@@ -80,18 +87,18 @@ class FakeStream(Stream):
         self.device.counts["wait"] += 1
         self.work_until(self.given)
 
-    def after(self, event: Event) -> None:
+    def after(self, event: CudaEvent) -> None:
         assert isinstance(event, FakeEvent)
         recorded = event.recorded
         if recorded:
             self.give(lambda: recorded[0].work_until(recorded[1]))
 
 
-class FakeGraph(Graph):
+class FakeGraph(CudaGraph):
     def __init__(self, device: FakeDevice, works: list[Work]) -> None:
         self._device, self._works = device, works
 
-    def launch(self, stream: Stream) -> None:
+    def launch(self, stream: CudaStream) -> None:
         assert isinstance(stream, FakeStream)
         self._device.counts["graph launch"] += 1
         for work in self._works:
@@ -115,7 +122,7 @@ class FakeDevice(Device):
         yield
         self._depth -= 1
 
-    def allocate(self, nbytes: int) -> Memory:
+    def allocate(self, nbytes: int) -> DeviceMemory:
         self._check()
         self.counts["allocation"] += 1
         if nbytes > self.free:
@@ -126,32 +133,32 @@ class FakeDevice(Device):
     def pinned(self, shape: tuple[int, ...], dtype: str) -> Array:
         return np.zeros(shape, dtype)
 
-    def stream(self) -> Stream:
+    def stream(self) -> CudaStream:
         self._check()
         stream = FakeStream(self, 1000 + len(self.streams))
         self.streams[stream.handle] = stream
         return stream
 
-    def event(self) -> Event:
+    def event(self) -> CudaEvent:
         self._check()
         self.counts["event"] += 1
         return FakeEvent()
 
-    def upload(self, address: int, source: Array, stream: Stream) -> None:
+    def upload(self, address: int, source: Array, stream: CudaStream) -> None:
         assert source.flags.c_contiguous
         self._count("upload", source.nbytes)
         self._give(stream, lambda: ctypes.memmove(address, source.ctypes.data, source.nbytes))
 
-    def download(self, target: Array, address: int, stream: Stream) -> None:
+    def download(self, target: Array, address: int, stream: CudaStream) -> None:
         assert target.flags.c_contiguous
         self._count("download", target.nbytes)
         self._give(stream, lambda: ctypes.memmove(target.ctypes.data, address, target.nbytes))
 
-    def copy(self, target: int, source: int, nbytes: int, stream: Stream) -> None:
+    def copy(self, target: int, source: int, nbytes: int, stream: CudaStream) -> None:
         self._count("copy", nbytes)
         self._give(stream, lambda: ctypes.memmove(target, source, nbytes))
 
-    def capture(self, stream: Stream, work: Work) -> Graph:
+    def capture(self, stream: CudaStream, work: Work) -> CudaGraph:
         self._check()
         assert isinstance(stream, FakeStream)
         stream.recording = []
@@ -159,7 +166,7 @@ class FakeDevice(Device):
         works, stream.recording = stream.recording, None
         return FakeGraph(self, works)
 
-    def _give(self, stream: Stream, work: Callable[[], Any]) -> None:
+    def _give(self, stream: CudaStream, work: Callable[[], Any]) -> None:
         assert isinstance(stream, FakeStream)
         stream.give(lambda: (work(), None)[1])
 

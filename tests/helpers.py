@@ -54,7 +54,7 @@ class Outcome:
 
 def run_visolo(*arguments: object) -> Outcome:
     """Call ``visolo`` with arguments in this process."""
-    from visolo_runtime.cli import main
+    from visolo.cli import main
 
     out, err, status = io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -101,9 +101,9 @@ class GoldenSet:
 
     def weights(self) -> dict[str, Array]:
         """The weights by official name; their checksums are verified."""
-        from visolo_core.checkpoint import expected_shapes
         from visolo_core.config import PAPER
-        from visolo_core.official import official_name
+        from visolo_core.nn.checkpoint import expected_shapes
+        from visolo_core.nn.official_names import official_name
 
         shapes = {official_name(name): shape for name, shape in expected_shapes(PAPER).items()}
         weights = draw_weights(shapes, self.facts["offset"], self.facts["constants"])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 
-from visolo_runtime.cli import COMMANDS, app
+from visolo.cli import COMMANDS, app
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

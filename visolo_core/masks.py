@@ -35,6 +35,15 @@ def decode_rle(rle: Rle) -> Masks:
     return np.asarray(coco_mask.decode(rle), bool)
 
 
+def mask_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
+    """Left, top, right and bottom of the pixels of a mask bool [H, W], right and bottom just
+    outside; None if it has none."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not rows.size:
+        return None
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
 def run_lengths(counts: str) -> NDArray[np.int64]:
     """The lengths of the runs of an encoding: of zeros, of ones, of zeros, and so on.
 

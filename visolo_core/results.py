@@ -1,57 +1,18 @@
-"""What comes out: the instances of a frame, the tracks of a video, and their file formats."""
+"""What comes out of a video: its tracks, and the file formats of tracks and of frames."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
 
 from visolo_core.association import TrackState
 from visolo_core.categories import LabelSet
-from visolo_core.decoding import Floats, Ints
-from visolo_core.masks import Masks, Rle, encode_rle, resize_masks
-
-
-@dataclass(frozen=True)
-class Instances:
-    """The N instances of one frame, best first."""
-
-    frame: int
-    """Position of the frame in the video, from 0."""
-    size: tuple[int, int]
-    """Height and width of :attr:`masks`, the frame's own if nothing else was asked for."""
-    track_id: Ints
-    """int64 [N], from 1."""
-    label: Ints
-    """int64 [N], class index in this frame."""
-    score: Floats
-    """float32 [N], score in this frame."""
-    track_label: Ints
-    """int64 [N], class index of the track so far."""
-    track_score: Floats
-    """float32 [N], class score of the track so far."""
-    cell: Ints
-    """int64 [N], grid cell that the instance was decoded from."""
-    input_masks: NDArray[np.uint8]
-    """uint8 [N, H, W] of zeros and ones, at the network's input size."""
-
-    def __len__(self) -> int:
-        return len(self.track_id)
-
-    @cached_property
-    def masks(self) -> Masks:
-        """bool [N, height, width]; made when first asked for."""
-        return resize_masks(self.input_masks, self.size)
-
-    @cached_property
-    def rles(self) -> tuple[Rle, ...]:
-        """Run-length encodings of the masks; made when first asked for."""
-        return tuple(encode_rle(mask) for mask in self.masks)
+from visolo_core.instances import Instances
+from visolo_core.masks import Rle, encode_rle, resize_masks
 
 
 @dataclass(frozen=True)
@@ -148,27 +109,19 @@ class FrameInstance(TypedDict):
     segmentation: Rle
 
 
-def frame_record(instances: Instances, labels: LabelSet) -> list[FrameInstance]:
-    """The instances of a frame, ready for json."""
-    rows = zip(
-        instances.track_id.tolist(),
-        instances.label.tolist(),
-        instances.score.tolist(),
-        instances.track_label.tolist(),
-        instances.track_score.tolist(),
-        instances.rles,
-        strict=True,
-    )
+def frame_record(instances: Instances) -> list[FrameInstance]:
+    """The instances of a frame, ready for json, with the data set's own category ids."""
+    ids = instances.labels.ids
     return [
         {
-            "track_id": track_id,
-            "category_id": labels.ids[label],
-            "label": labels.names[label],
-            "score": score,
-            "track_category_id": labels.ids[track_label],
-            "track_label": labels.names[track_label],
-            "track_score": track_score,
-            "segmentation": rle,
+            "track_id": each.track_id,
+            "category_id": ids[int(instances.class_id[each.index])],
+            "label": each.label,
+            "score": each.score,
+            "track_category_id": ids[int(instances.track_class_id[each.index])],
+            "track_label": each.track_label,
+            "track_score": each.track_score,
+            "segmentation": each.rle,
         }
-        for track_id, label, score, track_label, track_score, rle in rows
+        for each in instances
     ]

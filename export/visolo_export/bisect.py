@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from visolo_runtime.engine import Array
+from visolo_runtime.engines.buffers import Array
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _AT_ONCE = 24  # tensors that are looked at in one run, so that they need not all be in memory

@@ -13,18 +13,17 @@ from typing import Any
 import torch
 
 from visolo_core import __version__
-from visolo_core.checkpoint import Checkpoint
 from visolo_core.config import InferenceConfig
 from visolo_core.contract import GRAPHS, GraphName
 from visolo_core.errors import VisoloError
 from visolo_core.files import replaced_folder
+from visolo_core.nn.checkpoint import Checkpoint
 from visolo_export.formats import CalibrationOptions, EngineOptions
 from visolo_export.graph_export import export_graphs
 from visolo_export.graph_source import GraphSource
 from visolo_export.onnx_export import OPSET
 from visolo_export.openvino_export import export_openvino
 from visolo_export.tensorrt_build import TensorRt, usual_lengths
-from visolo_export.torch_backend import processor
 from visolo_export.torch_formats import WRITERS, check_compiler
 from visolo_runtime.bundle import (
     FORMAT_VERSION,
@@ -35,7 +34,8 @@ from visolo_runtime.bundle import (
     file_entry,
     is_bundle,
 )
-from visolo_runtime.tensorrt_library import LIBRARIES, Library
+from visolo_runtime.engines.tensorrt.library import LIBRARIES, Library
+from visolo_runtime.engines.torch.backend import processor
 
 
 def write_bundle(

@@ -6,7 +6,7 @@ numbers in its place would give ranges that no video has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -15,40 +15,43 @@ from numpy.typing import NDArray
 
 from visolo_core.contract import GraphName
 from visolo_core.errors import VisoloError
-from visolo_runtime.chain import FrameResult, StreamEngines, WrappedChain
-from visolo_runtime.engine import Array
-from visolo_runtime.model import Model
-from visolo_runtime.session import Session
-from visolo_runtime.sources import Clip, Skipped, open_source
+from visolo_runtime.engines.buffers import Array, FrameResult
+from visolo_runtime.engines.engine import Engines
+from visolo_runtime.engines.host_buffers import HostBuffers
+from visolo_runtime.session.loading import Model
+from visolo_runtime.session.session import Session
+from visolo_runtime.video.sources import Clip, Skipped, open_source
 
 LEAST_FRAMES = 8
 """Fewer say nothing of what a video may show, nor of a memory that fills up."""
 
 
-class _Recorder(WrappedChain):
+class _RecordingBuffers(HostBuffers):
     """Notes what goes into the frame and memory graphs."""
 
-    def __init__(self, engines: StreamEngines) -> None:
-        super().__init__(engines.chain())
+    def __init__(self, engines: Engines) -> None:
+        super().__init__(engines, rows=1)
         self.feeds: dict[GraphName, list[dict[str, Array]]] = {"frame": [], "memory": []}
 
-    def frame(self, image: NDArray[np.uint8], valid: NDArray[np.bool_]) -> FrameResult:
+    def frame(
+        self, rows: range, images: Sequence[NDArray[np.uint8]], valid: Sequence[NDArray[np.bool_]]
+    ) -> list[FrameResult]:
         stored = {name: self.read(name).copy() for name in ("memory_key", "memory_value")}
         self.feeds["frame"].append(
-            {"image": image[None].copy(), **stored, "memory_valid": valid[None].copy()}
+            {"image": images[0][None].copy(), **stored, "memory_valid": valid[0][None].copy()}
         )
-        return super().frame(image, valid)
+        return super().frame(rows, images, valid)
 
-    def store(self, slot: int) -> None:
+    def store(self, rows: range, slots: Sequence[int]) -> None:
         self.feeds["memory"].append({"features": self.read("features").copy()})
-        super().store(slot)
+        super().store(rows, slots)
 
 
 def record_feeds(model: Model, source: str, frames: int) -> dict[GraphName, list[dict[str, Array]]]:
     """Run a model over a video, a folder or a data set, and keep what its graphs were fed.
 
     Args:
-        model: in float32.
+        model: in float32, on a backend that works in host memory.
         source: as for ``visolo run``; of several clips each gives its share.
         frames: to keep, spread over the source.
 
@@ -59,11 +62,11 @@ def record_feeds(model: Model, source: str, frames: int) -> dict[GraphName, list
     share = max(2, -(-frames // len(clips)))
     kept: dict[GraphName, list[dict[str, Array]]] = {"frame": [], "memory": []}
     for clip in clips[: -(-frames // share)]:
-        recorder = _Recorder(model.engines)
-        session = Session(recorder, model.inference, record=False)
+        buffers = _RecordingBuffers(model.engines)
+        session = Session(buffers, model.stream_options(record=False))
         for frame in islice(_readable(clip), share):
             session.step(frame)
-        for graph, feeds in recorder.feeds.items():
+        for graph, feeds in buffers.feeds.items():
             kept[graph] += feeds
     if len(kept["frame"]) < LEAST_FRAMES:
         raise VisoloError(

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import onnx
 
-from visolo_core.checkpoint import Checkpoint
 from visolo_core.config import InferenceConfig
 from visolo_core.contract import GRAPHS, GraphName, contract
 from visolo_core.errors import VisoloError
+from visolo_core.nn.checkpoint import Checkpoint
 from visolo_export.calibration import record_feeds
 from visolo_export.formats import CalibrationOptions
 from visolo_export.graph_export import export_graphs
@@ -26,9 +26,9 @@ from visolo_export.precision import (
     to_int8,
 )
 from visolo_runtime.bundle import Calibration, Precision
-from visolo_runtime.engine_chain import Engines
-from visolo_runtime.model import Model
-from visolo_runtime.onnxruntime_backend import OnnxRuntimeBackend
+from visolo_runtime.engines.engine import Engines
+from visolo_runtime.engines.onnxruntime.backend import OnnxRuntimeBackend
+from visolo_runtime.session.loading import Model
 
 _MEASURED_FRAMES = 4  # that the sensitivity of every layer is measured on
 _QUANTISED: tuple[GraphName, ...] = ("frame", "memory")  # decode counts pixels, in float32

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from visolo_core.contract import GRAPHS, GraphName
+from visolo_core.distribution import pip_install
 from visolo_core.errors import VisoloError
 
 
@@ -30,9 +31,7 @@ def export_openvino(
     try:
         import openvino
     except ImportError as error:
-        raise VisoloError(
-            "format openvino needs OpenVINO: pip install 'visolo[openvino]'"
-        ) from error
+        raise VisoloError(f"format openvino needs OpenVINO: {pip_install('openvino')}") from error
     files: dict[GraphName, str] = {}
     for graph in GRAPHS:
         report(graph)

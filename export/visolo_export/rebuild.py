@@ -9,7 +9,7 @@ from visolo_core.errors import VisoloError
 from visolo_core.files import replaced
 from visolo_export.tensorrt_build import TensorRt, usual_lengths
 from visolo_runtime.bundle import Bundle, GraphFiles, file_entry
-from visolo_runtime.tensorrt_library import LIBRARIES
+from visolo_runtime.engines.tensorrt.library import LIBRARIES
 
 
 def rebuild_engines(bundle: Bundle, graphs: GraphFiles, targets: tuple[str, ...]) -> Bundle:

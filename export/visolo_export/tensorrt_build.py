@@ -22,8 +22,8 @@ import onnx
 from visolo_core.contract import MASKS, STREAMS, GraphSpec, TensorSpec
 from visolo_core.errors import VisoloError
 from visolo_runtime.bundle import file_entry
-from visolo_runtime.chain import DECODE_LIMIT
-from visolo_runtime.tensorrt_library import LINES_TOLD, Library, import_library, new_log
+from visolo_runtime.engines.buffers import DECODE_LIMIT
+from visolo_runtime.engines.tensorrt.library import LINES_TOLD, Library, import_library, new_log
 
 Lengths = Mapping[str, tuple[int, int, int]]
 """Least, usual and largest length of each dimension that is not fixed, by its name."""

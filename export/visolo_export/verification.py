@@ -7,7 +7,7 @@ own memory, do both find the same tracks, and how far are their scores and masks
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,10 +18,10 @@ from visolo_core.contract import GRAPHS, GraphName
 from visolo_core.decoding import Ints
 from visolo_export.comparison import TensorError, TrackComparison, compare_tracks, mask_iou
 from visolo_runtime.bundle import Precision
-from visolo_runtime.chain import Chain, DecodedMasks, FrameResult, StreamEngines
-from visolo_runtime.engine import Array
-from visolo_runtime.model import Model
-from visolo_runtime.session import Session
+from visolo_runtime.engines.buffers import Array, Buffers, DecodedMasks, FrameResult
+from visolo_runtime.engines.engine import Engines
+from visolo_runtime.session.loading import Model
+from visolo_runtime.session.session import Session
 
 Frames = list[NDArray[np.uint8]]
 
@@ -101,43 +101,38 @@ class Verification:
         }
 
 
-class _ParityChain(Chain):
-    """The reference's chain, which makes a candidate repeat each call on the same inputs."""
+class _ParityBuffers(Buffers):
+    """The reference's buffers, which make a candidate repeat each call on the same inputs."""
 
-    def __init__(self, reference: StreamEngines, candidate: StreamEngines) -> None:
-        self._reference, self._candidate = reference.chain(), candidate.chain()
+    def __init__(self, reference: Engines, candidate: Engines) -> None:
+        super().__init__(reference.contract, rows=1, batch=1)
+        self._reference, self._candidate = reference.buffers(), candidate.buffers()
         self.errors: dict[GraphName, dict[str, TensorError]] = {
             graph: {name: TensorError() for name in reference.contract[graph].names("outputs")}
             for graph in GRAPHS
         }
         self.mask_iou: float | None = None
 
-    @property
-    def input_size(self) -> tuple[int, int]:
-        return self._reference.input_size
-
-    @property
-    def slots(self) -> int:
-        return self._reference.slots
-
-    def frame(self, image: NDArray[np.uint8], valid: NDArray[np.bool_]) -> FrameResult:
+    def frame(
+        self, rows: range, images: Sequence[NDArray[np.uint8]], valid: Sequence[NDArray[np.bool_]]
+    ) -> list[FrameResult]:
         self._copy("memory_key", "memory_value")
-        result = self._reference.frame(image, valid)
-        self._candidate.frame(image, valid)
+        results = self._reference.frame(rows, images, valid)
+        self._candidate.frame(rows, images, valid)
         for name, error in self.errors["frame"].items():
             error.add(self.read(name), self._candidate.read(name))
         # From here on the candidate works on what the reference found.
         self._copy("mask_features", "kernels", "key", "features")
-        return result
+        return results
 
-    def store(self, slot: int) -> None:
-        self._reference.store(slot)
-        self._candidate.store(slot)
-        mine, its = (each.read("memory_value")[:, slot] for each in (self, self._candidate))
+    def store(self, rows: range, slots: Sequence[int]) -> None:
+        self._reference.store(rows, slots)
+        self._candidate.store(rows, slots)
+        mine, its = (each.read("memory_value")[:, slots[0]] for each in (self, self._candidate))
         self.errors["memory"]["value"].add(mine, its)
 
-    def decode(self, cell: Ints) -> DecodedMasks:
-        mine, its = self._reference.decode(cell), self._candidate.decode(cell)
+    def decode(self, row: int, cell: Ints) -> DecodedMasks:
+        mine, its = self._reference.decode(row, cell), self._candidate.decode(row, cell)
         for name, error in self.errors["decode"].items():
             error.add(getattr(mine, name), getattr(its, name))
         for first, second in zip(mine.masks, its.masks, strict=True):
@@ -145,11 +140,11 @@ class _ParityChain(Chain):
             self.mask_iou = iou if self.mask_iou is None else min(self.mask_iou, iou)
         return mine
 
-    def read(self, name: str) -> Array:
-        return self._reference.read(name)
+    def read(self, name: str, row: int = 0) -> Array:
+        return self._reference.read(name, row)
 
-    def write(self, name: str, values: Array) -> None:
-        self._reference.write(name, values)
+    def write(self, name: str, values: Array, row: int = 0) -> None:
+        self._reference.write(name, values, row)
 
     def _copy(self, *names: str) -> None:
         for name in names:
@@ -173,14 +168,14 @@ def verify(
         report: told what is being run.
     """
     report("graph by graph")
-    chain = _ParityChain(reference.engines, candidate.engines)
-    reference_session = Session(chain, reference.inference)
+    parity = _ParityBuffers(reference.engines, candidate.engines)
+    reference_session = Session(parity, reference.stream_options(record=False))
     for frame in frames:
         reference_session.step(frame)
 
     report("closed-loop")
-    chains = reference.engines.chain(), candidate.engines.chain()
-    sessions = [Session(each, reference.inference) for each in chains]
+    both = reference.engines.buffers(), candidate.engines.buffers()
+    sessions = [Session(each, reference.stream_options()) for each in both]
     drift: dict[str, list[float]] = {
         name: [] for name in reference.engines.contract["frame"].names("outputs")
     }
@@ -189,10 +184,10 @@ def verify(
             session.step(frame)
         for name, errors in drift.items():
             error = TensorError()
-            error.add(*(each.read(name) for each in chains))
+            error.add(*(each.read(name) for each in both))
             errors.append(error.relative)
     tracks = compare_tracks(*(session.finish() for session in sessions))
-    return Verification(len(frames), tolerance, chain.errors, chain.mask_iou, tracks, drift)
+    return Verification(len(frames), tolerance, parity.errors, parity.mask_iou, tracks, drift)
 
 
 def limit_of(tensor: str, tolerance: Tolerance) -> tuple[str, float] | None:

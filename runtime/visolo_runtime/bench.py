@@ -24,10 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visolo_core.errors import VisoloError
-from visolo_runtime.feed import Feed
-from visolo_runtime.model import Model
-from visolo_runtime.session import GRAPH_STAGES, STAGES, Frame
-from visolo_runtime.sources import Clip, Skipped
+from visolo_runtime.session.loading import Model
+from visolo_runtime.session.stream import GRAPH_STAGES, STAGES
+from visolo_runtime.video.feed import Feed
+from visolo_runtime.video.frames import Frame
+from visolo_runtime.video.sources import Clip, Skipped
 
 Frames = Callable[[], Iterable[NDArray[np.uint8] | Skipped]]
 """Begins a source anew."""

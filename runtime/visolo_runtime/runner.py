@@ -12,12 +12,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from visolo_core.errors import VisoloError
-from visolo_runtime.feed import Feed, Policy, Ready
-from visolo_runtime.model import Model
-from visolo_runtime.session import STAGES, Frame, Session
-from visolo_runtime.sinks import Sink
-from visolo_runtime.sources import Clip, Picture, Skipped
-from visolo_runtime.streams import Streams
+from visolo_runtime.session.loading import Model
+from visolo_runtime.session.session import Session
+from visolo_runtime.session.stream import STAGES
+from visolo_runtime.session.streams import Streams
+from visolo_runtime.video.feed import Feed, Policy, Ready
+from visolo_runtime.video.frames import Frame, Picture
+from visolo_runtime.video.sinks import Sink
+from visolo_runtime.video.sources import Clip, Skipped
 
 _LOOK_S = 0.1  # how often a wait looks whether the run was interrupted
 

@@ -15,14 +15,9 @@ from hypothesis import strategies as st
 
 from helpers import TINY, GoldenSet, Outcome
 from visolo_core.categories import unnamed
-from visolo_core.checkpoint import (
-    Checkpoint,
-    CheckpointHeader,
-    load_checkpoint,
-    read_header,
-    save_checkpoint,
-)
+from visolo_core.checkpoint_header import CheckpointHeader, read_header
 from visolo_core.errors import VisoloError
+from visolo_core.nn.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from visolo_core.nn.initialise import untrained
 
 Visolo = Callable[..., Outcome]

@@ -22,12 +22,12 @@ from visolo_core.errors import NotHereError, VisoloError
 from visolo_export import precision
 from visolo_export.formats import parse_formats, parse_precisions
 from visolo_export.precision import nodes_of, to_fp16
-from visolo_export.torch_archive import plain_program
 from visolo_export.torch_formats import check_compiler
-from visolo_runtime import load, shipped_model
-from visolo_runtime.backends import CANDIDATES, Request, choose
 from visolo_runtime.bundle import Bundle
-from visolo_train.synthetic import draw_clip
+from visolo_runtime.engines.backends import BACKENDS, choose
+from visolo_runtime.engines.torch.archive import plain_program
+from visolo_runtime.session.loading import load, shipped_model
+from visolo_train.data.synthetic import draw_clip
 
 Visolo = Callable[..., Outcome]
 WEIGHTS = shipped_model().with_name("lite.safetensors")
@@ -166,7 +166,7 @@ def test_compiled_for_this_machine(
     command = ("verify", bundle, "--reference", lite_weights, "--frames", 4, "--backend")
     run_visolo(*command, "aotinductor").succeeded()
     run_visolo(*command, "auto").refused("machine code, name it with --backend")
-    monkeypatch.setattr("visolo_export.torch_backend.processor", lambda: "abacus")
+    monkeypatch.setattr("visolo_runtime.engines.torch.backend.processor", lambda: "abacus")
     run_visolo(*command, "aotinductor").refused("on abacus", "export --format aotinductor")
 
 
@@ -194,7 +194,7 @@ def test_the_best_is_taken_and_the_others_are_told(bundle: Path, torch_bundle: P
 
 def test_what_is_missing_is_passed_over(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
-    choice = choose(Bundle(bundle), "auto", Request())
+    choice = choose(Bundle(bundle), "auto")
     assert "ONNX Runtime" in choice.engines.description
     assert any("openvino: OpenVINO is not usable here" in each for each in choice.passed_over)
     with pytest.raises(NotHereError, match="pip install"):
@@ -225,7 +225,7 @@ def test_forms_that_a_bundle_lacks(bundle: Path, frames: Path) -> None:
     run_visolo(*command, "pt2").refused("has no pt2", "--format pt2")
     run_visolo(*command, "tensorrt-rtx", "--precision", "fp16").refused("tensorrt-rtx fp16")
     run_visolo(*command, "onnxruntime", "--precision", "int4").refused("int4")
-    assert {each.name for each in CANDIDATES} >= {"tensorrt", "openvino", "pt2"}
+    assert {each.name for each in BACKENDS} >= {"tensorrt", "openvino", "pt2"}
 
 
 @pytest.mark.parametrize(

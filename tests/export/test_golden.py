@@ -19,11 +19,12 @@ from PIL import Image
 
 from helpers import Array, GoldenSet, Outcome, tracks_of_results
 from visolo_core.decoding import grid_weight, match_values
-from visolo_core.results import Instances, Track
+from visolo_core.instances import Instances
+from visolo_core.results import Track
 from visolo_export.comparison import compare_tracks
-from visolo_runtime.chain import WrappedChain
-from visolo_runtime.model import Model, load
-from visolo_runtime.session import Session
+from visolo_runtime.engines.host_buffers import HostBuffers
+from visolo_runtime.session.loading import Model, load
+from visolo_runtime.session.session import Session
 
 TENSOR_TOLERANCE = 2e-3
 RES4_TOLERANCE = 5e-3
@@ -44,37 +45,37 @@ class GoldenRun:
     tracks: list[Track]
 
 
-class _RecordingChain(WrappedChain):
+class _CountingBuffers(HostBuffers):
     """Counts the cells that were decoded, for the test to compare."""
 
     decoded_cells = 0
 
-    def frame(self, image: Any, valid: Any) -> Any:
+    def frame(self, rows: range, images: Any, valid: Any) -> Any:
         self.decoded_cells = 0
-        return super().frame(image, valid)
+        return super().frame(rows, images, valid)
 
-    def decode(self, cell: Any) -> Any:
+    def decode(self, row: int, cell: Any) -> Any:
         self.decoded_cells = len(cell)
-        return super().decode(cell)
+        return super().decode(row, cell)
 
 
 def _run(model: Model, video: Array) -> GoldenRun:
-    chain = _RecordingChain(model.engines.chain())
-    session = Session(chain, model.inference)
+    buffers = _CountingBuffers(model.engines, rows=1)
+    session = Session(buffers, model.stream_options())
     tensors: list[dict[str, Array]] = []
     instances, candidates = [], []
     keys: list[Array] = []
     previous_query: Array | None = None
     for frame, image in enumerate(video):
         instances.append(session.step(image))
-        candidates.append(chain.decoded_cells)
+        candidates.append(buffers.decoded_cells)
         grid = model.config.grid
-        query, key = chain.read("query")[0].copy(), chain.read("key")[0].copy()
-        category, kernel = chain.read("features")[0].copy()
+        query, key = buffers.read("query")[0].copy(), buffers.read("key")[0].copy()
+        category, kernel = buffers.read("features")[0].copy()
         found = {
-            "pred_masks": chain.read("mask_features")[0].copy(),
-            "pred_kernels": chain.read("kernels")[0].reshape(-1, *grid).copy(),
-            "pred_cats": chain.read("scores")[0].reshape(-1, *grid).copy(),
+            "pred_masks": buffers.read("mask_features")[0].copy(),
+            "pred_kernels": buffers.read("kernels")[0].reshape(-1, *grid).copy(),
+            "pred_cats": buffers.read("scores")[0].reshape(-1, *grid).copy(),
             "cat_f": category,
             "kernel_f": kernel,
         }
@@ -140,7 +141,7 @@ def early_features(
 def _early_features_of_torch(weights: Path, video: Array) -> list[dict[str, Array]]:
     import torch
 
-    from visolo_core.checkpoint import load_checkpoint
+    from visolo_core.nn.checkpoint import load_checkpoint
 
     model = load_checkpoint(weights).build()
     found = []
@@ -239,9 +240,10 @@ def test_the_same_cells_become_instances_of_the_same_tracks(
         )
         for cell, label, score, track in golden_rows:
             at = mine[cell]
-            assert instances.label[at] == label
-            assert instances.score[at] == pytest.approx(score, abs=SCORE_TOLERANCE)
-            assert names.setdefault(track, int(instances.track_id[at])) == instances.track_id[at]
+            assert instances.class_id[at] == label
+            assert instances.confidence[at] == pytest.approx(score, abs=SCORE_TOLERANCE)
+            number = int(instances.tracker_id[at])
+            assert names.setdefault(track, number) == number
 
 
 def test_video_level_result(golden: GoldenSet, golden_run: GoldenRun) -> None:
@@ -327,7 +329,7 @@ def test_memory_slots_hold_what_the_official_memory_would(
     """``Visolo.step`` with explicit state says the same as the session's engine chain."""
     import torch
 
-    from visolo_core.checkpoint import load_checkpoint
+    from visolo_core.nn.checkpoint import load_checkpoint
 
     network = load_checkpoint(paper_weights).build()
     state = network.begin(slots=4)  # enough for seven frames

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from benchmarks.official_schedule import Found, OfficialSchedule, agreement, fill, ours
-from visolo_core.checkpoint import load_checkpoint
-from visolo_runtime import load
-from visolo_runtime.sample_clip import sample_frames
+from visolo_core.nn.checkpoint import load_checkpoint
+from visolo_runtime.session.loading import load
+from visolo_runtime.video.sample_clip import sample_frames
 
 
 @pytest.fixture(scope="module")
@@ -65,5 +65,5 @@ def test_a_long_memory_is_as_full_as_it_would_be(lite_weights: Path) -> None:
     frames = list(sample_frames(6, 96, 160))
     fill(official, session, frames, at=300)
     assert official.memory_frames == 62  # 0, 5, ..., 295, and the last two
-    assert session._valid()[:-1].all()
+    assert session.stream.valid_slots()[:-1].all()
     assert np.isfinite(official.step(frames[0]).score).all()

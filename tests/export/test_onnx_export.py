@@ -11,13 +11,14 @@ import pytest
 
 from helpers import Outcome
 from visolo_core.categories import unnamed
-from visolo_core.checkpoint import Checkpoint, CheckpointHeader, save_checkpoint
+from visolo_core.checkpoint_header import CheckpointHeader
 from visolo_core.config import ModelConfig
 from visolo_core.contract import GRAPHS
+from visolo_core.nn.checkpoint import Checkpoint, save_checkpoint
 from visolo_core.nn.initialise import untrained
 from visolo_export.onnx_export import OPSET
 from visolo_runtime.bundle import Bundle
-from visolo_runtime.model import load
+from visolo_runtime.session.loading import load
 
 Visolo = Callable[..., Outcome]
 

@@ -13,11 +13,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.gpu_prediction import CARDS, predicted_ms
 from benchmarks.layer_counts import Layer, count_bundle, count_graph, total
-from visolo_core.checkpoint import load_checkpoint
+from visolo_core.nn.checkpoint import load_checkpoint
 from visolo_core.nn.graphs import graph_modules
 from visolo_export.graph_export import example_inputs
 from visolo_runtime.bundle import Bundle
-from visolo_runtime.model import shipped_model
+from visolo_runtime.session.loading import shipped_model
 
 
 def convolution(group: int) -> onnx.ModelProto:

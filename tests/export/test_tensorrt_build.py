@@ -18,9 +18,9 @@ from visolo_core.errors import VisoloError
 from visolo_export.calibration import record_feeds
 from visolo_export.precision import calibrate, to_fp16, to_int8
 from visolo_export.tensorrt_build import TensorRt, layers_of, usual_lengths
-from visolo_runtime import load, shipped_model
 from visolo_runtime.bundle import Bundle
-from visolo_train.synthetic import draw_clip
+from visolo_runtime.session.loading import load, shipped_model
+from visolo_train.data.synthetic import draw_clip
 
 pytest.importorskip("tensorrt_rtx", reason="install visolo[rtx]")
 WEIGHTS = shipped_model().with_name("lite.safetensors")

@@ -14,12 +14,12 @@ import pytest
 from PIL import Image
 
 from helpers import Array, Outcome
-from visolo_core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from visolo_core.masks import encode_rle
+from visolo_core.nn.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from visolo_core.results import Track
 from visolo_export.comparison import TensorError, compare_tracks
 from visolo_runtime.bundle import Bundle
-from visolo_runtime.sample_clip import sample_frames
+from visolo_runtime.video.sample_clip import sample_frames
 
 Visolo = Callable[..., Outcome]
 

@@ -8,9 +8,9 @@ import pytest
 
 from helpers import run_visolo
 from visolo_core.errors import NotHereError
-from visolo_runtime import shipped_model
-from visolo_runtime.device import CudaDevice
-from visolo_runtime.tensorrt_engine import TensorRtLibrary
+from visolo_runtime.engines.tensorrt.device import CudaDevice
+from visolo_runtime.engines.tensorrt.engine import TensorRtRuntime
+from visolo_runtime.session.loading import shipped_model
 
 
 @pytest.fixture(scope="session")
@@ -23,9 +23,9 @@ def gpu() -> CudaDevice:
 def library() -> str:
     """TensorRT where it is installed, else TensorRT-RTX."""
     try:
-        return TensorRtLibrary("tensorrt").name
+        return TensorRtRuntime("tensorrt").name
     except NotHereError:
-        return TensorRtLibrary("tensorrt-rtx").name
+        return TensorRtRuntime("tensorrt-rtx").name
 
 
 @pytest.fixture(scope="session")

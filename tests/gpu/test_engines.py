@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,22 +14,34 @@ from helpers import run_visolo
 from visolo_core.errors import VisoloError
 from visolo_core.results import Track
 from visolo_export.comparison import compare_tracks
-from visolo_runtime import load
 from visolo_runtime.bundle import Bundle
-from visolo_runtime.device import CudaDevice
-from visolo_runtime.sample_clip import sample_frames
-from visolo_runtime.session import Session
-from visolo_runtime.streams import Streams
-from visolo_runtime.tensorrt_backend import TensorRtEngines, open_tensorrt
-from visolo_runtime.tensorrt_chain import TensorRtChain
-from visolo_runtime.tensorrt_library import Library
+from visolo_runtime.engines.engine import Engines
+from visolo_runtime.engines.tensorrt.backend import TensorRtBackend, open_tensorrt
+from visolo_runtime.engines.tensorrt.device import CudaDevice
+from visolo_runtime.engines.tensorrt.library import Library
+from visolo_runtime.session.loading import load
+from visolo_runtime.session.session import Session
+from visolo_runtime.session.stream import StreamOptions
+from visolo_runtime.session.streams import Streams
+from visolo_runtime.video.sample_clip import sample_frames
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
-def engines(bundle: Path, library: Library) -> TensorRtEngines:
-    return open_tensorrt(Bundle(bundle), library)
+def engines(bundle: Path, library: Library) -> Engines:
+    return opened(bundle, library)
+
+
+@pytest.fixture(scope="module")
+def options(bundle: Path) -> StreamOptions:
+    manifest = Bundle(bundle).manifest
+    return StreamOptions(manifest.inference, manifest.labels)
+
+
+def opened(bundle: Path, library: Library, use_graphs: bool = True) -> Engines:
+    graphs = Bundle(bundle).graphs(library)
+    return open_tensorrt(Bundle(bundle), graphs, library, use_graphs=use_graphs)
 
 
 def resident() -> int:
@@ -50,10 +63,11 @@ def test_every_tensor_and_the_closed_loop(bundle: Path, weights: Path, library: 
     run_visolo(*command, "--frames", 24, "--json").succeeded()
 
 
-def test_recorded_and_plain_work_agree(engines: TensorRtEngines, bundle: Path) -> None:
-    inference = load(bundle, "onnxruntime").inference
+def test_recorded_and_plain_work_agree(
+    bundle: Path, library: Library, options: StreamOptions
+) -> None:
     tracks = [
-        follow(Session(TensorRtChain(*engines.parts(), use_graphs), inference), 40)
+        follow(Session(opened(bundle, library, use_graphs).buffers(), options), 40)
         for use_graphs in (True, False)
     ]
     compared = compare_tracks(*tracks)
@@ -73,34 +87,35 @@ def test_streams_together_as_alone(batched_engines: Path, library: Library) -> N
         session = model.session(record=False)
         for at, frame in enumerate(video):
             alone, found = session.step(frame), together[at][row]
-            assert found.track_id.tolist() == alone.track_id.tolist()
-            assert np.abs(found.score - alone.score).max(initial=0) < 1e-2
+            assert found.tracker_id.tolist() == alone.tracker_id.tolist()
+            assert np.abs(found.confidence - alone.confidence).max(initial=0) < 1e-2
 
 
-def test_ten_thousand_frames(engines: TensorRtEngines, bundle: Path) -> None:
+def test_ten_thousand_frames(engines: Engines, options: StreamOptions) -> None:
     """No memory of the device and none of the host is lost."""
     from pycuda import driver
 
-    session = Session(engines.chain(), load(bundle, "onnxruntime").inference, record=False)
+    backend = engines.backend
+    assert isinstance(backend, TensorRtBackend)
+    session = Session(engines.buffers(), replace(options, record=False))
     frames = list(sample_frames(100))
     levels = []
     for number in range(10_000):
         session.step(frames[number % 100])
         if number in (500, 9_999):
-            with engines.device.current():
+            with backend.device.current():
                 levels.append((driver.mem_get_info()[0], resident()))
     (free_before, rss_before), (free_after, rss_after) = levels
     assert free_before - free_after < 8e6
     assert rss_after - rss_before < 10e6
 
 
-def test_two_threads(engines: TensorRtEngines, bundle: Path) -> None:
-    inference = load(bundle, "onnxruntime").inference
-    alone = follow(Session(engines.chain(), inference), 60)
+def test_two_threads(engines: Engines, options: StreamOptions) -> None:
+    alone = follow(Session(engines.buffers(), options), 60)
     found: dict[int, list[Track]] = {}
 
     def work(number: int) -> None:
-        found[number] = follow(Session(engines.chain(), inference), 60)
+        found[number] = follow(Session(engines.buffers(), options), 60)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(2)]
     for thread in threads:
@@ -112,12 +127,12 @@ def test_two_threads(engines: TensorRtEngines, bundle: Path) -> None:
     assert len(found) == 2
 
 
-def test_it_lives_beside_pytorch(engines: TensorRtEngines, bundle: Path) -> None:
+def test_it_lives_beside_pytorch(engines: Engines, options: StreamOptions) -> None:
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("this PyTorch has no CUDA")
     before = torch.ones(1000, device="cuda")
-    follow(Session(engines.chain(), load(bundle, "onnxruntime").inference), 5)
+    follow(Session(engines.buffers(), options), 5)
     assert float((before * 2).sum()) == 2000
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from helpers import Outcome
 from visolo_core.errors import VisoloError
 from visolo_runtime.bundle import Bundle
-from visolo_runtime.model import load
+from visolo_runtime.session.loading import load
 
 Visolo = Callable[..., Outcome]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from helpers import Outcome
-from visolo_runtime.commands import doctor
+from visolo.commands import doctor
 
 Visolo = Callable[..., Outcome]
 
@@ -23,7 +23,9 @@ def test_this_machine_is_fine(visolo: Visolo) -> None:
 
 def test_two_onnx_runtimes_are_a_problem(visolo: Visolo, monkeypatch: pytest.MonkeyPatch) -> None:
     both = {"onnxruntime": "1.31.1", "onnxruntime-gpu": "1.31.0"}
-    monkeypatch.setattr("visolo_runtime.onnxruntime_backend.installed_distributions", lambda: both)
+    monkeypatch.setattr(
+        "visolo_runtime.engines.onnxruntime.backend.installed_distributions", lambda: both
+    )
     outcome = visolo("doctor", "--json")
     assert outcome.status == 1
     first, *_ = outcome.json()["problems"]

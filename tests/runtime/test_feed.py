@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from visolo_core.errors import VisoloError
-from visolo_runtime.feed import AHEAD, Feed
-from visolo_runtime.resizing import resize_frame
-from visolo_runtime.sample_clip import sample_frames
-from visolo_runtime.sources import Clip, Skipped
+from visolo_runtime.video.feed import AHEAD, Feed
+from visolo_runtime.video.resizing import resize_frame
+from visolo_runtime.video.sample_clip import sample_frames
+from visolo_runtime.video.sources import Clip, Skipped
 
 Frame = NDArray[np.uint8]
 

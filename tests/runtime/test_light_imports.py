@@ -32,19 +32,19 @@ def without_torch(
 
 
 def test_importing_core_and_runtime() -> None:
-    without_torch("import visolo_core, visolo_runtime; from visolo_runtime import load, Session")
+    without_torch("import visolo; from visolo import *")
 
 
 def test_running_a_bundle(lite_bundle: Path, tmp_path: Path) -> None:
     from PIL import Image
 
-    from visolo_runtime.sample_clip import sample_frames
+    from visolo_runtime.video.sample_clip import sample_frames
 
     for number, frame in enumerate(sample_frames(3)):
         Image.fromarray(frame).save(tmp_path / f"{number}.jpg")
     results = tmp_path / "results.json"
     without_torch(
-        "from visolo_runtime.cli import main; main(sys.argv[1:])",
+        "from visolo.cli import main; main(sys.argv[1:])",
         "run", lite_bundle, tmp_path, "--results", results, "--video", tmp_path / "out.mp4",
     )  # fmt: skip
     assert len(json.loads(results.read_text())) > 0
@@ -53,12 +53,12 @@ def test_running_a_bundle(lite_bundle: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("command", ["info", "doctor"])
 def test_other_commands_of_the_runtime(lite_bundle: Path, command: str) -> None:
     arguments = [command, lite_bundle] if command == "info" else [command]
-    done = without_torch("from visolo_runtime.cli import main; main(sys.argv[1:])", *arguments)
+    done = without_torch("from visolo.cli import main; main(sys.argv[1:])", *arguments)
     assert done.stdout
 
 
 def test_weights_are_described_without_torch(lite_weights: Path) -> None:
-    code = "from visolo_runtime.cli import main; main(sys.argv[1:])"
+    code = "from visolo.cli import main; main(sys.argv[1:])"
     done = without_torch(code, "info", lite_weights, "--json")
     assert json.loads(done.stdout)["kind"] == "weights"
 
@@ -69,7 +69,7 @@ def test_weights_are_described_without_torch(lite_weights: Path) -> None:
 def test_commands_that_need_torch_say_which_extra_brings_it(
     lite_weights: Path, arguments: tuple[str, ...]
 ) -> None:
-    code = "from visolo_runtime.cli import main; main(sys.argv[1:])"
+    code = "from visolo.cli import main; main(sys.argv[1:])"
     given = [each.format(weights=lite_weights) for each in arguments]
     if given[0] == "run":
         given[2] = str(lite_weights.parent)  # any folder with an image
@@ -83,7 +83,7 @@ def test_commands_that_need_torch_say_which_extra_brings_it(
 
 def test_help_answers_at_once_and_without_heavy_imports() -> None:
     code = """
-from visolo_runtime.cli import main
+from visolo.cli import main
 try:
     main(["--help"])
 except SystemExit:

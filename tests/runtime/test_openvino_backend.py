@@ -11,7 +11,7 @@ import pytest
 GIVEN_UP_IN_ORDER = """
 import gc, os, signal, sys
 import numpy as np
-from visolo_runtime import load
+from visolo_runtime.session.loading import load
 
 frame = np.zeros((96, 160, 3), np.uint8)
 signal.signal(signal.SIGUSR1, lambda *_: print("handled"))

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visolo_runtime.openvino_upsampling import weights
+from visolo_runtime.engines.openvino.upsampling import weights
 
 LENGTH = st.integers(1, 40)
 
@@ -28,8 +28,8 @@ def test_images_are_resized_by_products() -> None:
     openvino = pytest.importorskip("openvino", reason="install visolo[openvino]")
     import openvino.opset13 as operators
 
-    from visolo_runtime.openvino_backend import shared_core
-    from visolo_runtime.openvino_upsampling import rewrite
+    from visolo_runtime.engines.openvino.backend import shared_core
+    from visolo_runtime.engines.openvino.upsampling import rewrite
 
     def model() -> object:
         logits = operators.parameter([1, -1, 6, 9], np.float32, name="logits")

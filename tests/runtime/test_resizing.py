@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from helpers import Array
 from visolo_core.errors import VisoloError
-from visolo_runtime import resizing
-from visolo_runtime.resizing import resize_frame, resized
+from visolo_runtime.video import resizing
+from visolo_runtime.video.resizing import resize_frame, resized
 
 _BITS = 22  # of Pillow's weights
 SIDE = st.integers(1, 60)
@@ -95,5 +95,5 @@ def test_a_frame_of_the_right_size_is_left_alone() -> None:
 
 @pytest.mark.parametrize("frame", [noise(4, 4)[..., 0], noise(4, 4)[:0], noise(4, 4) / 255])
 def test_what_is_no_frame(frame: Array) -> None:
-    with pytest.raises(VisoloError, match="a frame must be uint8"):
+    with pytest.raises(VisoloError, match="a frame must be a uint8 array"):
         resized(frame, (32, 48))

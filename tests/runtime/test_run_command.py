@@ -190,7 +190,7 @@ def test_a_folder_that_refuses_files(lite_bundle: Path, tmp_path: Path, visolo: 
 
 def test_a_reader_that_has_seen_enough_is_no_error(lite_bundle: Path, tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "frames", frames=6)
-    command = [sys.executable, "-m", "visolo_runtime.cli", "run", lite_bundle, folder]
+    command = [sys.executable, "-m", "visolo.cli", "run", lite_bundle, folder]
     process = subprocess.Popen(
         [str(part) for part in (*command, "--frames", "-")],
         stdout=subprocess.PIPE,
@@ -212,7 +212,7 @@ def test_an_interrupt_leaves_what_was_seen(lite_bundle: Path, tmp_path: Path) ->
     out = tmp_path / "out"
     out.mkdir()
     command = [
-        sys.executable, "-m", "visolo_runtime.cli", "run", lite_bundle, source,
+        sys.executable, "-m", "visolo.cli", "run", lite_bundle, source,
         "--results", out / "r.json", "--frames", out / "f.jsonl", "--video", out / "v.mp4",
     ]  # fmt: skip
     process = subprocess.Popen(

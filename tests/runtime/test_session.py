@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from visolo_core.config import InferenceConfig
 from visolo_core.errors import VisoloError
-from visolo_runtime.chain import DECODE_LIMIT
-from visolo_runtime.model import Model, load
-from visolo_runtime.resizing import resize_frame, resized
-from visolo_runtime.sample_clip import sample_frames
-from visolo_runtime.session import STAGES, Session
+from visolo_runtime.engines.buffers import DECODE_LIMIT
+from visolo_runtime.session.loading import Model, load
+from visolo_runtime.session.session import Session
+from visolo_runtime.session.stream import STAGES
+from visolo_runtime.video.resizing import resize_frame, resized
+from visolo_runtime.video.sample_clip import sample_frames
 
 Frame = NDArray[np.uint8]
 
@@ -32,7 +33,7 @@ def clip() -> list[Frame]:
 
 
 def identities(session: Session, frames: list[Frame]) -> list[list[int]]:
-    return [session.step(frame).track_id.tolist() for frame in frames]
+    return [session.step(frame).tracker_id.tolist() for frame in frames]
 
 
 def test_two_streams_share_nothing(model: Model, clip: list[Frame]) -> None:
@@ -40,7 +41,7 @@ def test_two_streams_share_nothing(model: Model, clip: list[Frame]) -> None:
     first, second = model.session(), model.session()
     together = []
     for number, frame in enumerate(clip):
-        together.append(first.step(frame).track_id.tolist())
+        together.append(first.step(frame).tracker_id.tolist())
         if number % 2:
             second.step(clip[-number])
     assert together == alone
@@ -58,13 +59,13 @@ def test_instances_and_tracks_tell_the_same(model: Model, clip: list[Frame]) -> 
     assert sum(len(instances) for instances in seen) > 10  # or nothing is tested
     for instances in seen:
         assert instances.masks.shape == (len(instances), 180, 320)
-        for at, track_id in enumerate(instances.track_id):
+        for at, track_id in enumerate(instances.tracker_id):
             assert tracks[track_id].segmentations[instances.frame] == instances.rles[at]
     present = sum(mask is not None for track in tracks.values() for mask in track.segmentations)
     assert present == sum(len(instances) for instances in seen)
     last = seen[-1]
     for track_id, label, score in zip(
-        last.track_id, last.track_label, last.track_score, strict=True
+        last.tracker_id, last.track_class_id, last.track_confidence, strict=True
     ):
         assert tracks[track_id].label == label
         assert tracks[track_id].score == pytest.approx(score)
@@ -175,26 +176,26 @@ def test_state_does_not_grow(model: Model) -> None:
     for frame in sample_frames(100, 48, 80):
         session.step(frame)
     assert session.tracks_begun > 20  # enough were lost to fill the list
-    assert session._associator.lost_count == 5
-    assert len(session._associator._lost) <= 5
-    assert len(session._slots) == 4
-    assert session._recorder is None
+    assert session.stream._associator.lost_count == 5
+    assert len(session.stream._associator._lost) <= 5
+    assert len(session.stream._slots) == 4
+    assert session.stream._recorder is None
 
 
 def test_more_cells_than_go_into_the_engine_at_once(model: Model, clip: list[Frame]) -> None:
     """Decoding in parts gives what decoding at once would."""
-    chain = model.engines.chain()
-    valid = np.zeros(chain.slots + 1, bool)
+    buffers = model.engines.buffers()
+    valid = np.zeros(buffers.slots + 1, bool)
     valid[-1] = True
-    chain.frame(resize_frame(clip[0], chain.input_size), valid)
+    buffers.frame(range(1), [resize_frame(clip[0], buffers.input_size)], [valid])
     cells = np.arange(0, 252, 3)
     assert len(cells) > 2 * DECODE_LIMIT
-    together = chain.decode(cells)
+    together = buffers.decode(0, cells)
     masks = together.masks.reshape(len(cells), -1).astype(np.float64)
     assert np.array_equal(together.intersection, masks @ masks.T)
     assert np.array_equal(together.area, masks.sum(axis=1))
     kept = together.probability_sum.copy(), together.masks.copy()
     for at in (0, 40, 83):
-        alone = chain.decode(cells[at : at + 1])
+        alone = buffers.decode(0, cells[at : at + 1])
         assert np.array_equal(alone.masks[0], kept[1][at])
         assert alone.probability_sum[0] == pytest.approx(kept[0][at], rel=1e-5)

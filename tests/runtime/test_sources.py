@@ -21,8 +21,8 @@ from PIL import Image
 from clips import data_set, write_folder, write_video
 from helpers import Outcome
 from visolo_core.errors import VisoloError
-from visolo_runtime.sample_clip import sample_frames
-from visolo_runtime.sources import Skipped, _natural, open_source
+from visolo_runtime.video.sample_clip import sample_frames
+from visolo_runtime.video.sources import Skipped, _natural, open_source
 
 Visolo = Callable[..., Outcome]
 

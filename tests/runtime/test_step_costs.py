@@ -16,24 +16,24 @@ from numpy.typing import NDArray
 
 from visolo_core.contract import GRAPHS, GraphName
 from visolo_core.masks import resize_masks
-from visolo_runtime.chain import DECODE_LIMIT
-from visolo_runtime.engine import Array, Context, Engine
-from visolo_runtime.engine_chain import Engines
-from visolo_runtime.model import Model, load
-from visolo_runtime.sample_clip import sample_frames
-from visolo_runtime.session import Session
+from visolo_runtime.engines.buffers import DECODE_LIMIT, Array
+from visolo_runtime.engines.engine import Engine
+from visolo_runtime.engines.host_buffers import HostContext
+from visolo_runtime.session.loading import Model, load
+from visolo_runtime.session.session import Session
+from visolo_runtime.video.sample_clip import sample_frames
 
 
-class _Counting(Engine):
+class _Counting(Engine[HostContext]):
     """Counts what is asked of an engine."""
 
-    def __init__(self, engine: Engine, graph: GraphName, counts: Counter[str]) -> None:
+    def __init__(self, engine: Engine[HostContext], graph: GraphName, counts: Counter[str]) -> None:
         self._engine, self._graph, self._counts = engine, graph, counts
 
-    def context(self) -> Context:
+    def context(self) -> HostContext:
         inner, graph, counts = self._engine.context(), self._graph, self._counts
 
-        class Counted(Context):
+        class Counted(HostContext):
             def bind_input(self, name: str, buffer: Array) -> None:
                 counts[f"bind {graph}"] += 1
                 inner.bind_input(name, buffer)
@@ -61,11 +61,10 @@ def model(lite_bundle: Path) -> Model:
 
 def counted(model: Model) -> tuple[Model, Counter[str]]:
     engines, counts = model.engines, Counter[str]()
-    assert isinstance(engines, Engines)
-    watched: dict[GraphName, Engine] = {
-        graph: _Counting(engines.engines[graph], graph, counts) for graph in GRAPHS
+    watched: dict[GraphName, Engine[HostContext]] = {
+        graph: _Counting(engines.by_graph[graph], graph, counts) for graph in GRAPHS
     }
-    return replace(model, engines=replace(engines, engines=watched)), counts
+    return replace(model, engines=replace(engines, by_graph=watched)), counts
 
 
 def test_calls_of_engines(model: Model, frames: list[NDArray[np.uint8]]) -> None:
@@ -89,11 +88,11 @@ def test_dense_tensors_are_not_copied(model: Model, frames: list[NDArray[np.uint
     seen: set[tuple[str, int]] = set()
     watched, _ = counted(model)
     session = watched.session(record=False)
-    chain = session._chain
+    buffers = session._buffers
     for frame in frames[:12]:
         session.step(frame)
         for name in ("mask_features", "features", "memory_key", "memory_value"):
-            seen.add((name, chain.read(name).ctypes.data))
+            seen.add((name, buffers.read(name).ctypes.data))
     assert len(seen) == 4
 
 
@@ -150,7 +149,7 @@ def test_masks_are_resized_when_they_are_asked_for(
         calls.append(size)
         return resize_masks(masks, size)
 
-    monkeypatch.setattr("visolo_core.results.resize_masks", resize)
+    monkeypatch.setattr("visolo_core.instances.resize_masks", resize)
     session = model.session(record=False)
     instances = [session.step(frame) for frame in frames[:4]]
     assert not calls

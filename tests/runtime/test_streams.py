@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from clips import data_set, write_folder, write_video
 from helpers import Outcome
-from visolo_core.results import Instances
-from visolo_runtime.blas import one_thread
-from visolo_runtime.model import Model, load
+from visolo_core.instances import Instances
+from visolo_runtime.engines.blas import one_thread
 from visolo_runtime.runner import RunOptions, run
-from visolo_runtime.sample_clip import sample_frames
-from visolo_runtime.sources import Clip, Skipped, open_sources
-from visolo_runtime.streams import Streams, neighbours
+from visolo_runtime.session.loading import Model, load
+from visolo_runtime.session.streams import Streams, neighbours
+from visolo_runtime.video.sample_clip import sample_frames
+from visolo_runtime.video.sources import Clip, Skipped, open_sources
 
 Frame = NDArray[np.uint8]
 Visolo = Callable[..., Outcome]
@@ -37,10 +37,10 @@ def videos() -> list[list[Frame]]:
 
 def same(first: Instances, other: Instances) -> None:
     assert first.frame == other.frame
-    assert first.track_id.tolist() == other.track_id.tolist()
+    assert first.tracker_id.tolist() == other.tracker_id.tolist()
     assert first.cell.tolist() == other.cell.tolist()
     # PyTorch adds up in another order when it convolves several pictures.
-    np.testing.assert_allclose(first.score, other.score, atol=1e-4)
+    np.testing.assert_allclose(first.confidence, other.confidence, atol=1e-4)
     assert (first.input_masks != other.input_masks).mean() < 1e-4 if len(first) else True
 
 
@@ -90,14 +90,14 @@ def test_neighbours_go_through_the_graphs_in_one_call(
 ) -> None:
     model = load(batched_bundle, "onnxruntime")
     with Streams(model, [None] * 4) as streams:
-        group, calls = streams._group, []
-        run_graph = group.frame
+        buffers, calls = streams._buffers, []
+        run_graph = buffers.frame
 
-        def frame(first: int, images: Any, valid: Any) -> Any:
-            calls.append((first, len(images)))
-            return run_graph(first, images, valid)
+        def frame(rows: range, images: Any, valid: Any) -> Any:
+            calls.append((rows.start, len(images)))
+            return run_graph(rows, images, valid)
 
-        monkeypatch.setattr(group, "frame", frame)
+        monkeypatch.setattr(buffers, "frame", frame)
         streams.step({stream: videos[stream][0] for stream in (0, 1, 2, 3)})
         streams.step({stream: videos[stream][1] for stream in (0, 2, 3)})
     assert calls == [(0, 3), (3, 1), (0, 1), (2, 2)]

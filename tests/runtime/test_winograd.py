@@ -11,11 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import Array
-from visolo_runtime.engine_chain import Engines
-from visolo_runtime.model import load
-from visolo_runtime.openvino_backend import OpenVinoBackend
-from visolo_runtime.sample_clip import sample_frames
-from visolo_runtime.winograd import (
+from visolo_runtime.engines.openvino.backend import OpenVinoBackend
+from visolo_runtime.engines.openvino.winograd import (
     SPAN,
     TILE,
     input_transform,
@@ -23,6 +20,8 @@ from visolo_runtime.winograd import (
     tiles,
     transform_kernels,
 )
+from visolo_runtime.session.loading import load
+from visolo_runtime.video.sample_clip import sample_frames
 
 # Sums of 576 products of numbers around one: float32 is within 2e-6 of them, the basis loses five
 # times as much.
@@ -123,8 +122,8 @@ class Graph:
         """Its outputs, and the number of convolutions that were replaced."""
         import openvino
 
-        from visolo_runtime.openvino_backend import shared_core
-        from visolo_runtime.openvino_winograd import rewrite
+        from visolo_runtime.engines.openvino.backend import shared_core
+        from visolo_runtime.engines.openvino.winograd_rewriting import rewrite
 
         model = openvino.Model(self.outputs, self.inputs, "graph")
         replaced = rewrite(model, "mask_features") if rewritten else ()
@@ -164,13 +163,12 @@ def test_the_papers_network_keeps_its_scores(paper_bundle: Path) -> None:
     for backend, said in (("openvino", "with Winograd"), ("openvino-direct", "")):
         model = load(paper_bundle, backend)
         assert ("Winograd" in model.engines.description) == bool(said)
-        chain = model.engines.chain()
-        chain.frame(frame, valid)
-        assert isinstance(model.engines, Engines)
+        buffers = model.engines.buffers()
+        buffers.frame(range(1), [frame], [valid])
         assert isinstance(model.engines.backend, OpenVinoBackend)
         assert len(model.engines.backend.rewritten) == (14 if said else 0)
         names = ("scores", "kernels", "query", "key", "features", "mask_features")
-        read[backend] = {name: chain.read(name).copy() for name in names}
+        read[backend] = {name: buffers.read(name).copy() for name in names}
     masks = [tensors.pop("mask_features") for tensors in read.values()]
     quick, plain = read.values()
     for name, tensor in plain.items():

@@ -14,9 +14,15 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from visolo_core.errors import VisoloError
-from visolo_train.augmentation import Augmentation, ClipDraw, _turned, augment, draw_for_clip
-from visolo_train.clips import DrawnClips, MixedClips, Sampling, TrainingClip
-from visolo_train.synthetic import draw_clip
+from visolo_train.data.synthetic import draw_clip
+from visolo_train.learning.augmentation import (
+    Augmentation,
+    ClipDraw,
+    _turned,
+    augment,
+    draw_for_clip,
+)
+from visolo_train.learning.clips import DrawnClips, MixedClips, Sampling, TrainingClip
 
 SIZE = (48, 80)
 

@@ -15,10 +15,10 @@ from PIL import Image
 from helpers import run_visolo
 from visolo_core.categories import COCO, OVIS, YTVIS2019, YTVIS2021, LabelSet, plain_name
 from visolo_core.masks import decode_rle, encode_rle
-from visolo_train.annotations import read_annotations
-from visolo_train.category_maps import category_map
-from visolo_train.pasting import PastedClips
-from visolo_train.synthetic_data import write_synthetic_data
+from visolo_train.data.annotations import read_annotations
+from visolo_train.data.category_maps import category_map
+from visolo_train.data.pasting import PastedClips
+from visolo_train.data.synthetic_data import write_synthetic_data
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("VISOLO_DATA", ROOT / ".." / "shared" / "data"))

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from helpers import Outcome
 from visolo_core.categories import unnamed
 from visolo_core.masks import Rle, decode_rle, encode_rle
-from visolo_train.annotations import AnnotatedTrack, Annotations, Video
-from visolo_train.evaluation import MEASURES
-from visolo_train.identity import identity_measures
+from visolo_train.data.annotations import AnnotatedTrack, Annotations, Video
+from visolo_train.evaluation.identity import identity_measures
+from visolo_train.evaluation.scoring import MEASURES
 
 Visolo = Callable[..., Outcome]
 FRAMES, SIDE = 4, 16
@@ -232,7 +232,7 @@ def test_the_figures_for_people(files: tuple[Path, Path], visolo: Visolo) -> Non
 def test_a_missing_package_is_told_with_its_extra(
     files: tuple[Path, Path], visolo: Visolo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "visolo_train.identity")
+    monkeypatch.delitem(sys.modules, "visolo_train.evaluation.identity")
     for name in [name for name in sys.modules if name.partition(".")[0] == "trackeval"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [_Missing(), *sys.meta_path])

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from helpers import run_visolo
-from visolo_train.synthetic_data import write_synthetic_data
+from visolo_train.data.synthetic_data import write_synthetic_data
 
 DATA = Path(os.environ.get("VISOLO_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 
@@ -50,7 +50,7 @@ SHRUNK = [
 def train_in_two_parts(recipe: str, folder: Path, settings: list[str]) -> list[float]:
     """Train, with Ctrl-C at step 100 and a resumption; the total loss of every step."""
     options = [part for setting in SHRUNK + settings for part in ("--set", setting)]
-    command = [sys.executable, "-m", "visolo_runtime.cli", "train", recipe, "-o", str(folder)]
+    command = [sys.executable, "-m", "visolo.cli", "train", recipe, "-o", str(folder)]
     losses = {}
     for stop_at in (100, None):
         with subprocess.Popen(

@@ -15,13 +15,13 @@ from helpers import TINY
 from visolo_core.categories import SHAPES
 from visolo_core.errors import VisoloError
 from visolo_core.nn.initialise import untrained
-from visolo_train.annotations import Annotations, read_annotations
-from visolo_train.augmentation import Augmentation
-from visolo_train.clips import AnnotatedClips, Sampling
-from visolo_train.loop import Schedule, Trainer, train
-from visolo_train.losses import Losses
-from visolo_train.synthetic import draw_clip
-from visolo_train.synthetic_data import write_synthetic_data
+from visolo_train.data.annotations import Annotations, read_annotations
+from visolo_train.data.synthetic import draw_clip
+from visolo_train.data.synthetic_data import write_synthetic_data
+from visolo_train.learning.augmentation import Augmentation
+from visolo_train.learning.clips import AnnotatedClips, Sampling
+from visolo_train.learning.loop import Schedule, Trainer, train
+from visolo_train.learning.losses import Losses
 
 MODEL = replace(TINY, backbone_width=16, backbone_norm="batch", classes=6)
 SCHEDULE = Schedule(

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from golden_recipe import draw_masks, draw_video, draw_weights
-from visolo_core.checkpoint import expected_shapes
 from visolo_core.config import PAPER
 from visolo_core.nn import ClipOutput, Visolo
-from visolo_core.official import official_name
-from visolo_train.losses import (
+from visolo_core.nn.checkpoint import expected_shapes
+from visolo_core.nn.official_names import official_name
+from visolo_train.learning.losses import (
     ClipTargets,
     Losses,
     category_sum,
@@ -25,7 +25,7 @@ from visolo_train.losses import (
     mask_sum,
     tracking_sum,
 )
-from visolo_train.targets import assign_cells
+from visolo_train.learning.targets import assign_cells
 
 PAIRS = ((0, 1), (0, 2), (1, 2))
 

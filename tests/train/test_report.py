@@ -18,14 +18,14 @@ from helpers import Outcome
 from visolo_core.categories import LabelSet, unnamed
 from visolo_core.errors import VisoloError
 from visolo_core.masks import Rle, encode_rle
-from visolo_runtime.drawing import track_colour
-from visolo_train.annotations import AnnotatedTrack, Annotations, Video, read_annotations
-from visolo_train.annotations import read_results as read_result_file
-from visolo_train.evaluation import MEASURES, score_tracks
-from visolo_train.report import Report, page
-from visolo_train.report_charts import Curve, precision_recall
-from visolo_train.report_clips import draw_clip, rank_clips
-from visolo_train.synthetic_data import write_synthetic_data
+from visolo_runtime.video.drawing import track_colour
+from visolo_train.data.annotations import AnnotatedTrack, Annotations, Video, read_annotations
+from visolo_train.data.annotations import read_results as read_result_file
+from visolo_train.data.synthetic_data import write_synthetic_data
+from visolo_train.evaluation.report import Report, page
+from visolo_train.evaluation.report_charts import Curve, precision_recall
+from visolo_train.evaluation.report_clips import draw_clip, rank_clips
+from visolo_train.evaluation.scoring import MEASURES, score_tracks
 
 Visolo = Callable[..., Outcome]
 HEIGHT, WIDTH = 40, 60

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from helpers import run_visolo
-from visolo_runtime import load, shipped_model
 from visolo_runtime.runner import RunOptions, run
-from visolo_train.drawn_data import drawn_data
-from visolo_train.evaluation import TrackCollector, score_tracks
+from visolo_runtime.session.loading import load, shipped_model
+from visolo_train.data.drawn_data import drawn_data
+from visolo_train.evaluation.scoring import TrackCollector, score_tracks
 
 ROOT = Path(__file__).parents[2]
 DATA = Path(os.environ.get("VISOLO_DATA", ROOT / ".." / "shared" / "data"))

@@ -13,9 +13,9 @@ from PIL import Image
 
 from helpers import Outcome
 from visolo_core.masks import decode_rle
-from visolo_runtime.sources import open_source
-from visolo_train.annotations import read_annotations
-from visolo_train.synthetic import SyntheticClip, draw_clip
+from visolo_runtime.video.sources import open_source
+from visolo_train.data.annotations import read_annotations
+from visolo_train.data.synthetic import SyntheticClip, draw_clip
 
 Visolo = Callable[..., Outcome]
 AREAS = [4051, 2861, 3683]

@@ -10,7 +10,7 @@ import torch
 
 from golden_recipe import draw_masks
 from visolo_core.errors import VisoloError
-from visolo_train.targets import mask_centres
+from visolo_train.learning.targets import mask_centres
 
 
 def test_official_extent_equals_the_official_code(golden_folder: Path) -> None:

@@ -16,12 +16,12 @@ import pytest
 import torch
 
 from helpers import run_visolo
-from visolo_core.checkpoint import load_checkpoint
 from visolo_core.config import PAPER
 from visolo_core.errors import VisoloError
-from visolo_core.tensor_files import load_tensors
-from visolo_train.recipe import names, read_recipe
-from visolo_train.synthetic_data import write_synthetic_data
+from visolo_core.nn.checkpoint import load_checkpoint
+from visolo_core.nn.tensor_files import load_tensors
+from visolo_train.data.synthetic_data import write_synthetic_data
+from visolo_train.learning.recipe import names, read_recipe
 
 STEPS = 40
 SMALL = [
@@ -52,7 +52,7 @@ def start(folder: Path, *settings: str, processes: int = 1) -> subprocess.Popen[
         command += [
             "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m",
         ]  # fmt: skip
-    command += ["visolo_runtime.cli", "train", "lite_synth", "-o", str(folder), "--resume"]
+    command += ["visolo.cli", "train", "lite_synth", "-o", str(folder), "--resume"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [*command, *options(*settings)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
@@ -357,7 +357,7 @@ def test_a_truncated_frame_is_named(shapes: Path, tmp_path: Path) -> None:
 def test_weights_that_are_no_numbers(whole: Path, shapes: Path, tmp_path: Path) -> None:
     from dataclasses import replace
 
-    from visolo_core.checkpoint import save_checkpoint
+    from visolo_core.nn.checkpoint import save_checkpoint
 
     checkpoint = load_checkpoint(whole / "weights.safetensors")
     state = dict(checkpoint.state)
@@ -373,7 +373,7 @@ def test_backbone_from_a_file(tmp_path: Path) -> None:
     from torchvision.models import resnet18
 
     from visolo_core.nn import Visolo
-    from visolo_train.start import load_backbone
+    from visolo_train.learning.start import load_backbone
 
     torch.manual_seed(0)
     theirs = resnet18()

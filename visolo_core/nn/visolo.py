@@ -99,7 +99,7 @@ class MemoryState:
 
 
 class Visolo(nn.Module):
-    """The network. Its parameters bear our names; ``visolo_core.official`` knows the official ones.
+    """The network. Its parameters bear our names; ``official_names`` knows the official ones.
 
     Args:
         config: shape of the network.

@@ -1,0 +1,1 @@
+"""What an engine is, which backend is taken, and a folder for each library."""

@@ -1,0 +1,142 @@
+"""ONNX Runtime on the CPU, or on a GPU through one of its execution providers."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from visolo_core.contract import GraphName, GraphSpec
+from visolo_core.distribution import pip_install
+from visolo_core.errors import NotHereError, VisoloError
+from visolo_runtime.engines.buffers import Array
+from visolo_runtime.engines.engine import Engine, check_signature
+from visolo_runtime.engines.host_buffers import HostBackend, HostContext
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+_NUMPY_NAMES = {"tensor(float)": "float32", "tensor(uint8)": "uint8", "tensor(bool)": "bool"}
+
+
+class OnnxRuntimeBackend(HostBackend):
+    """Runs ONNX files.
+
+    Args:
+        files: the ONNX file of each graph.
+        threads: within an operator; 0 lets ONNX Runtime choose.
+        provider: what computes, of ``PROVIDERS``.
+
+    Raises:
+        NotHereError: if ONNX Runtime is not installed, or has no such provider.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(
+        self, files: dict[GraphName, Path], threads: int = 0, provider: str = "cpu"
+    ) -> None:
+        self._files = files
+        self._threads = threads
+        self._ort = _import_onnxruntime()
+        self._provider = PROVIDERS[provider]
+        if self._provider not in self._ort.get_available_providers():
+            raise NotHereError(
+                f"this ONNX Runtime has no {self._provider}: {pip_install('gpu')}, or run "
+                "'visolo doctor' to see what is installed"
+            )
+
+    @property
+    def description(self) -> str:
+        """Library, version and device, for people."""
+        device = self._provider.removesuffix("ExecutionProvider")
+        return f"ONNX Runtime {self._ort.__version__}, {device}"
+
+    def engine(self, graph: GraphName, spec: GraphSpec) -> Engine[HostContext]:
+        """Load and optimise a graph."""
+        options = self._ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.log_severity_level = 3
+        # Three sessions take turns on the same cores: none may go on spinning after its run.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+        if graph == "decode":
+            # A plan of memory is kept for every number of masks that was ever decoded.
+            options.enable_mem_pattern = False
+        file = self._files[graph]
+        try:
+            session = self._ort.InferenceSession(str(file), options, providers=[self._provider])
+        except Exception as error:  # onnxruntime has a dozen exceptions without a common base
+            raise VisoloError(
+                f"ONNX Runtime cannot load '{file}': {' '.join(str(error).split())[:200]}"
+            ) from error
+        # A provider that does not start is left out without an exception: only this list is proof.
+        if session.get_providers()[0] != self._provider:
+            raise NotHereError(
+                f"ONNX Runtime's {self._provider} does not start here and would compute on the "
+                "CPU: check the driver, CUDA and cuDNN"
+            )
+        for found, tensors in (
+            (session.get_inputs(), spec.inputs),
+            (session.get_outputs(), spec.outputs),
+        ):
+            signature = {
+                node.name: (_NUMPY_NAMES.get(node.type, node.type), len(node.shape))
+                for node in found
+            }
+            check_signature(file.name, signature, list(tensors))
+        return _OnnxEngine(session)
+
+
+class _OnnxEngine(Engine[HostContext]):
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def context(self) -> HostContext:
+        return _OnnxContext(self._session)
+
+
+class _OnnxContext(HostContext):
+    """I/O binding: the graph reads and writes the buffers themselves, nothing is copied."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self._binding = session.io_binding()
+        self._held: dict[str, Array] = {}  # ONNX Runtime keeps addresses, not references
+
+    def bind_input(self, name: str, buffer: Array) -> None:
+        self._held[name] = buffer
+        self._binding.bind_input(name, "cpu", 0, buffer.dtype, buffer.shape, buffer.ctypes.data)
+
+    def bind_output(self, name: str, buffer: Array) -> None:
+        self._held[name] = buffer
+        self._binding.bind_output(name, "cpu", 0, buffer.dtype, buffer.shape, buffer.ctypes.data)
+
+    def run(self) -> None:
+        self._session.run_with_iobinding(self._binding)
+
+
+def _import_onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise NotHereError(
+            "ONNX Runtime is not usable here: run 'pip install onnxruntime', or 'visolo doctor' "
+            f"to see what is ({error})"
+        ) from error
+    return onnxruntime
+
+
+def installed_distributions() -> dict[str, str]:
+    """The ONNX Runtime packages that are installed, with their versions.
+
+    All of them put their files into one folder, ``onnxruntime``; only one may be there.
+    """
+    found = {}
+    for name in ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

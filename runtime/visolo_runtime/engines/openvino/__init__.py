@@ -1,0 +1,1 @@
+"""OpenVINO on the CPU, with graphs rewritten for speed."""

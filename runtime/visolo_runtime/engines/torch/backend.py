@@ -1,0 +1,149 @@
+"""PyTorch behind the runtime's engine interface: the reference that bundles are held against.
+
+The graphs are the very modules that are exported, so the session code, the buffers and the order
+of calls are the same and only the arithmetic's maker differs.
+"""
+
+from __future__ import annotations
+
+import platform
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from visolo_core.contract import GraphName, GraphSpec, contract
+from visolo_core.errors import NotHereError, VisoloError
+from visolo_core.nn.checkpoint import Checkpoint
+from visolo_core.nn.graphs import graph_modules
+from visolo_runtime.bundle import GraphFiles
+from visolo_runtime.engines.buffers import Array
+from visolo_runtime.engines.engine import Engine, Engines
+from visolo_runtime.engines.host_buffers import HostBackend, HostContext
+from visolo_runtime.engines.torch.archive import plain_program
+
+Function = Callable[..., Any]
+
+
+class TorchBackend(HostBackend):
+    """Runs modules, or programs that were made of them, on the CPU.
+
+    Args:
+        modules: one for each graph.
+        form: what they are, for people.
+        threads: of PyTorch; 0 leaves them as they are.
+    """
+
+    name = "torch"
+
+    def __init__(self, modules: Mapping[GraphName, Function], form: str, threads: int = 0) -> None:
+        self._modules = modules
+        self._form = form
+        if threads:
+            torch.set_num_threads(threads)
+
+    @property
+    def description(self) -> str:
+        """Library, version and device, for people."""
+        return f"PyTorch {torch.__version__}{self._form}, CPU"
+
+    def engine(self, graph: GraphName, spec: GraphSpec) -> Engine[HostContext]:
+        """The module itself."""
+        return _TorchEngine(self._modules[graph], spec)
+
+
+class _TorchEngine(Engine[HostContext]):
+    def __init__(self, module: Function, spec: GraphSpec) -> None:
+        self._module = module
+        self._spec = spec
+
+    def context(self) -> HostContext:
+        return _TorchContext(self._module, self._spec)
+
+
+class _TorchContext(HostContext):
+    def __init__(self, module: Function, spec: GraphSpec) -> None:
+        self._module = module
+        self._spec = spec
+        self._buffers: dict[str, Array] = {}
+
+    def bind_input(self, name: str, buffer: Array) -> None:
+        self._buffers[name] = buffer
+
+    bind_output = bind_input
+
+    @torch.inference_mode()
+    def run(self) -> None:
+        inputs = [torch.from_numpy(self._buffers[name]) for name in self._spec.names("inputs")]
+        outputs = self._module(*inputs)
+        if isinstance(outputs, torch.Tensor):
+            outputs = (outputs,)
+        for name, output in zip(self._spec.names("outputs"), outputs, strict=True):
+            torch.from_numpy(self._buffers[name]).copy_(output)
+
+
+def weights_engines(checkpoint: Checkpoint, slots: int, threads: int = 0) -> Engines:
+    """The graphs of a network in PyTorch itself, the reference.
+
+    Args:
+        checkpoint: weights and configuration.
+        slots: stored frames that a frame can read.
+        threads: of PyTorch; 0 leaves them as they are.
+    """
+    network = checkpoint.build()
+    backend = TorchBackend(graph_modules(network), "", threads)
+    return Engines.compile(backend, contract(network.config, slots=max(1, slots)))
+
+
+def load_graphs(format: str, files: dict[GraphName, Path], threads: int = 0) -> TorchBackend:
+    """The graphs of a bundle in one of PyTorch's formats.
+
+    Args:
+        format: ``torchscript``, ``pt2`` or ``aotinductor``.
+        files: of each graph.
+        threads: of PyTorch; 0 leaves them as they are.
+
+    Raises:
+        VisoloError: if a file is not what its name says.
+    """
+    modules = {graph: _load(format, file) for graph, file in files.items()}
+    return TorchBackend(modules, f" {format}", threads)
+
+
+def processor() -> str:
+    """What machine code of AOTInductor is made for, such as ``x86_64 AVX512``."""
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+
+
+def check_compiled(graphs: GraphFiles) -> None:
+    """Make sure that machine code fits this machine.
+
+    Raises:
+        NotHereError: if another PyTorch compiled it, or for another processor.
+    """
+    made, here = (graphs.library, *graphs.targets), (torch.__version__, processor())
+    if made != here:
+        raise NotHereError(
+            f"compiled by PyTorch {' for '.join(map(str, made))}, here is PyTorch "
+            f"{' on '.join(here)}: export --format aotinductor on this machine"
+        )
+
+
+def _load(format: str, file: Path) -> Function:
+    try:
+        if format == "torchscript":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that TorchScript is deprecated
+                script: Function = torch.jit.load(str(file), map_location="cpu")  # type: ignore[no-untyped-call]
+            return script
+        if format == "aotinductor":
+            from torch._inductor import aoti_load_package
+
+            compiled: Function = aoti_load_package(str(file))
+            return compiled
+        return torch.export.load(plain_program(file)).module()
+    except Exception as error:  # of many kinds, from the depths of PyTorch
+        told = " ".join(str(error).split())[:200]
+        raise VisoloError(f"PyTorch cannot load '{file}': {told}") from error

@@ -1,0 +1,1 @@
+"""Models opened, and the sessions of their video streams."""

@@ -1,0 +1,154 @@
+"""Opening a model: a bundle with an inference library, or weights with PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from visolo_core.categories import LabelSet
+from visolo_core.checkpoint_header import is_weights_file
+from visolo_core.config import InferenceConfig, ModelConfig
+from visolo_core.distribution import pip_install
+from visolo_core.errors import NotHereError, VisoloError
+from visolo_runtime.engines.backends import AUTO, BACKENDS, choose
+
+if TYPE_CHECKING:  # opening a model loads them, importing this module does not
+    from visolo_runtime.bundle import Precision
+    from visolo_runtime.engines.engine import Engines
+    from visolo_runtime.session.session import Session
+    from visolo_runtime.session.stream import StreamOptions
+    from visolo_runtime.video.frames import ChannelOrder
+
+TORCH = "torch"
+"""The backend of weights."""
+BACKEND_NAMES = (AUTO, *(spec.name for spec in BACKENDS), TORCH)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model whose engines are ready. Make one session for each video stream."""
+
+    config: ModelConfig
+    inference: InferenceConfig
+    labels: LabelSet
+    engines: Engines
+    precision: Precision = "fp32"
+    passed_over: tuple[str, ...] = ()
+    """Why better backends were not taken, a sentence each."""
+
+    def session(
+        self,
+        record: bool = True,
+        output_size: tuple[int, int] | None = None,
+        channel_order: ChannelOrder = "rgb",
+    ) -> Session:
+        """A session with state of its own.
+
+        Args:
+            record: keep every mask for ``finish``; without, memory stays constant for ever.
+            output_size: (height, width) of the masks; None gives them the frame's own size.
+            channel_order: of frames that are arrays, ``rgb`` or ``bgr``.
+
+        Raises:
+            VisoloError: if the settings ask for more memory slots than the engines have, or the
+                device has no room.
+        """
+        from visolo_runtime.session.session import Session
+
+        options = self.stream_options(record, output_size)
+        return Session(self.engines.buffers(), options, channel_order=channel_order)
+
+    def stream_options(
+        self, record: bool = True, output_size: tuple[int, int] | None = None
+    ) -> StreamOptions:
+        """What a stream of this model does with its video; arguments as for :meth:`session`."""
+        from visolo_runtime.session.stream import StreamOptions
+
+        return StreamOptions(self.inference, self.labels, record, output_size)
+
+
+def shipped_model() -> Path:
+    """The bundle that comes with the package: six drawn shapes, see MODEL_CARD.md beside it."""
+    return Path(__file__).parents[1] / "models" / "lite.visolo"
+
+
+def load(
+    path: str | Path,
+    backend: str = "auto",
+    settings: Callable[[InferenceConfig], InferenceConfig] = lambda config: config,
+    threads: int = 0,
+    precision: str = "",
+) -> Model:
+    """Open a bundle, or weights with the PyTorch backend.
+
+    Args:
+        path: a bundle's directory, or a checkpoint.
+        backend: ``auto`` takes the best that the bundle has graphs for and that is installed, and
+            PyTorch for weights; or one of ``BACKEND_NAMES``.
+        settings: makes the thresholds and bounds to use of those that the model brings; weights
+            bring the paper's.
+        threads: for the engines; 0 lets the library choose.
+        precision: of a bundle's graphs: ``fp32``, ``fp16`` or ``int8``; the first that it has
+            without one.
+
+    Raises:
+        VisoloError: if there is no such model or backend, or they do not go together.
+    """
+    path = Path(path)
+    if backend not in BACKEND_NAMES:
+        known = ", ".join(BACKEND_NAMES)
+        raise VisoloError(f"backend '{backend}' is unknown: choose one of {known}")
+    if path.is_dir():
+        if backend == TORCH:
+            raise VisoloError(f"'{path}' is a bundle; backend torch runs weights, name those")
+        return _load_bundle(path, backend, settings, precision, threads)
+    if not path.exists():
+        raise VisoloError(f"there is no model '{path}'")
+    if not is_weights_file(path):
+        raise VisoloError(f"'{path}' is neither a bundle nor weights (.safetensors, .pt)")
+    if backend not in (AUTO, TORCH):
+        raise VisoloError(
+            f"'{path}' holds weights; backend {backend} runs a bundle: "
+            f"visolo export {path} -o model.visolo"
+        )
+    return _load_weights(path, settings(InferenceConfig()), threads)
+
+
+def _load_bundle(
+    folder: Path,
+    backend: str,
+    settings: Callable[[InferenceConfig], InferenceConfig],
+    precision: str,
+    threads: int,
+) -> Model:
+    from visolo_runtime.bundle import Bundle
+
+    bundle = Bundle(folder)
+    manifest = bundle.manifest
+    inference = settings(manifest.inference)
+    choice = choose(bundle, backend, precision, threads)
+    return Model(
+        manifest.model,
+        inference,
+        manifest.labels,
+        choice.engines,
+        choice.precision,
+        choice.passed_over,
+    )
+
+
+def _load_weights(path: Path, inference: InferenceConfig, threads: int) -> Model:
+    try:
+        from visolo_core.nn.checkpoint import load_checkpoint
+        from visolo_runtime.engines.torch.backend import weights_engines
+    except ImportError as error:
+        raise NotHereError(
+            f"'{path}' holds weights, which need PyTorch: {pip_install('export')}, or export them "
+            f"to a bundle on a machine that has it ({error})"
+        ) from error
+    checkpoint = load_checkpoint(path)
+    engines = weights_engines(checkpoint, inference.memory_slots, threads)
+    header = checkpoint.header
+    return Model(header.config, inference, header.labels, engines)

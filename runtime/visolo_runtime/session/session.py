@@ -1,0 +1,105 @@
+"""One video stream: frames in, instances with identity out."""
+
+from __future__ import annotations
+
+from visolo_core.instances import Instances
+from visolo_core.results import Track
+from visolo_runtime.engines.buffers import Buffers
+from visolo_runtime.session.step import step
+from visolo_runtime.session.stream import STAGES, Stream, StreamOptions
+from visolo_runtime.video.frames import (
+    ChannelOrder,
+    Frame,
+    ResizedFrame,
+    check_channel_order,
+)
+from visolo_runtime.video.resizing import resized
+
+
+class Session:
+    """Follows the instances of one video, frame by frame.
+
+    Args:
+        buffers: the engines' buffers.
+        options: what is done with the video.
+        row: of this stream in the buffers.
+        channel_order: of frames that are arrays, ``rgb`` or ``bgr``.
+
+    Raises:
+        VisoloError: if more memory slots are asked for than the engines have, or the channel order
+            is unknown.
+    """
+
+    def __init__(
+        self,
+        buffers: Buffers,
+        options: StreamOptions,
+        row: int = 0,
+        channel_order: ChannelOrder = "rgb",
+    ) -> None:
+        self._buffers = buffers
+        self._channel_order = check_channel_order(channel_order)
+        self.stream = Stream(options, row, buffers.slots, buffers.input_size)
+        """The state of the video."""
+
+    def step(self, frame: Frame) -> Instances:
+        """The instances of the next frame, without delay.
+
+        Args:
+            frame: uint8 [H, W, 3] in the session's channel order, a picture of Pillow, or what
+                :func:`~visolo_runtime.video.resizing.resized` has made of one; of the same size as
+                the frames before.
+
+        Raises:
+            VisoloError: if the frame is of another type, shape or size. The session can go on with
+                another one.
+        """
+        return step(self._buffers, [self.stream], [self.prepare(frame)])[0]
+
+    def prepare(self, frame: Frame) -> ResizedFrame:
+        """The first part of a step: the frame as the network takes it, checked.
+
+        Args:
+            frame: as for :meth:`step`.
+
+        Raises:
+            VisoloError: if the frame is of another type, shape or size.
+        """
+        self.stream.stage_ms = dict.fromkeys(STAGES, 0.0)
+        with self.stream.timed("resize"):
+            if not isinstance(frame, ResizedFrame):
+                frame = resized(frame, self._buffers.input_size, self._channel_order)
+        self.stream.check(frame)
+        return frame
+
+    def skip(self) -> None:
+        """Pass over a frame of the video that cannot be read: no track has a mask there."""
+        self.stream.position += 1
+
+    def finish(self) -> list[Track]:
+        """The tracks of the video up to here: class, score, and a mask or None for every frame.
+
+        Raises:
+            VisoloError: if the session does not record.
+        """
+        return self.stream.finish()
+
+    def device_ms(self) -> dict[str, float]:
+        """Milliseconds that graphs and copies of the last step took, by the clock of the device and
+        by stage; waits for the device. Empty where the engines work on the host's clock."""
+        return self._buffers.device_ms()
+
+    @property
+    def stage_ms(self) -> dict[str, float]:
+        """Milliseconds that each stage of the last step took, by the host's clock."""
+        return self.stream.stage_ms
+
+    @property
+    def frames(self) -> int:
+        """Frames of the video so far, skipped ones included."""
+        return self.stream.position
+
+    @property
+    def tracks_begun(self) -> int:
+        """Tracks since the beginning of the video."""
+        return self.stream.tracks_begun

@@ -1,0 +1,238 @@
+"""One video with all state of it that lives on the host.
+
+A stream owns the frame numbers of its memory slots, the keys that the next frame is compared with,
+and its tracks. What its slots hold lies in its row of the buffers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visolo_core import memory_policy
+from visolo_core.association import Associator, TrackState
+from visolo_core.categories import LabelSet
+from visolo_core.config import InferenceConfig
+from visolo_core.decoding import (
+    Candidates,
+    Floats,
+    Ints,
+    choose_cells,
+    grid_weight,
+    select_instances,
+)
+from visolo_core.errors import VisoloError
+from visolo_core.instances import Instances
+from visolo_core.results import Track, TrackRecorder
+from visolo_runtime.engines.blas import one_thread
+from visolo_runtime.engines.buffers import DecodedMasks, FrameResult
+from visolo_runtime.video.frames import ResizedFrame
+
+STAGES = (
+    "resize", "frame graph", "choose", "decode graph", "select", "associate", "memory graph",
+    "record",
+)  # fmt: skip
+GRAPH_STAGES = ("frame graph", "memory graph", "decode graph")
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """What a stream does with its video."""
+
+    inference: InferenceConfig
+    """thresholds and bounds"""
+    labels: LabelSet
+    record: bool = True
+    """Keep every mask for :meth:`Stream.finish`. Off, memory stays constant however long the video
+    is, and there is no video-level result."""
+    output_size: tuple[int, int] | None = None
+    """Height and width of the masks; None gives them the frame's own size."""
+
+
+class Stream:
+    """The state of one video.
+
+    Args:
+        options: what is done with it.
+        row: its place in the buffers.
+        slots: that the buffers have.
+        input_size: height and width of the images in the buffers.
+
+    Raises:
+        VisoloError: if more memory slots are asked for than there are.
+    """
+
+    def __init__(
+        self, options: StreamOptions, row: int, slots: int, input_size: tuple[int, int]
+    ) -> None:
+        inference = options.inference
+        if inference.memory_slots > slots:
+            raise VisoloError(
+                f"{inference.memory_slots} memory slots were asked for, but the model was "
+                f"exported with {slots}: export it again with more --memory-slots"
+            )
+        self.row = row
+        self.position = 0
+        """Frames of the video so far, skipped ones included."""
+        self.stage_ms: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+        """Milliseconds that each stage of the last step took."""
+        self._options, self._inference = options, inference
+        self._all_slots, self._input_size = slots, input_size
+        self._recorder = TrackRecorder() if options.record else None
+        self._associator = Associator(inference.match_threshold, inference.lost_limit)
+        self._slots = (memory_policy.EMPTY,) * inference.memory_slots
+        self._frame_size: tuple[int, int] | None = None
+        self._computed = 0  # frames that the network has seen
+        self._previous_key: Floats | None = None
+        self._kept_key: Floats | None = None
+
+    @property
+    def tracks_begun(self) -> int:
+        """Tracks since the beginning of the video."""
+        return self._associator.tracks_begun
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the time that a block takes to a stage of this step."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stage_ms[stage] += (time.perf_counter() - begin) * 1e3
+
+    # ------------------------------------------------------------------ a step, in this order
+
+    def check(self, frame: ResizedFrame) -> None:
+        """Make sure that a frame can be the next one; changes nothing.
+
+        Raises:
+            VisoloError: if it was resized for another model, or is not of the video's size.
+        """
+        size, resized_to, wanted = frame.size, frame.image.shape[:2], self._input_size
+        if resized_to != wanted:
+            raise VisoloError(
+                f"a frame was resized ahead to {resized_to[1]}x{resized_to[0]}, "
+                f"but this model takes {wanted[1]}x{wanted[0]}"
+            )
+        before = self._frame_size
+        if before is not None and size != before:
+            raise VisoloError(
+                f"frame {self.position} is {size[1]}x{size[0]}, but the video began with "
+                f"{before[1]}x{before[0]}: all frames of a video must have one size"
+            )
+
+    def valid_slots(self) -> NDArray[np.bool_]:
+        """bool [T + 1], what the next frame reads; the last is the frame itself."""
+        valid = np.zeros(self._all_slots + 1, bool)
+        valid[: len(self._slots)] = [stored != memory_policy.EMPTY for stored in self._slots]
+        valid[-1] = not valid.any()
+        return valid
+
+    def choose(self, result: FrameResult) -> Candidates:
+        """The cells of the frame that are worth a mask."""
+        with self.timed("choose"), one_thread():
+            keys = [key for key in (self._previous_key, self._kept_key) if key is not None]
+            weight = grid_weight(result.query, keys)
+            return choose_cells(result.scores, weight, self._inference.score_threshold)
+
+    def follow(
+        self,
+        frame: ResizedFrame,
+        result: FrameResult,
+        candidates: Candidates,
+        decoded: DecodedMasks | None,
+    ) -> Instances:
+        """The instances of the frame, each continuing its track or beginning one.
+
+        Args:
+            frame: the frame.
+            result: of the frame graph.
+            candidates: the chosen cells.
+            decoded: their masks; None for no candidates.
+        """
+        self._frame_size = frame.size
+        with self.timed("select"):
+            if decoded is None:
+                chosen, score = np.empty(0, np.int64), np.empty(0, np.float32)
+                masks = np.empty((0, *self._input_size), np.uint8)
+            else:
+                chosen, score = select_instances(
+                    candidates,
+                    decoded.area,
+                    decoded.probability_sum,
+                    decoded.intersection,
+                    self._inference,
+                )
+                masks = decoded.masks[chosen]
+            cell = candidates.cell[chosen]
+        with self.timed("associate"), one_thread():
+            tracks = self._associator.step(cell, result.query, result.key, result.scores)
+            instances = self._describe(tracks, candidates.label[chosen], score, cell, masks)
+        if self._recorder is not None:
+            with self.timed("record"):
+                self._recorder.add(instances, tracks)
+        return instances
+
+    def remember(self, key: Floats) -> int | None:
+        """Go on to the next frame.
+
+        Args:
+            key: float32 [D/2, S], keys of this one.
+
+        Returns:
+            the slot that this frame must be stored in; None if the stream has no memory.
+        """
+        frame, every = self._computed, self._inference.keep_every
+        slot = None
+        if self._slots:
+            self._slots, slot = memory_policy.store(self._slots, frame, every)
+        if frame > 0 and (frame - 1) % every == 0:
+            # For the next frame, the frame before this one is two back: the newest kept.
+            self._kept_key = self._previous_key
+        self._previous_key = key.copy()
+        self._computed += 1
+        self.position += 1
+        return slot
+
+    # ------------------------------------------------------------------------------ the video
+
+    def finish(self) -> list[Track]:
+        """The tracks of the video up to here.
+
+        Raises:
+            VisoloError: if the stream does not record.
+        """
+        if self._recorder is None:
+            raise VisoloError("this session was opened with record=False and has kept no masks")
+        return self._recorder.tracks(self.position, self._input_size, self._mask_size)
+
+    @property
+    def _mask_size(self) -> tuple[int, int]:
+        return self._options.output_size or self._frame_size or self._input_size
+
+    def _describe(
+        self,
+        tracks: list[TrackState],
+        class_id: Ints,
+        confidence: Floats,
+        cell: Ints,
+        masks: NDArray[np.uint8],
+    ) -> Instances:
+        classes = [track.classify() for track in tracks]
+        return Instances(
+            frame=self.position,
+            size=self._mask_size,
+            labels=self._options.labels,
+            tracker_id=np.array([track.track_id for track in tracks], np.int64),
+            class_id=class_id,
+            confidence=confidence,
+            track_class_id=np.array([label for label, _ in classes], np.int64),
+            track_confidence=np.array([score for _, score in classes], np.float32),
+            cell=cell,
+            input_masks=masks,
+        )

@@ -1,0 +1,107 @@
+"""Several video streams through one set of engines.
+
+Each stream has a session of its own; nothing that one shows can change what another yields. Where
+the engines take several frames at once, the streams that have one go through the frame and memory
+graphs together, and threads share the resizing of their frames.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from visolo_core.instances import Instances
+from visolo_runtime.session.loading import Model
+from visolo_runtime.session.session import Session
+from visolo_runtime.session.step import step
+from visolo_runtime.video.frames import ChannelOrder, Frame
+
+
+class Streams:
+    """Follows the instances of several videos. Close it, or use it in a ``with`` block.
+
+    Args:
+        model: its engines are shared.
+        sizes: one a stream: height and width of its masks, None for the frame's own.
+        record: keep every mask for the sessions' ``finish``.
+        channel_order: of frames that are arrays, ``rgb`` or ``bgr``.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        sizes: Sequence[tuple[int, int] | None],
+        record: bool = False,
+        channel_order: ChannelOrder = "rgb",
+    ) -> None:
+        self._model, self._record, self._channel_order = model, record, channel_order
+        self._buffers = model.engines.buffers(len(sizes))
+        self.sessions = [self._session(stream, size) for stream, size in enumerate(sizes)]
+        """One a stream."""
+        threads = min(len(sizes), os.cpu_count() or 1)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="visolo")
+
+    def restart(self, stream: int, size: tuple[int, int] | None = None) -> None:
+        """Let another video begin in the place of one that is over.
+
+        Args:
+            stream: its number.
+            size: of its masks.
+        """
+        self.sessions[stream] = self._session(stream, size)
+
+    def step(self, frames: Mapping[int, Frame]) -> dict[int, Instances]:
+        """The instances of the next frame of those streams that have one.
+
+        Args:
+            frames: by stream, each as for :meth:`Session.step`.
+
+        Raises:
+            VisoloError: if a frame is of another type, shape or size than its stream's others. No
+                stream has gone on then.
+        """
+        numbers = sorted(frames)
+        each = self._pool.map if len(numbers) > 1 else map
+        sessions = [self.sessions[number] for number in numbers]
+        prepared = dict(
+            zip(
+                numbers,
+                each(Session.prepare, sessions, [frames[number] for number in numbers]),
+                strict=True,
+            )
+        )
+        instances: dict[int, Instances] = {}
+        for run in neighbours(numbers, self._buffers.batch):
+            streams = [self.sessions[number].stream for number in run]
+            stepped = step(self._buffers, streams, [prepared[number] for number in run])
+            instances |= zip(run, stepped, strict=True)
+        return instances
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
+
+    def __enter__(self) -> Streams:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _session(self, stream: int, size: tuple[int, int] | None) -> Session:
+        options = self._model.stream_options(self._record, size)
+        return Session(self._buffers, options, stream, self._channel_order)
+
+
+def neighbours(streams: Sequence[int], most: int) -> Iterator[range]:
+    """Runs of consecutive numbers, none longer than ``most``.
+
+    >>> list(neighbours([0, 1, 2, 4], 2))
+    [range(0, 2), range(2, 3), range(4, 5)]
+    """
+    begin = 0
+    for end in range(1, len(streams) + 1):
+        ends = end == len(streams) or streams[end] != streams[end - 1] + 1 or end - begin == most
+        if ends:
+            yield range(streams[begin], streams[end - 1] + 1)
+            begin = end

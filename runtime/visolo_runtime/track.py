@@ -1,0 +1,86 @@
+"""A source's frames with their instances, one after the other: the shortest way to use a model."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visolo_core.errors import VisoloError
+from visolo_runtime.session.loading import Model, load
+
+if TYPE_CHECKING:
+    from visolo_core.instances import Instances
+    from visolo_runtime.session.session import Session
+    from visolo_runtime.video.frames import ChannelOrder, Picture
+    from visolo_runtime.video.sources import Clip
+
+
+def track(
+    model: str | Path | Model,
+    source: str | Path | int | Iterable[Any],
+    *,
+    backend: str = "auto",
+    channel_order: ChannelOrder = "rgb",
+    output_size: tuple[int, int] | None = None,
+) -> Generator[tuple[Picture, Instances]]:
+    """The frames of a source, each with its instances.
+
+    Args:
+        model: a bundle's directory, weights, or a model that was opened with :func:`load`.
+        source: a video file, a folder of frames, a camera's number, an address such as
+            ``rtsp://camera/stream``, or any iterable of frames. Of a live source the latest frame
+            is taken, and those that came in the meantime are dropped.
+        backend: as for :func:`load`; not used if the model is open already.
+        channel_order: of the frames of an iterable, ``rgb`` or ``bgr``.
+        output_size: (height, width) of the masks; None gives them the frame's own size.
+
+    Yields:
+        the frame, uint8 [H, W, 3], and its instances. Frames of files, cameras and addresses are
+        RGB; those of an iterable are as they were given. A frame that cannot be read is passed
+        over, and keeps its number.
+
+    Raises:
+        VisoloError: if the model or the source cannot be opened, the source has several videos, or
+            a frame is not of the size of those before.
+    """
+    opened = model if isinstance(model, Model) else load(model, backend)
+    session = opened.session(False, output_size, channel_order)
+    if isinstance(source, (str, Path, int)):
+        return _of_clip(session, _only_clip(str(source)), opened.config.input_size)
+    return _of_frames(session, source)
+
+
+def _of_frames(session: Session, frames: Iterable[Any]) -> Generator[tuple[Picture, Instances]]:
+    from visolo_runtime.video.frames import as_picture
+
+    for frame in frames:
+        yield as_picture(frame), session.step(frame)
+
+
+def _of_clip(
+    session: Session, clip: Clip, input_size: tuple[int, int]
+) -> Generator[tuple[Picture, Instances]]:
+    from visolo_runtime.video.feed import Feed
+    from visolo_runtime.video.sources import Skipped
+
+    with Feed(clip, "latest" if clip.live else "all", resize=input_size) as feed:
+        while (ready := feed.take()) is not None:
+            for _ in range(ready.dropped):
+                session.skip()
+            if isinstance(ready.frame, Skipped):
+                session.skip()
+            else:
+                yield ready.frame, session.step(ready.resized or ready.frame)
+
+
+def _only_clip(source: str) -> Clip:
+    from visolo_runtime.video.sources import open_source
+
+    clips = open_source(source)
+    if len(clips) > 1:
+        raise VisoloError(
+            f"'{source}' lists {len(clips)} videos, and track() takes one: run them with "
+            "'visolo run', or give the folder of one video's frames"
+        )
+    return clips[0]

@@ -1,0 +1,145 @@
+"""Instances drawn over a frame, with NumPy and Pillow.
+
+Each track has a colour of its own for as long as it lives: the hue walks the colour circle by the
+golden angle, so that neighbouring track numbers differ most.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from visolo_core.instances import Instances
+from visolo_core.masks import mask_box, resize_masks
+
+_GOLDEN_RATIO = 0.618033988749895
+_OPACITY = 0.45
+_PADDING = 2
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class _Anchor:
+    """Where the label of an instance belongs."""
+
+    index: int
+    middle: tuple[int, int]  # x, y
+    colour: Colour
+
+
+def track_colour(track_id: int) -> Colour:
+    """RGB of a track, the same for ever."""
+    hue = track_id * _GOLDEN_RATIO % 1
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.75, 1.0)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def draw_instances(frame: NDArray[np.uint8], instances: Instances) -> NDArray[np.uint8]:
+    """A copy of the frame with masks, outlines, and a label for each instance.
+
+    Args:
+        frame: uint8 [H, W, 3] RGB.
+        instances: of that frame.
+    """
+    picture = frame.copy()
+    size = frame.shape[0], frame.shape[1]
+    masks = instances.masks
+    if instances.size != size:
+        masks = resize_masks(instances.input_masks, size)
+    line = max(1, round(min(size) / 300))
+    anchors: list[_Anchor] = []
+    # The best instance is drawn last, on top.
+    for index in reversed(range(len(instances))):
+        box = mask_box(masks[index])
+        if box is None:
+            continue
+        # Room around the mask, so that its outermost pixels count as its edge.
+        left, top = max(0, box[0] - line), max(0, box[1] - line)
+        right, bottom = box[2] + line, box[3] + line
+        colour = track_colour(int(instances.tracker_id[index]))
+        _tint(picture[top:bottom, left:right], masks[index][top:bottom, left:right], colour, line)
+        rows, columns = np.nonzero(masks[index][top:bottom, left:right])
+        middle = left + int(np.median(columns)), top + int(np.median(rows))
+        anchors.append(_Anchor(index, middle, colour))
+    return _write_labels(picture, instances, anchors)
+
+
+def _tint(region: NDArray[np.uint8], mask: NDArray[np.bool_], colour: Colour, line: int) -> None:
+    """Lay a colour over the masked part of a region [h, w, 3], and a line along its inner edge."""
+    edge = mask & ~_eroded(mask, line)
+    levels = np.arange(256)
+    for channel, level in enumerate(colour):
+        blended = (levels * (1 - _OPACITY) + level * _OPACITY).astype(np.uint8)
+        plane = region[..., channel]
+        np.copyto(plane, blended[plane], where=mask)
+        plane[edge] = level
+
+
+def _eroded(mask: NDArray[np.bool_], line: int) -> NDArray[np.bool_]:
+    """The pixels of a mask [h, w] at least ``line`` pixels away from its outside, in four
+    directions."""
+    inner = mask.copy()
+    for step in range(1, line + 1):
+        inner[step:] &= mask[:-step]
+        inner[:-step] &= mask[step:]
+        inner[:, step:] &= mask[:, :-step]
+        inner[:, :-step] &= mask[:, step:]
+    return inner
+
+
+def _write_labels(
+    picture: NDArray[np.uint8], instances: Instances, anchors: list[_Anchor]
+) -> NDArray[np.uint8]:
+    """Labels in the middle of their masks, moved down where another one stands already."""
+    height, width = picture.shape[:2]
+    image = Image.fromarray(picture)
+    draw = ImageDraw.Draw(image)
+    font = _font(max(10, round(min(height, width) / 28)))
+    placed: list[tuple[float, float, float, float]] = []
+    for anchor in reversed(anchors):  # the best instance chooses its place first
+        each = instances[anchor.index]
+        text = f"#{each.track_id} {each.track_label} {each.score:.2f}"
+        x0, y0, x1, y1 = draw.textbbox((0, 0), text, font=font)
+        tag = x1 - x0 + 2 * _PADDING, y1 - y0 + 2 * _PADDING
+        x, y = _free_place(anchor.middle, tag, (width, height), placed)
+        placed.append((x, y, x + tag[0], y + tag[1]))
+        draw.rectangle((x, y, x + tag[0] - 1, y + tag[1] - 1), fill=anchor.colour)
+        ink = _readable_on(anchor.colour)
+        draw.text((x + _PADDING - x0, y + _PADDING - y0), text, fill=ink, font=font)
+    return np.asarray(image)
+
+
+def _free_place(
+    middle: tuple[int, int],
+    tag: tuple[float, float],
+    frame: tuple[int, int],
+    placed: list[tuple[float, float, float, float]],
+) -> tuple[float, float]:
+    """Top left corner x, y of a tag (width, height) around a point in a frame (width, height)."""
+    x = max(0, min(middle[0] - tag[0] / 2, frame[0] - tag[0]))
+    first = y = max(0, min(middle[1] - tag[1] / 2, frame[1] - tag[1]))
+    while y + tag[1] <= frame[1]:
+        below = [
+            bottom
+            for left, top, right, bottom in placed
+            if left < x + tag[0] and x < right and top < y + tag[1] and y < bottom
+        ]
+        if not below:
+            return x, y
+        y = max(below)
+    return x, first  # the frame is full: overlapping is better than leaving it
+
+
+def _readable_on(colour: Colour) -> str:
+    red, green, blue = colour
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "white"
+
+
+@lru_cache(maxsize=4)
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)

@@ -1,0 +1,144 @@
+"""Frames of a clip, decoded and resized ahead by a thread.
+
+The queue between the thread and the engines is bounded. When it is full, the thread waits; or, with
+the policy ``latest``, the frame that has waited longest makes room, so that what is run is never
+older than a live source makes it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Generator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Literal
+
+from visolo_runtime.video.frames import Picture, ResizedFrame
+from visolo_runtime.video.resizing import resized
+from visolo_runtime.video.sources import Clip, Skipped
+
+Policy = Literal["all", "latest"]
+AHEAD = 4
+"""Frames that wait at most; one with the policy ``latest``."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A frame that was read."""
+
+    frame: Picture | Skipped
+    resized: ResizedFrame | None
+    """the frame as the network takes it, where the feed was asked for that"""
+    dropped: int
+    """frames before it that had to make room"""
+    since: float
+    """when it was read, in seconds of ``time.perf_counter``"""
+
+
+class Feed:
+    """Reads a clip ahead. Close it, or use it in a ``with`` block.
+
+    Args:
+        clip: what is read.
+        policy: ``all`` frames, or the ``latest`` when they come quicker than they are taken.
+        bell: notified when a frame is ready or the clip is over; several feeds may share it.
+        resize: to this height and width in the thread, what the network takes. Not for the policy
+            ``latest``, by which some of the work would be thrown away.
+    """
+
+    def __init__(
+        self,
+        clip: Clip,
+        policy: Policy = "all",
+        bell: threading.Condition | None = None,
+        resize: tuple[int, int] | None = None,
+    ) -> None:
+        self._clip, self._policy = clip, policy
+        self._bell = bell or threading.Condition()
+        self._resize = None if policy == "latest" else resize
+        self._room = 1 if policy == "latest" else AHEAD
+        self._queue: deque[Ready] = deque()
+        self._dropped = 0
+        self._over = self._closed = False
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._read, name="visolo-read", daemon=True)
+        self._thread.start()
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come."""
+        with self._bell:
+            return self._over and not self._queue and self._error is None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether :meth:`take` would have to wait."""
+        with self._bell:
+            return not (self._queue or self._over)
+
+    def take(self, timeout: float | None = None) -> Ready | None:
+        """The next frame; None if the clip is over, or there is none after so many seconds.
+
+        Raises:
+            VisoloError: if the clip could not be opened.
+        """
+        with self._bell:
+            self._bell.wait_for(lambda: self._queue or self._over, timeout)
+            if self._queue:
+                ready = self._queue.popleft()
+                self._bell.notify_all()
+                return ready
+            if self._error is not None:
+                error, self._error = self._error, None
+                raise error
+            return None
+
+    def close(self) -> None:
+        """Stop reading. A read that is under way ends by itself."""
+        with self._bell:
+            self._closed = True
+            self._queue.clear()
+            self._bell.notify_all()
+
+    def __enter__(self) -> Feed:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _read(self) -> None:
+        error: BaseException | None = None
+        try:
+            with closing(_generator(self._clip)) as frames:
+                for frame in frames:
+                    if not self._put(frame):
+                        break
+        except BaseException as caught:  # it is raised again where the frames are taken
+            error = caught
+        with self._bell:
+            self._error, self._over = error, True
+            self._bell.notify_all()
+
+    def _put(self, frame: Picture | Skipped) -> bool:
+        made = None
+        if self._resize is not None and not isinstance(frame, Skipped):
+            made = resized(frame, self._resize, threads=1)  # the engines want the other cores
+        with self._bell:
+            if self._policy == "latest":
+                while len(self._queue) >= self._room:
+                    old = self._queue.popleft()
+                    self._dropped += old.dropped + 1
+            else:
+                self._bell.wait_for(lambda: len(self._queue) < self._room or self._closed)
+            if self._closed:
+                return False
+            self._queue.append(Ready(frame, made, self._dropped, time.perf_counter()))
+            self._dropped = 0
+            self._bell.notify_all()
+            return True
+
+
+def _generator(clip: Clip) -> Generator[Picture | Skipped]:
+    yield from clip.frames()

@@ -1,0 +1,256 @@
+"""Where instances go: an annotated video, a results file, one JSON line a frame.
+
+A sink writes to a temporary file. ``commit`` gives it its name, after an interrupt too, so that
+what was seen so far stays usable; ``discard`` leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visolo_core.categories import LabelSet
+from visolo_core.errors import VisoloError
+from visolo_core.files import give_name, reason, temporary_beside
+from visolo_core.instances import Instances
+from visolo_core.results import Track, VideoResult, frame_record, ytvis_results
+from visolo_runtime.video.drawing import draw_instances
+from visolo_runtime.video.sources import Clip, Skipped
+
+
+class Sink:
+    """Takes what a run yields, and ignores it unless a subclass does otherwise.
+
+    The methods are called in the order in which they stand here; several clips may be on their way
+    at a time.
+    """
+
+    def begin(self, clip: Clip) -> None:
+        """A clip begins."""
+
+    def frame(self, clip: Clip, frame: NDArray[np.uint8], instances: Instances) -> None:
+        """A frame was run."""
+
+    def skipped(self, clip: Clip, position: int, why: Skipped) -> None:
+        """The frame at ``position`` could not be read."""
+
+    def end(self, clip: Clip, tracks: list[Track]) -> None:
+        """A clip is over."""
+
+    def commit(self) -> None:
+        """Finish the file and give it its name."""
+
+    def discard(self) -> None:
+        """Remove whatever was written."""
+
+
+class _FileSink(Sink):
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._temporary = temporary_beside(path)
+
+    def commit(self) -> None:
+        give_name(self._temporary, self._path)
+
+    def discard(self) -> None:
+        self._temporary.unlink(missing_ok=True)
+
+
+class ResultsFile(_FileSink):
+    """``results.json`` in the YouTube-VIS submission format."""
+
+    def __init__(self, path: Path, labels: LabelSet) -> None:
+        super().__init__(path)
+        self._labels = labels
+        self._results: list[VideoResult] = []
+
+    def end(self, clip: Clip, tracks: list[Track]) -> None:
+        self._results += ytvis_results(clip.video_id, tracks, self._labels)
+
+    def commit(self) -> None:
+        self._temporary.write_text(json.dumps(self._results), encoding="utf-8")
+        super().commit()
+
+
+class FrameLines(Sink):
+    """One JSON line a frame, written as soon as the frame is done."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def frame(self, clip: Clip, frame: NDArray[np.uint8], instances: Instances) -> None:
+        self._write(
+            {
+                "video_id": clip.video_id,
+                "frame": instances.frame,
+                "size": list(instances.size),
+                "instances": frame_record(instances),
+            }
+        )
+
+    def skipped(self, clip: Clip, position: int, why: Skipped) -> None:
+        self._write({"video_id": clip.video_id, "frame": position, "skipped": why.reason})
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+
+class FrameLinesFile(_FileSink, FrameLines):
+    """``FrameLines`` in a file."""
+
+    def __init__(self, path: Path) -> None:
+        _FileSink.__init__(self, path)
+        FrameLines.__init__(self, self._temporary.open("w", encoding="utf-8"))
+
+    def commit(self) -> None:
+        self._file.close()
+        super().commit()
+
+    def discard(self) -> None:
+        self._file.close()
+        super().discard()
+
+
+class AnnotatedVideo(_FileSink):
+    """H.264 in mp4: the frames with masks, track numbers, labels and scores."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._container: Any = None
+        self._stream: Any = None
+        self._tick = Fraction(1)
+        self._finished = False
+
+    def frame(self, clip: Clip, frame: NDArray[np.uint8], instances: Instances) -> None:
+        import av
+
+        picture = _even(draw_instances(frame, instances))
+        if self._container is None:
+            self._open(clip.fps, picture.shape[1], picture.shape[0])
+        video_frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        # A skipped frame leaves a gap, so the video keeps its pace.
+        video_frame.pts = instances.frame
+        video_frame.time_base = self._tick
+        self._container.mux(self._stream.encode(video_frame))
+
+    def _open(self, fps: Fraction, width: int, height: int) -> None:
+        import av
+
+        # FFmpeg's mp4 cannot express rates with huge terms, which some containers claim.
+        rate = fps.limit_denominator(1001)
+        container = av.open(str(self._temporary), "w", format="mp4")
+        try:
+            stream = container.add_stream("libx264", rate=rate)
+        except (av.FFmpegError, ValueError) as error:
+            container.close()
+            raise VisoloError(
+                f"cannot write H.264 video with this PyAV: {error}; install the 'av' wheel of PyPI"
+            ) from error
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.options = {"crf": "20", "preset": "veryfast"}
+        stream.codec_context.time_base = 1 / rate
+        self._container, self._stream, self._tick = container, stream, 1 / rate
+
+    def end(self, clip: Clip, tracks: list[Track]) -> None:
+        # At once, so that a data set does not keep an encoder for every clip.
+        if self._container is not None:
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+            self._container = None
+            self._finished = True
+
+    def commit(self) -> None:
+        if self._finished:
+            super().commit()
+        else:
+            self.discard()  # interrupted before the first frame
+
+    def discard(self) -> None:
+        if self._container is not None:
+            self._container.close()
+        super().discard()
+
+
+class AnnotatedVideos(Sink):
+    """A folder with an annotated video for each clip, named by its video id."""
+
+    def __init__(self, folder: Path) -> None:
+        if folder.exists() and not folder.is_dir():
+            raise VisoloError(
+                f"'{folder}' is a file; several videos need a folder: give --video another name"
+            )
+        self._made = not folder.exists()
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise VisoloError(f"cannot write '{folder}': {reason(error)}") from error
+        self._folder = folder
+        self._videos: dict[int, AnnotatedVideo] = {}
+
+    def begin(self, clip: Clip) -> None:
+        path = self._folder / f"{clip.video_id}.mp4"
+        self._videos[clip.video_id] = AnnotatedVideo(path)
+
+    def frame(self, clip: Clip, frame: NDArray[np.uint8], instances: Instances) -> None:
+        self._videos[clip.video_id].frame(clip, frame, instances)
+
+    def end(self, clip: Clip, tracks: list[Track]) -> None:
+        self._videos[clip.video_id].end(clip, tracks)
+
+    def commit(self) -> None:
+        for video in self._videos.values():
+            video.commit()
+
+    def discard(self) -> None:
+        for video in self._videos.values():
+            video.discard()
+        if self._made:
+            with contextlib.suppress(OSError):  # somebody else has put something there
+                self._folder.rmdir()
+
+
+def open_sinks(
+    clips: list[Clip],
+    labels: LabelSet,
+    results: Path | None,
+    frames: Path | None,
+    video: Path | None,
+) -> list[Sink]:
+    """The sinks that a run asked for; ``-`` for ``frames`` is standard output.
+
+    Raises:
+        VisoloError: if one cannot be written; none is left behind then.
+    """
+    sinks: list[Sink] = []
+    try:
+        if results:
+            sinks.append(ResultsFile(results, labels))
+        if frames and str(frames) == "-":
+            sinks.append(FrameLines(sys.stdout))
+        elif frames:
+            sinks.append(FrameLinesFile(frames))
+        if video and len(clips) > 1:
+            sinks.append(AnnotatedVideos(video))
+        elif video:
+            sinks.append(AnnotatedVideo(video))
+    except VisoloError:
+        for sink in sinks:
+            sink.discard()
+        raise
+    return sinks
+
+
+def _even(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Grown by a pixel where needed: H.264 halves the colours' resolution."""
+    height, width = picture.shape[:2]
+    if height % 2 or width % 2:
+        picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    return np.ascontiguousarray(picture)

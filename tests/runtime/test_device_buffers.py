@@ -1,0 +1,294 @@
+"""Buffers on a GPU that is none: order of work, addresses, copies, and what it costs."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fake_gpu import FakeContext, FakeDevice, FakeEngine, fake_tensorrt
+from visolo_core.contract import GRAPHS
+from visolo_core.errors import VisoloError
+from visolo_core.results import Track
+from visolo_runtime.bundle import Bundle, GraphFiles
+from visolo_runtime.engines.buffers import DECODE_LIMIT, Buffers
+from visolo_runtime.engines.engine import Engines
+from visolo_runtime.engines.tensorrt.backend import TensorRtBackend, check_fit
+from visolo_runtime.engines.tensorrt.device_buffers import DeviceBuffers
+from visolo_runtime.engines.tensorrt.engine import TensorRtRuntime
+from visolo_runtime.session.loading import load
+from visolo_runtime.session.session import Session
+from visolo_runtime.session.stream import StreamOptions
+from visolo_runtime.session.streams import Streams
+from visolo_runtime.video.sample_clip import sample_frames
+
+
+@pytest.fixture
+def device() -> FakeDevice:
+    return FakeDevice()
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch, device: FakeDevice) -> TensorRtRuntime:
+    monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(device))
+    return TensorRtRuntime("tensorrt")
+
+
+@pytest.fixture
+def engines(
+    runtime: TensorRtRuntime, device: FakeDevice, lite_bundle: Path, tmp_path: Path
+) -> Engines:
+    return load_plans(runtime, device, lite_bundle, tmp_path)
+
+
+def load_plans(
+    runtime: TensorRtRuntime,
+    device: FakeDevice,
+    bundle: Path,
+    folder: Path,
+    use_graphs: bool = True,
+) -> Engines:
+    plans = {graph: folder / f"{graph}.engine" for graph in GRAPHS}
+    for graph, plan in plans.items():
+        plan.write_bytes(str(bundle / f"{graph}.onnx").encode())
+    manifest = Bundle(bundle).manifest
+    backend = TensorRtBackend(runtime, device, plans, use_graphs)
+    return Engines.compile(backend, manifest.contract, manifest.batch)
+
+
+def run(engines: Engines, options: StreamOptions, frames: int, rows: int = 1) -> list[Track]:
+    """The tracks of the last row."""
+    session = Session(engines.buffers(rows), options, row=rows - 1)
+    for frame in sample_frames(frames):
+        session.step(frame)
+    return session.finish()
+
+
+def a_frame(buffers: Buffers, rows: int = 1) -> tuple[range, list[Any], list[Any]]:
+    """What the frame graph is called with: black pictures, and nothing in memory."""
+    images = [np.zeros((*buffers.input_size, 3), np.uint8)] * rows
+    return range(rows), images, [np.arange(buffers.slots + 1) == buffers.slots] * rows
+
+
+@pytest.mark.parametrize("use_graphs", [True, False])
+def test_the_same_instances_as_in_host_memory(
+    runtime: TensorRtRuntime, device: FakeDevice, lite_bundle: Path, tmp_path: Path,
+    use_graphs: bool,
+) -> None:  # fmt: skip
+    model = load(lite_bundle, "onnxruntime", threads=1)
+    engines = load_plans(runtime, device, lite_bundle, tmp_path, use_graphs)
+    ours = run(engines, model.stream_options(), 14)
+    theirs = run(model.engines, model.stream_options(), 14)
+    assert len(ours) == len(theirs) > 0
+    for mine, its in zip(ours, theirs, strict=True):
+        assert (mine.track_id, mine.label) == (its.track_id, its.label)
+        assert mine.score == pytest.approx(its.score, abs=1e-6)
+        assert mine.segmentations == its.segmentations
+    assert bool(device.counts["graph launch"]) == use_graphs
+
+
+@pytest.mark.parametrize("use_graphs", [True, False])
+def test_graphs_are_timed_on_the_device(
+    runtime: TensorRtRuntime, device: FakeDevice, lite_bundle: Path, tmp_path: Path,
+    use_graphs: bool,
+) -> None:  # fmt: skip
+    """Each graph and copy between its own two events, added up, and only those that were done."""
+    model = load(lite_bundle, "onnxruntime", threads=1)
+    buffers = load_plans(runtime, device, lite_bundle, tmp_path, use_graphs).buffers()
+    assert buffers.device_ms() == {}
+    for _ in range(3):
+        buffers.frame(*a_frame(buffers))
+    assert buffers.device_ms() == {"upload": 2.0, "frame graph": 1.0, "download": 1.0}
+    buffers.store(range(1), [0])
+    buffers.decode(0, np.arange(DECODE_LIMIT + 2))
+    assert buffers.device_ms() == {
+        "upload": 2.0, "frame graph": 1.0, "memory graph": 1.0, "decode graph": 2.0,
+        "download": 5.0,
+    }  # fmt: skip
+    session = Session(buffers, model.stream_options())
+    session.step(next(iter(sample_frames(1))))
+    assert session.device_ms()["frame graph"] == 1.0
+
+
+def test_engines_for_several_streams(
+    runtime: TensorRtRuntime,
+    device: FakeDevice,
+    batched_bundle: Path,
+    lite_bundle: Path,
+    tmp_path: Path,
+) -> None:
+    """A stream takes one row of the batch, and yields what it yields with engines of its own."""
+    several = load_plans(runtime, device, batched_bundle, tmp_path)
+    model = load(lite_bundle, "onnxruntime", threads=1)
+    ours = run(several, model.stream_options(), 8, rows=2)
+    theirs = run(model.engines, model.stream_options(), 8)
+    assert [mine.segmentations for mine in ours] == [its.segmentations for its in theirs]
+    assert len(ours) > 0
+
+
+@pytest.mark.parametrize("use_graphs", [True, False])
+@pytest.mark.parametrize("unaligned", [False, True])
+def test_several_streams_go_through_the_engines_together(
+    runtime: TensorRtRuntime,
+    device: FakeDevice,
+    batched_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    use_graphs: bool,
+    unaligned: bool,
+) -> None:
+    """Whoever has a frame takes part; what each yields is what it yields alone, bit for bit.
+
+    Where a row would end between two aligned addresses it is padded, and goes through alone.
+    """
+    if unaligned:
+        monkeypatch.setattr("visolo_runtime.engines.tensorrt.device_buffers._ALIGNMENT", 2**20)
+    engines = load_plans(runtime, device, batched_bundle, tmp_path, use_graphs)
+    assert engines.buffers(4).batch == (1 if unaligned else 3)
+    model = load(batched_bundle, "onnxruntime", threads=1)
+    frames = list(sample_frames(9))
+    videos = [frames, frames[::-1], frames[3:], [frame[:, ::-1].copy() for frame in frames]]
+    alone = []
+    for video in videos:
+        session = model.session(record=False)
+        alone.append([session.step(frame) for frame in video])
+    chance = np.random.default_rng(3)
+    done: list[list[Any]] = [[] for _ in videos]
+    with Streams(replace(model, engines=engines), [None] * len(videos)) as streams:
+        while any(len(seen) < len(video) for seen, video in zip(done, videos, strict=True)):
+            ready = {
+                stream: video[len(seen)]
+                for stream, (seen, video) in enumerate(zip(done, videos, strict=True))
+                if len(seen) < len(video) and chance.random() < 0.8
+            }
+            for stream, instances in streams.step(ready).items():
+                done[stream].append(instances)
+    assert sum(len(each) for each in alone[0]) > 10
+    for mine, its in zip(done, alone, strict=True):
+        for found, expected in zip(mine, its, strict=True):
+            assert found.tracker_id.tolist() == expected.tracker_id.tolist()
+            assert np.array_equal(found.confidence, expected.confidence)
+            assert np.array_equal(found.input_masks, expected.input_masks)
+
+
+def test_what_a_frame_of_several_streams_costs(
+    runtime: TensorRtRuntime, device: FakeDevice, batched_bundle: Path, tmp_path: Path
+) -> None:
+    """One upload for all, one call of each engine, one wait, one download; nothing dense is
+    copied but the value that goes into each slot."""
+    buffers = load_plans(runtime, device, batched_bundle, tmp_path).buffers(3)
+    call = a_frame(buffers, rows=3)
+    rows, images, valid = call
+    for slot in range(2):
+        buffers.frame(*call)
+        buffers.store(rows, [slot] * 3)
+        buffers.decode(0, np.arange(2))
+    device.counts.clear()
+    buffers.frame(*call)
+    buffers.store(rows, [0] * 3)
+    assert device.counts["upload"] == 2  # the images, and which slots are valid
+    assert device.counts["upload bytes"] == 3 * (images[0].nbytes + valid[0].nbytes)
+    assert device.counts["graph launch"] == 2
+    assert device.counts["download"] == 1
+    assert device.counts["copy"] == 6  # key and value of each stream
+    assert device.counts["wait"] == 1
+    assert device.counts["engine"] == device.counts["allocation"] == 0
+    buffers.decode(0, np.arange(2))
+    assert device.counts["event"] == 0  # those of the frames before are used again
+    assert buffers.device_ms()["decode graph"] == 1.0
+
+
+def test_what_a_frame_costs(engines: Engines, device: FakeDevice) -> None:
+    """One frame up, one block down; memory is filled on the device; nothing is allocated."""
+    buffers = engines.buffers()
+    call = a_frame(buffers)
+    (row, (image,), (valid,)) = call
+    for slot in range(2):
+        buffers.frame(*call)
+        buffers.store(row, [slot])
+    small = sum(buffers.read(name).nbytes for name in ("scores", "query", "key", "kernels"))
+    device.counts.clear()
+    buffers.frame(*call)
+    buffers.store(row, [0])
+    assert device.counts["upload"] == 2  # the image, and which slots are valid
+    assert device.counts["upload bytes"] == image.nbytes + valid.nbytes
+    assert device.counts["download"] == 1
+    assert small <= device.counts["download bytes"] < small + 4 * 256
+    assert device.counts["copy"] == 1  # the key into its slot
+    assert device.counts["graph launch"] == 2
+    assert device.counts["engine"] == device.counts["allocation"] == 0
+    assert device.counts["wait"] == 1
+
+
+def test_tensors_can_be_read_and_written(engines: Engines) -> None:
+    """As verification does: with the device made current by the buffers themselves."""
+    buffers = engines.buffers()
+    buffers.frame(*a_frame(buffers))
+    for name in ("memory_key", "mask_features", "scores", "kernels"):
+        values = np.random.default_rng(0).random(buffers.read(name).shape, np.float32)
+        buffers.write(name, values)
+        assert np.array_equal(buffers.read(name), values)
+
+
+def test_two_streams_share_engines_and_nothing_else(engines: Engines, lite_bundle: Path) -> None:
+    options = load(lite_bundle, "onnxruntime", threads=1).stream_options()
+    alone = run(engines, options, 8)
+    sessions = [Session(engines.buffers(), options) for _ in range(2)]
+    for frame in sample_frames(8):
+        sessions[0].step(frame)
+        sessions[1].step(frame[:, ::-1].copy())
+    assert sessions[0].finish() == alone
+
+
+def test_no_room(engines: Engines) -> None:
+    with pytest.raises(VisoloError, match="no room"):
+        DeviceBuffers(FakeDevice(capacity=10_000), engines, rows=1)
+
+
+def test_plans_that_cannot_be_used(
+    runtime: TensorRtRuntime, lite_bundle: Path, tmp_path: Path
+) -> None:
+    contract, plan = Bundle(lite_bundle).manifest.contract, tmp_path / "frame.engine"
+    plan.write_bytes(b"half a pl")
+    with pytest.raises(VisoloError, match=r"cannot load '.*frame.engine': the plan is damaged"):
+        runtime.load(plan, contract["frame"])
+    plan.write_bytes(str(lite_bundle / "memory.onnx").encode())
+    with pytest.raises(VisoloError, match="contract"):
+        runtime.load(plan, contract["frame"])
+
+
+def test_engines_for_another_version_or_gpu(lite_bundle: Path) -> None:
+    bundle = Bundle(lite_bundle)
+    graphs = GraphFiles(
+        format="tensorrt-rtx", precision="fp32", files={}, library="1.7.1", targets=["sm86"]
+    )
+    check_fit(bundle, graphs, "1.7.1", "sm86")
+    with pytest.raises(VisoloError, match=r"built by tensorrt-rtx 1.7.1, here .* visolo rebuild"):
+        check_fit(bundle, graphs, "1.8.0", "sm86")
+    with pytest.raises(VisoloError, match=r"for sm86, this GPU is sm89.*--target sm89"):
+        check_fit(bundle, graphs, "1.7.1", "sm89")
+
+
+@pytest.mark.parametrize(
+    ("fake", "real"), [(FakeEngine, "ICudaEngine"), (FakeContext, "IExecutionContext")]
+)
+def test_the_fake_is_named_as_the_real_one(fake: type, real: str) -> None:
+    """Names, and numbers of arguments as the bindings' own documentation has them."""
+    trt = pytest.importorskip("tensorrt_rtx", reason="install tensorrt-rtx")
+    binding = getattr(trt, real)
+    for name, method in vars(fake).items():
+        if name.startswith("_"):
+            continue
+        assert hasattr(binding, name), name
+        told = getattr(binding, name).__doc__
+        signature = re.match(rf"{name}\((.*?)\) ->", told.strip())
+        if signature and "*args" not in signature[1]:
+            count = len(re.findall(r"\w+: ", signature[1]))
+            assert method.__code__.co_argcount == count, (name, signature[0])
+    assert hasattr(trt.ICudaEngine, "num_io_tensors")
+    assert hasattr(trt.Runtime, "deserialize_cuda_engine")

@@ -1,0 +1,1 @@
+"""Data sets: read, checked, mapped, split, drawn and pasted. Works without PyTorch."""

@@ -1,0 +1,1 @@
+"""Average precision, identity and reports. Works without PyTorch."""

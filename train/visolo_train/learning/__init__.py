@@ -1,0 +1,1 @@
+"""Clips, augmentation, targets, losses, schedule and recipes (PyTorch)."""

@@ -1,0 +1,193 @@
+"""Recipes: all settings of a training in one TOML file, checked before anything starts.
+
+Recipes that come with the package are known by their names; any other is a path. Every setting
+can be changed from outside, by its dotted name: ``schedule.steps=200``.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import fields, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from visolo_core.categories import LabelSet, find_labels
+from visolo_core.config import PRESETS, ModelConfig
+from visolo_core.errors import VisoloError
+from visolo_core.files import reason
+from visolo_train.learning.loop import Schedule
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NetworkTable(_Table):
+    """``[network]``: a preset, and what differs from it."""
+
+    preset: str = "r50"
+    """``r50`` (the paper) or ``lite``."""
+    labels: str = "ytvis2019"
+    """A label set by name, or a json file with categories."""
+    backbone: str | None = None
+    backbone_width: int | None = None
+    backbone_norm: str | None = None
+    width: int | None = None
+    mask_width: int | None = None
+    groups: int | None = None
+    grid: tuple[int, int] | None = None
+    input_size: tuple[int, int] | None = None
+
+    def label_set(self) -> LabelSet:
+        """The categories."""
+        return find_labels(self.labels)
+
+    def config(self) -> ModelConfig:
+        """The network's shape.
+
+        Raises:
+            VisoloError: if the preset is unknown or the sizes do not fit together.
+        """
+        if self.preset not in PRESETS:
+            raise VisoloError(f"preset '{self.preset}' is unknown: choose {', '.join(PRESETS)}")
+        names = [field.name for field in fields(ModelConfig) if field.name != "classes"]
+        changes = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return replace(PRESETS[self.preset], classes=len(self.label_set()), **changes)
+
+
+class StartTable(_Table):
+    """``[start]``: the weights before the first step."""
+
+    weights: Path | None = None
+    """A checkpoint to go on from; a classifier of other categories starts anew."""
+    backbone: str = ""
+    """``imagenet`` (torchvision's weights, downloaded once), a file of such weights, or nothing."""
+    frozen: tuple[Literal["conv1", "bn1", "layer1", "layer2", "layer3"], ...] = ()
+    """Parts of the backbone that keep their weights."""
+    seed: int = Field(default=0, ge=0)
+
+
+class DataTable(_Table):
+    """``[data.NAME]``: clips to learn from, and their share."""
+
+    kind: Literal["annotated", "drawn"] = "annotated"
+    """``annotated``: a json file in YouTube-VIS or COCO format; ``drawn``: clips of shapes."""
+    share: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    annotations: Path | None = None
+    images: Path | None = None
+    """Folder of the frames; the one beside the json without it."""
+    frames: int = Field(default=3, ge=2)
+    reach: int = Field(default=20, ge=0)
+    short_sides: tuple[int, ...] = ()
+    rotation: float = Field(default=0.0, ge=0, le=180)
+    flip: bool = True
+    seed: int = Field(default=0, ge=0)
+
+
+class ValidationTable(_Table):
+    """``[validation]``: what the network is scored on along the way."""
+
+    annotations: Path | None = None
+    images: Path | None = None
+    every: int = Field(default=0, ge=0)
+    """Steps between two scores; 0 scores never. The last step is scored too."""
+
+
+class RunTable(_Table):
+    """``[run]``: what changes nothing of the result."""
+
+    device: str = "auto"
+    workers: int = Field(default=2, ge=0)
+    """Processes that read clips, for each process that trains."""
+    save_every: int = Field(default=1000, ge=1)
+    log_every: int = Field(default=20, ge=1)
+    tensorboard: bool = True
+    threads: int = Field(default=0, ge=0)
+    """CPU threads of a process; 0 leaves the choice to PyTorch."""
+
+
+class Recipe(_Table):
+    """All settings of a training."""
+
+    network: NetworkTable
+    start: StartTable = StartTable()
+    data: dict[str, DataTable]
+    schedule: Schedule
+    validation: ValidationTable = ValidationTable()
+    run: RunTable = RunTable()
+
+    def fixed(self) -> dict[str, Any]:
+        """All that decides the weights; an interrupted training can go on only with the same."""
+        return self.model_dump(mode="json", exclude={"run", "validation"})
+
+
+def names() -> list[str]:
+    """The recipes that come with the package."""
+    folder = resources.files("visolo_train.learning") / "recipes"
+    return sorted(each.name.removesuffix(".toml") for each in folder.iterdir())
+
+
+def read_recipe(name_or_path: str, changes: list[str]) -> Recipe:
+    """A recipe with changes.
+
+    Args:
+        name_or_path: of a recipe of the package, or a TOML file.
+        changes: ``table.name=value``, values as TOML writes them; a word needs no quotes.
+
+    Raises:
+        VisoloError: if there is no such recipe, or a setting is unknown or unusable.
+    """
+    where = f"recipe '{name_or_path}'"
+    try:
+        document = tomllib.loads(_text(name_or_path))
+    except tomllib.TOMLDecodeError as error:
+        raise VisoloError(f"{where} is not TOML: {error}") from error
+    for change in changes:
+        _apply(document, change)
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        wrong = first["msg"].removeprefix("Value error, ")
+        raise VisoloError(f"{where}, {place or 'settings'}: {wrong}") from error
+
+
+def _text(name_or_path: str) -> str:
+    if name_or_path in names():
+        return (
+            resources.files("visolo_train.learning") / "recipes" / f"{name_or_path}.toml"
+        ).read_text()
+    path = Path(name_or_path)
+    if path.suffix != ".toml":
+        raise VisoloError(
+            f"recipe '{name_or_path}' is unknown: choose {', '.join(names())}, or name a .toml file"
+        )
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        told = reason(error) if isinstance(error, OSError) else "it is not text"
+        raise VisoloError(f"cannot read '{path}': {told}") from error
+
+
+def _apply(document: dict[str, Any], change: str) -> None:
+    name, equals, text = change.partition("=")
+    keys = name.strip().split(".")
+    if not equals or len(keys) < 2 or not all(keys):
+        raise VisoloError(f"'{change}' is no setting: write table.name=value, schedule.steps=200")
+    table = document
+    for key in keys[:-1]:
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            raise VisoloError(f"'{change}' is no setting: '{key}' is not a table")
+    table[keys[-1]] = _value(text.strip())
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

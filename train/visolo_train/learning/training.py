@@ -1,0 +1,205 @@
+"""A whole training by a recipe: data, network, loop, scores on the way, and the weights at the end.
+
+The folder of a training holds ``recipe.json`` (all settings as they were), ``checkpoint.pt`` (what
+an interrupted training goes on from), ``weights.safetensors`` (the network, to be used) and
+``tensorboard/``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from visolo_core.categories import LabelSet
+from visolo_core.checkpoint_header import CheckpointHeader
+from visolo_core.errors import VisoloError
+from visolo_core.files import read_json, reason, replaced
+from visolo_core.nn.checkpoint import Checkpoint, save_checkpoint
+from visolo_train.data.annotations import read_annotations
+from visolo_train.evaluation.scoring import Score, score_model
+from visolo_train.learning.augmentation import Augmentation
+from visolo_train.learning.clips import AnnotatedClips, DrawnClips, MixedClips, Sampling
+from visolo_train.learning.loop import Trainer, train
+from visolo_train.learning.losses import Losses
+from visolo_train.learning.recipe import DataTable, Recipe
+from visolo_train.learning.start import build_network
+from visolo_train.learning.team import Team
+
+CHECKPOINT, WEIGHTS, RECIPE = "checkpoint.pt", "weights.safetensors", "recipe.json"
+
+
+class Training:
+    """One training.
+
+    Args:
+        recipe: all settings.
+        folder: of the training; made where it does not exist.
+        team: the processes that train together.
+        resume: go on from the folder's checkpoint where there is one.
+
+    Raises:
+        VisoloError: if data or weights are missing or do not fit; if the folder holds a training
+            and ``resume`` is not given, or that training had other settings.
+    """
+
+    def __init__(self, recipe: Recipe, folder: Path, team: Team, resume: bool) -> None:
+        self.recipe, self.folder, self.team = recipe, folder, team
+        self.labels = recipe.network.label_set()
+        begun = (folder / CHECKPOINT).exists()
+        if begun and not resume:
+            raise VisoloError(f"'{folder}' holds a training: go on with --resume, or name another")
+        if begun:
+            self._check_settings()
+        self.notes: list[str] = []
+        """What is worth knowing before it begins, in sentences."""
+        self.data = build_clips(recipe, self.labels, self.notes.append)
+        self.trainer = Trainer(build_network(recipe.network, recipe.start), recipe.schedule, team)
+        self._validation = (
+            read_annotations(recipe.validation.annotations)
+            if recipe.validation.annotations and team.leads
+            else None
+        )
+        if begun:
+            self.trainer.resume(folder / CHECKPOINT)
+        elif team.leads:
+            self._begin()
+
+    def run(
+        self,
+        report: Callable[[int, Losses], None] = lambda *_: None,
+        scored: Callable[[int, Score], None] = lambda *_: None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Train to the end.
+
+        Args:
+            report: told the number of steps done and the losses of the last, in every process.
+            scored: told the number of steps done and a score, in the leading process.
+            stop: asked after every step whether to save and leave.
+
+        Returns:
+            whether the end was reached.
+        """
+        every, steps = self.recipe.validation.every, self.recipe.schedule.steps
+
+        def step_done(step: int, losses: Losses) -> None:
+            report(step, losses)
+            if every and (step % every == 0 or step == steps):
+                if self._validation and self.team.leads:
+                    scored(step, self._score())
+                self.team.wait()
+
+        finished = train(
+            self.trainer,
+            self.data,
+            self.folder / CHECKPOINT,
+            self.recipe.run.save_every,
+            self.recipe.run.workers,
+            step_done,
+            stop,
+        )
+        if finished and self.team.leads:
+            self._save_weights()
+        return finished
+
+    def _save_weights(self) -> Path:
+        header = CheckpointHeader(self.trainer.model.config, self.labels)
+        path = self.folder / WEIGHTS
+        save_checkpoint(path, Checkpoint(header, self.trainer.best_weights()))
+        return path
+
+    def _score(self) -> Score:
+        validation = self.recipe.validation
+        assert self._validation is not None
+        assert validation.annotations is not None
+        return score_model(
+            self._save_weights(), self._validation, validation.annotations, validation.images
+        )
+
+    def _begin(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise VisoloError(f"cannot write '{self.folder}': {reason(error)}") from error
+        with replaced(self.folder / RECIPE) as temporary:
+            temporary.write_text(json.dumps(self.recipe.model_dump(mode="json"), indent=1))
+
+    def _check_settings(self) -> None:
+        path = self.folder / RECIPE
+        theirs = _flat(read_json(path))
+        ours = _flat(self.recipe.fixed())
+        for name, value in ours.items():
+            if theirs.get(name) != value:
+                raise VisoloError(
+                    f"'{path}' says {name} = {theirs.get(name)!r}, now it is {value!r}: "
+                    "a training goes on only with the settings that it began with"
+                )
+
+
+def build_clips(
+    recipe: Recipe, labels: LabelSet, note: Callable[[str], None] = lambda _: None
+) -> MixedClips:
+    """The clips of all data sets of a recipe.
+
+    Args:
+        recipe: names the data sets.
+        labels: of the network.
+        note: told what is worth knowing, in sentences.
+
+    Raises:
+        VisoloError: if a data set is missing or does not fit.
+    """
+    size = recipe.network.config().input_size
+    parts = [
+        (_clips(f"data.{name}", table, labels, size, note), table.share)
+        for name, table in recipe.data.items()
+        if table.share > 0
+    ]
+    return MixedClips(parts, recipe.start.seed)
+
+
+def _clips(
+    name: str,
+    table: DataTable,
+    labels: LabelSet,
+    size: tuple[int, int],
+    note: Callable[[str], None],
+) -> AnnotatedClips | DrawnClips:
+    sampling = Sampling(table.frames, table.reach)
+    if table.kind == "drawn":
+        return DrawnClips(size, sampling, table.seed)
+    if table.annotations is None:
+        raise VisoloError(f"{name}.annotations is not set: name a json file")
+    augmentation = Augmentation(size, table.short_sides, table.rotation, table.flip)
+    images = table.images or table.annotations.parent / "JPEGImages"
+    annotations = read_annotations(table.annotations)
+    clips = AnnotatedClips(annotations, images, labels, sampling, augmentation, table.seed)
+    if not len(clips):
+        raise VisoloError(f"'{table.annotations}' has no video with an object to learn from")
+    if clips.left_out:
+        note(
+            f"'{table.annotations}': {len(clips.left_out)} of {len(annotations.videos)} videos "
+            f"have no object to learn from and are left out, the first is {clips.left_out[0]}"
+        )
+    return clips
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in table.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = value
+    return found
+
+
+def set_threads(threads: int) -> None:
+    """CPU threads of this process; 0 leaves the choice to PyTorch."""
+    if threads:
+        torch.set_num_threads(threads)

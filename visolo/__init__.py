@@ -1,0 +1,60 @@
+"""Follows the objects of a video, frame by frame: a mask, a class and a lasting number for each.
+
+::
+
+    import visolo
+
+    for frame, instances in visolo.track("model.visolo", "video.mp4"):
+        for each in instances:
+            print(instances.frame, each.track_id, each.label, each.score, each.box)
+
+Importing this package loads nothing heavy; a name is loaded when it is first used, and PyTorch only
+where it is the backend that was asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from visolo_core import __version__
+
+if TYPE_CHECKING:
+    from visolo_core.errors import VisoloError
+    from visolo_core.instances import Instance, Instances
+    from visolo_core.results import Track
+    from visolo_runtime.session.loading import Model, load
+    from visolo_runtime.session.session import Session
+    from visolo_runtime.session.streams import Streams
+    from visolo_runtime.track import track
+    from visolo_runtime.video.drawing import draw_instances
+
+_HOMES = {
+    "Instance": "visolo_core.instances",
+    "Instances": "visolo_core.instances",
+    "Model": "visolo_runtime.session.loading",
+    "Session": "visolo_runtime.session.session",
+    "Streams": "visolo_runtime.session.streams",
+    "Track": "visolo_core.results",
+    "VisoloError": "visolo_core.errors",
+    "draw_instances": "visolo_runtime.video.drawing",
+    "load": "visolo_runtime.session.loading",
+    "track": "visolo_runtime.track",
+}
+
+__all__ = [
+    "Instance", "Instances", "Model", "Session", "Streams", "Track", "VisoloError", "__version__",
+    "draw_instances", "load", "track",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,5 @@
+"""``python -m visolo``: the command line."""
+
+from visolo.cli import main
+
+main()

@@ -1,0 +1,180 @@
+"""``visolo bench``: how fast a model is, and how fast beside another."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from visolo.commands.options import (
+    EXIT_CHECK_FAILED,
+    BackendName,
+    Json,
+    PrecisionName,
+    Settings,
+    Threads,
+    changed,
+)
+
+if TYPE_CHECKING:
+    from visolo_runtime.bench import Frames, Measured
+
+
+def bench(
+    model: Annotated[Path, typer.Argument(help="A bundle, or weights (.safetensors, .pt).")],
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            help="Video file, folder of frames or json; a generated 640x360 clip if not said."
+        ),
+    ] = None,
+    backend: BackendName = "auto",
+    precision: PrecisionName = "",
+    against: Annotated[
+        Path | None, typer.Option(help="Another model to take turns with; the same if not said.")
+    ] = None,
+    against_backend: Annotated[str, typer.Option(help="Of the other model.")] = "",
+    against_precision: Annotated[str, typer.Option(help="Of the other model.")] = "",
+    frames: Annotated[int, typer.Option(min=1, help="Frames of a round that are counted.")] = 100,
+    warm_up: Annotated[int, typer.Option(min=0, help="Frames of a round before those.")] = 10,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each model.")] = 5,
+    masks: Annotated[
+        bool, typer.Option(help="Bring every mask to the source's size, as drawing needs it.")
+    ] = True,
+    ahead: Annotated[
+        bool, typer.Option(help="Read and resize frames in a thread, as 'visolo run' does.")
+    ] = False,
+    target_fps: Annotated[
+        float | None, typer.Option(min=0, help="Exit status 1 if the model is slower than this.")
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="Write bars and curves here (PNG).")] = None,
+    threads: Threads = 0,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Measure frames a second end to end, and every stage of a step.
+
+    With --against, --against-backend or --against-precision two models take turns in one process,
+    and the ratio of each pair of rounds is told.
+    """
+    from rich.console import Console
+
+    from visolo_core.errors import VisoloError
+    from visolo_runtime.bench import Entrant, Plan, measure
+    from visolo_runtime.bench_picture import draw_measurement
+    from visolo_runtime.session.loading import load
+
+    if picture is not None and not picture.absolute().parent.is_dir():
+        raise VisoloError(f"cannot write '{picture}': its folder does not exist")
+    play, source_name = _source(source, warm_up + frames)
+    wanted = [("A", model, backend, precision)]
+    if against or against_backend or against_precision:
+        wanted.append(
+            ("B", against or model, against_backend or backend, against_precision or precision)
+        )
+    entrants = [
+        Entrant(name, load(path, taken, lambda config: changed(config, settings), threads, bits))
+        for name, path, taken, bits in wanted
+    ]
+    console = Console(stderr=True, highlight=False)
+    with console.status("") as status:
+        found = measure(
+            entrants,
+            play,
+            Plan(frames, warm_up, rounds, masks, ahead),
+            lambda name, number: status.update(f"round {number + 1} of {rounds}, {name}"),
+        )
+    report = _report(found, source_name, target_fps, ahead)
+    if picture is not None:
+        draw_measurement(found, source_name, picture)
+    if as_json:
+        typer.echo(json.dumps(report))
+    else:
+        _print(found, report)
+    if report["passed"] is False:
+        raise typer.Exit(EXIT_CHECK_FAILED)
+
+
+def _source(source: str | None, count: int) -> tuple[Frames, str]:
+    """Begins the source anew, and its name."""
+    from visolo_core.errors import VisoloError
+    from visolo_runtime.video.sample_clip import sample_frames
+    from visolo_runtime.video.sources import open_source
+
+    if source is None:
+        kept = list(sample_frames(count))  # drawing costs more than small networks do
+        return lambda: kept, "generated clip, not decoded"
+    clip = open_source(source)[0]
+    if clip.live:
+        raise VisoloError(f"'{source}' is live and cannot be begun anew: name a file or a folder")
+    return clip.frames, clip.name
+
+
+def _report(
+    found: Sequence[Measured], source: str, target: float | None, ahead: bool
+) -> dict[str, Any]:
+    import os
+    import platform
+
+    import numpy as np
+
+    from visolo_runtime.bench import ratios
+
+    pairs = ratios(found[0], found[1]) if len(found) > 1 else []
+    return {
+        "source": source,
+        "ahead": ahead,
+        "machine": {"processor": _processor(), "cores": os.cpu_count(), "os": platform.system()},
+        "models": [each.as_dict() for each in found],
+        "ratios": pairs,
+        "ratio": float(np.median(pairs)) if pairs else None,
+        "target_fps": target,
+        "passed": None if target is None else found[0].fps >= target,
+    }
+
+
+def _processor() -> str:
+    import platform
+
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor()
+    names = (line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line)
+    return next(names, platform.machine())
+
+
+def _print(found: Sequence[Measured], report: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from visolo_runtime.bench import ALL_STAGES
+
+    table = Table(title=f"ms a frame: {report['source']}, {report['machine']['processor']}")
+    table.add_column("")
+    for each in found:
+        table.add_column(f"{each.name} {each.precision}", justify="right")
+    stages = [each.stage_ms() for each in found]
+    for stage in ALL_STAGES:
+        if any(each[stage] for each in stages):
+            table.add_row(stage, *(f"{each[stage]:.2f}" for each in stages))
+    table.add_section()
+    table.add_row("host's share of a step", *(f"{100 * each.host_share():.1f} %" for each in found))
+    for share in (50, 90, 99):
+        table.add_row(f"p{share}", *(f"{each.percentile(share):.2f}" for each in found))
+    table.add_row("FPS", *(f"{each.fps:.1f}" for each in found))
+    console = Console(highlight=False)
+    console.print(table)
+    for each in found:
+        console.print(
+            f"{each.name}: {each.description}, {each.resident_mb:.0f} MB resident", markup=False
+        )
+    if report["ratio"] is not None:
+        pairs = ", ".join(f"{ratio:.2f}" for ratio in report["ratios"])
+        console.print(f"A is {report['ratio']:.2f} times as fast as B (by rounds: {pairs})")
+    if report["passed"] is not None:
+        word = "passed" if report["passed"] else "FAILED"
+        console.print(f"{word}: {found[0].fps:.1f} FPS, target {report['target_fps']:g}")

@@ -1,0 +1,63 @@
+"""``visolo convert``: an official checkpoint becomes ours."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from visolo.commands.options import Json
+
+
+def convert(
+    official: Annotated[Path, typer.Argument(help="Official checkpoint (.pth).")],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Weights to write (.safetensors or .pt).")
+    ],
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="Label set: ytvis2019, ytvis2021, ovis, coco, shapes, or a json file with "
+            "'categories'; if not said, the one with as many classes, ytvis2019 for 40."
+        ),
+    ] = None,
+    new_classifier: Annotated[
+        bool,
+        typer.Option(
+            help="Begin a new classifier for --labels, to fine-tune from another class count."
+        ),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Turn an official checkpoint into visolo weights, with configuration and labels inside."""
+    from visolo_core.categories import find_labels
+    from visolo_core.errors import VisoloError
+    from visolo_core.nn.checkpoint import save_checkpoint
+    from visolo_core.nn.official_checkpoint import load_official
+
+    if new_classifier and labels is None:
+        raise VisoloError("--new-classifier needs --labels: which classes shall it have?")
+    checkpoint, said = load_official(
+        official, find_labels(labels) if labels else None, new_classifier
+    )
+    save_checkpoint(output, checkpoint)
+    header = checkpoint.header
+    if as_json:
+        report = {
+            "output": str(output),
+            "classes": header.config.classes,
+            "labels": header.labels.name,
+            "tensors": len(checkpoint.state),
+            "new_classifier": said is not None,
+        }
+        typer.echo(json.dumps(report))
+    if said:
+        typer.echo(f"visolo: {said}", err=True)
+    guessed = "" if labels else " (by its class count; --labels says otherwise)"
+    typer.echo(
+        f"{output}: {len(checkpoint.state)} tensors, {header.config.classes} classes, "
+        f"labels {header.labels.name}{guessed}",
+        err=True,
+    )

@@ -1,0 +1,84 @@
+"""``visolo eval``: average precision of a model on a data set."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from visolo.commands.figures import Html, Request, Results, TrackScore, WithIdentity, tell
+from visolo.commands.options import (
+    EXIT_INTERRUPTED,
+    BackendName,
+    Json,
+    PrecisionName,
+    Settings,
+    Threads,
+    changed,
+)
+from visolo_train.evaluation.scoring import TRACK_SCORE
+
+if TYPE_CHECKING:
+    from visolo_runtime.session.loading import Model
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A bundle, or weights (.safetensors, .pt).")],
+    data: Annotated[Path, typer.Option(help="Annotations in YouTube-VIS format (json).")],
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the frames; JPEGImages beside the json else.")
+    ] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="Keep the results that were scored here (json).")
+    ] = None,
+    backend: BackendName = "auto",
+    precision: PrecisionName = "",
+    threads: Threads = 0,
+    settings: Settings = None,
+    identity: WithIdentity = False,
+    track_score: TrackScore = TRACK_SCORE,
+    html: Html = None,
+    as_json: Json = False,
+) -> None:
+    """Run a model over a data set and score it as the official evaluator does."""
+    from visolo.commands.progress import RunProgress
+    from visolo_runtime.runner import RunOptions, run
+    from visolo_runtime.session.loading import load
+    from visolo_runtime.video.sinks import ResultsFile, Sink
+    from visolo_runtime.video.sources import open_source
+    from visolo_train.data.annotations import read_annotations
+    from visolo_train.evaluation.scoring import TrackCollector, check_labels
+
+    request = Request(as_json, identity, track_score, html)
+    request.check()
+    annotations = read_annotations(data)
+    clips = open_source(str(data), images)
+    opened = load(model, backend, lambda config: changed(config, settings), threads, precision)
+    check_labels(opened.labels, annotations.labels)
+    collector = TrackCollector(opened.labels)
+    sinks: list[Sink] = [collector]
+    if results:
+        sinks.append(ResultsFile(results, opened.labels))
+    with RunProgress(clips, None) as progress:
+        options = RunOptions(record=True)
+        summary = run(opened, clips, sinks, options, progress.advance, progress.warn)
+    if summary.interrupted:
+        typer.echo("visolo: interrupted; a part of the data set has no score", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if not as_json:
+        progress.summarise(summary, opened)
+    name = model.absolute().name
+    folder = images or data.parent / "JPEGImages"
+    tell(Results(name, data, annotations, collector.tracks, _settings(opened), folder), request)
+
+
+def _settings(model: Model) -> dict[str, str]:
+    """How a model was run, for a report."""
+    height, width = model.config.input_size
+    return {
+        "network": f"{model.config.backbone}, {width}x{height}",
+        "engine": model.engines.description,
+        **{name.replace("_", " "): f"{value:g}" for name, value in asdict(model.inference).items()},
+    }

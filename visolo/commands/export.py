@@ -1,0 +1,124 @@
+"""``visolo export``: weights become a bundle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from visolo.commands.options import Json, Settings, changed
+
+
+def export(
+    weights: Annotated[Path, typer.Argument(help="Weights (.safetensors, .pt).")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Bundle to write, a directory.")],
+    format: Annotated[
+        list[str],
+        typer.Option(
+            metavar="FORMAT[,FORMAT...]",
+            help="onnx, openvino, torchscript, pt2, aotinductor, tensorrt-rtx, tensorrt; several "
+            "in one bundle.",
+        ),
+    ] = ["onnx"],  # noqa: B006 - typer does not change it
+    precision: Annotated[
+        list[str],
+        typer.Option(
+            metavar="PRECISION[,PRECISION...]",
+            help="fp32, fp16, int8; a run takes the first, unless it says otherwise.",
+        ),
+    ] = ["fp32"],  # noqa: B006
+    calibrate: Annotated[
+        str | None,
+        typer.Option(help="Video, folder of frames or json that int8 ranges are found with."),
+    ] = None,
+    calibration_frames: Annotated[int, typer.Option(min=1, help="How many frames of it.")] = 64,
+    keep: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of the layers that int8 leaves out, the worst."),
+    ] = 0.1,
+    float32: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="MODULE[,MODULE...]",
+            help="Modules that stay float32 in fp16 and int8, such as backbone.layer1; "
+            "'visolo verify --bisect' names them.",
+        ),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SM[,SM...]",
+            help="GPUs that tensorrt-rtx builds for, such as sm86,sm89; the present one if not "
+            "said.",
+        ),
+    ] = None,
+    timing_cache: Annotated[
+        Path | None, typer.Option(help="File that lets the next tensorrt build be quicker.")
+    ] = None,
+    memory_slots: Annotated[
+        int | None,
+        typer.Option(min=0, help="Stored frames that a frame can read; 9 as in the paper."),
+    ] = None,
+    batch: Annotated[
+        int,
+        typer.Option(min=1, help="Streams that can go through the graphs together, at most."),
+    ] = 1,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Turn weights into a bundle: three graphs and a manifest in one directory."""
+    from dataclasses import replace
+
+    from rich.console import Console
+
+    from visolo_core.config import InferenceConfig
+    from visolo_core.nn.checkpoint import load_checkpoint
+    from visolo_export.bundle_writer import write_bundle
+    from visolo_export.formats import (
+        CalibrationOptions,
+        EngineOptions,
+        listed,
+        parse_formats,
+        parse_precisions,
+    )
+    from visolo_runtime.bundle import file_entry
+
+    formats = parse_formats(format)
+    precisions = parse_precisions(precision, formats)
+    calibration = CalibrationOptions(calibrate, calibration_frames, keep) if calibrate else None
+    engines = EngineOptions(tuple(listed(target or [])), timing_cache)
+    inference = changed(InferenceConfig(), settings)
+    if memory_slots is not None:
+        inference = replace(inference, memory_slots=memory_slots)
+    checkpoint = load_checkpoint(weights)
+    console = Console(stderr=True, highlight=False)
+    with console.status("") as status:
+        manifest = write_bundle(
+            checkpoint,
+            output,
+            inference,
+            file_entry(weights).sha256,
+            report=lambda what: status.update(f"exporting the {what}"),
+            formats=formats,
+            precisions=precisions,
+            engine_options=engines,
+            calibration=calibration,
+            float32_modules=listed(float32 or []),
+            batch=batch,
+        )
+    size = sum(entry.size for entry in manifest.files.values())
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {"output": str(output), "formats": formats, "precisions": precisions, "bytes": size}
+            )
+        )
+    console.print(
+        f"{output}: {', '.join(formats)} in {', '.join(precisions)}, {size / 1e6:.1f} MB, "
+        f"{manifest.slots} memory slots, {manifest.model.classes} classes"
+        + (f", up to {batch} streams together" if batch > 1 else ""),
+        markup=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,130 @@
+"""What ``visolo eval`` and ``visolo score`` tell about results, and the options that ask for it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from visolo_train.evaluation.report_parts import percent
+from visolo_train.evaluation.scoring import TRACK_SCORE
+
+if TYPE_CHECKING:
+    from visolo_core.categories import LabelSet
+    from visolo_train.data.annotations import AnnotatedTrack, Annotations
+    from visolo_train.evaluation.scoring import Score
+
+WithIdentity = Annotated[
+    bool, typer.Option("--identity", help="Measure identities too: HOTA and IDF1.")
+]
+TrackScore = Annotated[
+    float,
+    typer.Option(
+        min=0, max=1, help="Tracks below this score count for neither --identity nor the page."
+    ),
+]
+Html = Annotated[
+    Path | None, typer.Option(help="Write a page with figures, curves and pictures here (html).")
+]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be told."""
+
+    as_json: bool = False
+    """On standard output as one object, not for people."""
+    identity: bool = False
+    track_score: float = TRACK_SCORE
+    html: Path | None = None
+
+    def check(self) -> None:
+        """Make sure, before any work, that it can be told.
+
+        Raises:
+            ModuleNotFoundError: if a package is missing.
+            VisoloError: if the page cannot be written.
+        """
+        if self.identity:
+            import_module("visolo_train.evaluation.identity")
+        if self.html:
+            from visolo_core.files import temporary_beside
+
+            temporary_beside(self.html).unlink()
+
+
+@dataclass(frozen=True)
+class Results:
+    """Results and where they come from."""
+
+    subject: str
+    """Name of the model or of the file."""
+    data: Path
+    annotations: Annotations
+    tracks: Sequence[AnnotatedTrack]
+    settings: dict[str, str]
+    images: Path | None
+    """Folder of the frames; None leaves a page without pictures."""
+
+
+def tell(results: Results, request: Request) -> None:
+    """Score results, print the figures and write the page.
+
+    Raises:
+        VisoloError: if the page cannot be written.
+    """
+    from visolo_train.evaluation.scoring import score_tracks
+
+    truth, tracks, identity = results.annotations, results.tracks, None
+    score = score_tracks(truth, tracks)
+    if request.identity:
+        from visolo_train.evaluation.identity import identity_measures
+
+        identity = identity_measures(truth, tracks, request.track_score)
+    if request.as_json:
+        measured = {"identity": identity.as_dict()} if identity else {}
+        typer.echo(json.dumps(score.as_dict() | measured))
+    else:
+        _show(score, truth.labels)
+        if identity:
+            typer.echo(
+                _line(identity.figures()) + f"  (tracks of score {request.track_score:g} up)"
+            )
+    if request.html:
+        from visolo_train.evaluation.report import Report, write_report
+
+        report = Report(
+            results.subject,
+            _name(results.data),
+            results.settings,
+            truth,
+            tracks,
+            request.track_score,
+            score,
+            identity,
+            results.images,
+        )
+        write_report(request.html, report)
+
+
+def _name(data: Path) -> str:
+    """Name of a data set: its folder's, where the file is called as every other."""
+    return data.absolute().parent.name if data.stem == "instances" else data.stem
+
+
+def _show(score: Score, labels: LabelSet) -> None:
+    """The figures for people, in percent."""
+    typer.echo(_line(score.figures))
+    names = dict(zip(labels.ids, labels.names, strict=True))
+    for category, ap in score.per_category.items():
+        if ap >= 0:
+            typer.echo(f"  {names[category]:<20} {percent(ap):>5}")
+
+
+def _line(figures: dict[str, float]) -> str:
+    return "  ".join(f"{name} {percent(value)}" for name, value in figures.items())

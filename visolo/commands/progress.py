@@ -1,0 +1,83 @@
+"""What a run shows on standard error while it works, and when it is done."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from visolo_runtime.runner import RunSummary
+from visolo_runtime.session.loading import Model
+from visolo_runtime.video.sources import Clip
+
+_WARNINGS_SHOWN = 5
+
+
+class RunProgress:
+    """A bar over the frames of all clips; a plain count where their number is not known."""
+
+    def __init__(self, clips: list[Clip], max_frames: int | None) -> None:
+        lengths = [
+            clip.length if max_frames is None else _capped(clip, max_frames) for clip in clips
+        ]
+        known = [length for length in lengths if length is not None]
+        self._console = Console(stderr=True, highlight=False)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[fps]:.1f} FPS"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        total = sum(known) if len(known) == len(lengths) else None
+        self._task = self._progress.add_task(clips[0].name, total=total, fps=0.0)
+        self._warnings = 0
+
+    def __enter__(self) -> RunProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+        hidden = self._warnings - _WARNINGS_SHOWN
+        if hidden > 0:
+            self._console.print(f"visolo: {hidden} more frames were skipped", markup=False)
+
+    def advance(self, clip: Clip, position: int, summary: RunSummary) -> None:
+        """A frame is done."""
+        fps = summary.frames / summary.step_seconds if summary.step_seconds else 0.0
+        self._progress.update(self._task, advance=1, description=clip.name, fps=fps)
+
+    def warn(self, sentence: str) -> None:
+        """A frame was skipped; the first few are told one by one."""
+        self._warnings += 1
+        if self._warnings <= _WARNINGS_SHOWN:
+            self._console.print(f"visolo: {sentence}", markup=False, soft_wrap=True)
+
+    def summarise(self, summary: RunSummary, model: Model) -> None:
+        """The run in two lines."""
+        step_ms = 1e3 * summary.step_seconds / max(1, summary.frames)
+        lines = [
+            f"{summary.frames} frames, {summary.tracks} tracks, {summary.instances} instances"
+            + (f", {summary.skipped} frames skipped" if summary.skipped else "")
+            + (", interrupted" if summary.interrupted else ""),
+            f"{summary.fps:.1f} FPS in all, {step_ms:.1f} ms a step, {model.engines.description}",
+        ]
+        lines += [f"passed over {each}" for each in model.passed_over if "has no" not in each]
+        for line in lines:
+            self._console.print(line, markup=False, soft_wrap=True)
+
+
+def _capped(clip: Clip, max_frames: int) -> int | None:
+    if clip.length is None:
+        return max_frames if clip.live else None
+    return min(clip.length, max_frames)

@@ -1,0 +1,111 @@
+"""What a training shows while it works: a bar or lines on standard error, and TensorBoard."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from datetime import timedelta
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from visolo_train.evaluation.scoring import Score
+from visolo_train.learning.losses import Losses
+from visolo_train.learning.training import Training
+
+_WINDOW = 50  # steps that speed and losses are averaged over
+
+
+class TrainProgress:
+    """Speaks in the leading process alone."""
+
+    def __init__(self, training: Training) -> None:
+        self._training = training
+        self._leads = training.team.leads
+        self._steps = training.recipe.schedule.steps
+        self._console = Console(stderr=True, highlight=False)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[told]}"),
+            console=self._console,
+            transient=True,
+            disable=not (self._leads and self._console.is_terminal),
+        )
+        done = training.trainer.step
+        self._task = self._bar.add_task("training", total=self._steps, completed=done, told="")
+        self._times: deque[float] = deque(maxlen=_WINDOW)
+        self._losses: deque[Losses] = deque(maxlen=_WINDOW)
+        self._writer = self._tensorboard()
+
+    def __enter__(self) -> TrainProgress:
+        self._bar.start()
+        self._times.append(time.monotonic())
+        step = self._training.trainer.step
+        for note in self._training.notes if self._leads else []:
+            self._say(note)
+        if self._leads and step:
+            self._say(f"going on after step {step}")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+        if self._writer:
+            self._writer.close()
+
+    def step(self, step: int, losses: Losses) -> None:
+        """A step is done."""
+        if not self._leads:
+            return
+        self._times.append(time.monotonic())
+        self._losses.append(losses)
+        last = step == self._steps
+        if step % self._training.recipe.run.log_every and not last:
+            self._bar.update(self._task, completed=step)
+            return
+        means = {
+            name: sum(getattr(each, name).item() for each in self._losses) / len(self._losses)
+            for name in ("total", *losses._fields)
+        }
+        seconds = (self._times[-1] - self._times[0]) / max(1, len(self._times) - 1)
+        left = timedelta(seconds=round(seconds * (self._steps - step)))
+        told = " ".join(f"{name} {value:.3f}" for name, value in means.items())
+        told = f"{told}  {seconds:.2f} s a step, {left} left"
+        self._bar.update(self._task, completed=step, told=told)
+        if not self._console.is_terminal:
+            self._say(f"step {step} of {self._steps}: {told}")
+        if self._writer:
+            for name, value in means.items():
+                self._writer.add_scalar(f"loss/{name}", value, step)
+            rate = self._training.recipe.schedule
+            self._writer.add_scalar("learning_rate", rate.learning_rate * rate.rate(step), step)
+
+    def scored(self, step: int, score: Score) -> None:
+        """The network was scored."""
+        figures = score.figures
+        self._say(f"step {step}: AP {100 * figures['AP']:.1f}, AP50 {100 * figures['AP50']:.1f}")
+        self._times.clear()  # the score's time is not the steps'
+        self._times.append(time.monotonic())
+        if self._writer:
+            for name, value in figures.items():
+                self._writer.add_scalar(f"score/{name}", value, step)
+
+    def _say(self, sentence: str) -> None:
+        self._console.print(sentence, markup=False, soft_wrap=True)
+
+    def _tensorboard(self) -> Any:
+        if not (self._leads and self._training.recipe.run.tensorboard):
+            return None
+        from torch.utils.tensorboard import SummaryWriter
+
+        folder = str(self._training.folder / "tensorboard")
+        # What an interrupted training wrote after its last checkpoint is written again.
+        return SummaryWriter(folder, purge_step=self._training.trainer.step + 1)

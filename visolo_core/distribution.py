@@ -1,0 +1,36 @@
+"""Under which name this package was installed, and the commands that add what is missing.
+
+One tree makes two distributions: ``visolo`` brings ONNX Runtime for CPUs, ``visolo-gpu`` the one
+for GPUs. Both install the same modules.
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+CPU, GPU = "visolo", "visolo-gpu"
+
+
+def installed_distribution() -> str:
+    """``visolo-gpu`` where that is installed, else ``visolo``."""
+    try:
+        metadata.distribution(GPU)
+    except metadata.PackageNotFoundError:
+        return CPU
+    return GPU
+
+
+def pip_install(extra: str) -> str:
+    """The command that adds an extra to what is installed.
+
+    Args:
+        extra: such as ``export``. For ``gpu``, which only ``visolo-gpu`` has, the command replaces
+            ``visolo`` where that is installed.
+
+    >>> pip_install("export").endswith("[export]'")
+    True
+    """
+    name = installed_distribution()
+    if extra == "gpu" and name == CPU:
+        return f"pip uninstall -y {CPU} onnxruntime && pip install '{GPU}[{extra}]'"
+    return f"pip install '{name}[{extra}]'"

@@ -1,0 +1,173 @@
+"""The instances of one frame: arrays side by side, or one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visolo_core.categories import LabelSet
+from visolo_core.decoding import Floats, Ints
+from visolo_core.errors import NotHereError
+from visolo_core.masks import Masks, Rle, encode_rle, mask_box, resize_masks
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom in pixels; right and bottom lie just outside."""
+
+
+@dataclass(frozen=True)
+class Instances:
+    """The N instances of one frame, best first.
+
+    Indexed by a number it yields an :class:`Instance`; by a slice, a boolean array or an array of
+    numbers, the instances that these choose.
+    """
+
+    frame: int
+    """Position of the frame in the video, from 0."""
+    size: tuple[int, int]
+    """Height and width of :attr:`masks`; the frame's own unless others were asked for."""
+    labels: LabelSet
+    """Names and data set ids of the classes."""
+    tracker_id: Ints
+    """int64 [N], number of the track, from 1, unique in the video and never used again."""
+    class_id: Ints
+    """int64 [N], class index in this frame."""
+    confidence: Floats
+    """float32 [N], score in this frame, 0 to 1."""
+    track_class_id: Ints
+    """int64 [N], class index of the track so far, which does not flicker as the frame's may."""
+    track_confidence: Floats
+    """float32 [N], class score of the track so far, 0 to 1."""
+    cell: Ints
+    """int64 [N], grid cell that the instance was decoded from."""
+    input_masks: NDArray[np.uint8]
+    """uint8 [N, H, W] of zeros and ones, at the network's input size."""
+
+    def __len__(self) -> int:
+        return len(self.tracker_id)
+
+    def __iter__(self) -> Iterator[Instance]:
+        return (Instance(self, index) for index in range(len(self)))
+
+    @overload
+    def __getitem__(self, chosen: int) -> Instance: ...
+
+    @overload
+    def __getitem__(self, chosen: slice | NDArray[Any] | list[int] | list[bool]) -> Instances: ...
+
+    def __getitem__(
+        self, chosen: int | slice | NDArray[Any] | list[int] | list[bool]
+    ) -> Instance | Instances:
+        if isinstance(chosen, (int, np.integer)):
+            return Instance(self, range(len(self))[chosen])
+        if isinstance(chosen, list) and not chosen:
+            chosen = np.empty(0, np.int64)
+        subset = replace(
+            self,
+            **{
+                name: getattr(self, name)[chosen]
+                for name in (
+                    "tracker_id", "class_id", "confidence", "track_class_id", "track_confidence",
+                    "cell", "input_masks",
+                )
+            },
+        )  # fmt: skip
+        if "masks" in self.__dict__:  # they need not be resized again
+            subset.__dict__["masks"] = self.masks[chosen]
+        return subset
+
+    @cached_property
+    def masks(self) -> Masks:
+        """bool [N, height, width]; made when first asked for."""
+        return resize_masks(self.input_masks, self.size)
+
+    @cached_property
+    def xyxy(self) -> Floats:
+        """float32 [N, 4], the boxes around :attr:`masks`: left, top, right and bottom in pixels;
+        right and bottom lie just outside. Zeros for a mask without a pixel."""
+        boxes = [mask_box(mask) or (0, 0, 0, 0) for mask in self.masks]
+        return np.array(boxes, np.float32).reshape(len(self), 4)
+
+    @cached_property
+    def rles(self) -> tuple[Rle, ...]:
+        """Run-length encodings of :attr:`masks`; made when first asked for."""
+        return tuple(encode_rle(mask) for mask in self.masks)
+
+    def to_supervision(self) -> Any:
+        """The instances as ``supervision.Detections``, with class names in its ``data``.
+
+        Raises:
+            NotHereError: if supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise NotHereError(
+                "to_supervision() needs supervision: pip install supervision"
+            ) from error
+        names = [self.labels.names[index] for index in self.class_id]
+        return supervision.Detections(
+            xyxy=self.xyxy,
+            mask=self.masks,
+            confidence=self.confidence,
+            class_id=self.class_id,
+            tracker_id=self.tracker_id,
+            data={"class_name": np.array(names, dtype=np.str_)},
+        )
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One instance of a frame."""
+
+    of: Instances
+    """All instances of the frame."""
+    index: int
+    """This one's place among them."""
+
+    @property
+    def track_id(self) -> int:
+        """Number of the track, from 1, unique in the video and never used again."""
+        return int(self.of.tracker_id[self.index])
+
+    @property
+    def label(self) -> str:
+        """Name of the class in this frame."""
+        return self.of.labels.names[int(self.of.class_id[self.index])]
+
+    @property
+    def score(self) -> float:
+        """Score in this frame, 0 to 1."""
+        return float(self.of.confidence[self.index])
+
+    @property
+    def track_label(self) -> str:
+        """Name of the class of the track so far."""
+        return self.of.labels.names[int(self.of.track_class_id[self.index])]
+
+    @property
+    def track_score(self) -> float:
+        """Class score of the track so far, 0 to 1."""
+        return float(self.of.track_confidence[self.index])
+
+    @property
+    def box(self) -> Box:
+        """Left, top, right and bottom in pixels; right and bottom lie just outside."""
+        left, top, right, bottom = self.of.xyxy[self.index].tolist()
+        return left, top, right, bottom
+
+    @property
+    def mask(self) -> Masks:
+        """bool [height, width]."""
+        mask: Masks = self.of.masks[self.index]
+        return mask
+
+    @property
+    def rle(self) -> Rle:
+        """Run-length encoding of :attr:`mask`."""
+        return self.of.rles[self.index]

@@ -1,0 +1,91 @@
+"""Our checkpoints, which carry configuration and labels with the weights.
+
+A checkpoint is a ``.safetensors`` file, or a ``.pt`` file of tensors and one string that
+``torch.load(weights_only=True)`` reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from visolo_core.checkpoint_header import (
+    METADATA_KEY,
+    SAFETENSORS,
+    CheckpointHeader,
+    read_header,
+)
+from visolo_core.config import ModelConfig
+from visolo_core.errors import VisoloError
+from visolo_core.files import replaced
+from visolo_core.nn.tensor_files import check_state, load_tensors, read_safetensors
+from visolo_core.nn.visolo import Visolo
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights with all that is needed to use them."""
+
+    header: CheckpointHeader
+    state: dict[str, Tensor]
+    """Parameters and buffers by our names."""
+
+    def build(self) -> Visolo:
+        """The network with these weights, in evaluation mode."""
+        model = Visolo(self.header.config)
+        model.load_state_dict(self.state)
+        return model.eval()
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint; ``.safetensors`` or ``.pt`` by the name's ending.
+
+    Raises:
+        VisoloError: if the ending is another, or the file cannot be written.
+    """
+    header = checkpoint.header.to_json()
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.state.items()}
+    if path.suffix == SAFETENSORS:
+        from safetensors.torch import save_file
+
+        with replaced(path) as temporary:
+            save_file(state, temporary, metadata={METADATA_KEY: header})
+    elif path.suffix in (".pt", ".pth"):
+        with replaced(path) as temporary:
+            torch.save({METADATA_KEY: header, "model": state}, temporary)
+    else:
+        raise VisoloError(f"'{path}' must end in .safetensors or .pt to say how weights are stored")
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read one of our checkpoints, whole and checked.
+
+    Raises:
+        VisoloError: if it is missing, damaged, official, or does not fit its own configuration.
+    """
+    if path.suffix == SAFETENSORS:
+        header = read_header(path)
+        state = read_safetensors(path)
+    else:
+        loaded = load_tensors(path)
+        if METADATA_KEY not in loaded:
+            if "model" in loaded:
+                raise VisoloError(
+                    f"'{path}' is not a visolo checkpoint; if it is an official one, "
+                    f"run: visolo convert {path} -o weights.safetensors"
+                )
+            raise VisoloError(f"'{path}' holds no visolo weights")
+        header = CheckpointHeader.from_json(str(loaded[METADATA_KEY]), path)
+        state = loaded["model"]
+    check_state(state, expected_shapes(header.config), path)
+    return Checkpoint(header, state)
+
+
+def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter and buffer of a network, by our names."""
+    with torch.device("meta"):
+        state = Visolo(config).state_dict()
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
