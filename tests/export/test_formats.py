@@ -273,7 +273,7 @@ def test_missing_packages_name_their_extra(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
     run_visolo(*command, "tensorrt-rtx").refused("visolo[rtx]")
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    run_visolo(*command, "tensorrt").refused("visolo[gpu]")
+    run_visolo(*command, "tensorrt").refused("visolo-gpu[gpu]")
 
 
 def test_no_round_trips_and_what_stays_float32(tmp_path: Path) -> None:

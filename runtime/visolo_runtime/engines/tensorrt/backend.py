@@ -66,9 +66,10 @@ def open_tensorrt(
         NotHereError: if the library, pycuda or the GPU is missing.
         VisoloError: if the engines were built by another version or for another GPU.
     """
+    plans = bundle.files_of(graphs)
     runtime, device = TensorRtRuntime(name), CudaDevice(gpu)
     check_fit(bundle, graphs, runtime.version, device.architecture)
-    backend = TensorRtBackend(runtime, device, bundle.files_of(graphs), use_graphs)
+    backend = TensorRtBackend(runtime, device, plans, use_graphs)
     return Engines.compile(backend, bundle.manifest.contract, bundle.manifest.batch)
 
 
