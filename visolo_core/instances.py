@@ -55,13 +55,13 @@ class Instances:
         return (Instance(self, index) for index in range(len(self)))
 
     @overload
-    def __getitem__(self, chosen: int) -> Instance: ...
+    def __getitem__(self, chosen: int | np.integer[Any]) -> Instance: ...
 
     @overload
     def __getitem__(self, chosen: slice | NDArray[Any] | list[int] | list[bool]) -> Instances: ...
 
     def __getitem__(
-        self, chosen: int | slice | NDArray[Any] | list[int] | list[bool]
+        self, chosen: int | np.integer[Any] | slice | NDArray[Any] | list[int] | list[bool]
     ) -> Instance | Instances:
         if isinstance(chosen, (int, np.integer)):
             return Instance(self, range(len(self))[chosen])

@@ -19,12 +19,16 @@ def test_a_video_gives_what_a_session_gives(lite_bundle: Path, tmp_path: Path) -
     film = write_video(tmp_path / "film.mp4", frames=7, height=96, width=160)
     model = visolo.load(lite_bundle, "onnxruntime")
     session = model.session(record=False)
-    expected = [session.step(frame) for frame in open_source(str(film))[0].frames()]
+    frames = [
+        frame for frame in open_source(str(film))[0].frames() if isinstance(frame, np.ndarray)
+    ]
+    expected = [session.step(frame) for frame in frames]
     pairs = list(visolo.track(model, film))
     assert len(pairs) == len(expected) == 7
     assert sum(len(instances) for _, instances in pairs) > 5  # or nothing is tested
     for number, ((frame, mine), its) in enumerate(zip(pairs, expected, strict=True)):
-        assert (frame.shape, frame.dtype) == ((96, 160, 3), np.uint8)
+        assert frame.shape == (96, 160, 3)
+        assert frame.dtype == np.uint8
         assert mine.frame == number
         assert mine.tracker_id.tolist() == its.tracker_id.tolist()
         assert np.array_equal(mine.masks, its.masks)
