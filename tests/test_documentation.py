@@ -263,7 +263,12 @@ def test_the_first_example_prints_instances(
 ) -> None:
     monkeypatch.chdir(folder)
     exec(blocks(ROOT / "README.md", "python")[0], {})
-    assert re.search(r"^5 \d+ disc 0\.\d+ \(.*\) \(96, 160\)$", capsys.readouterr().out, re.M)
+    assert re.search(r"^\d+ disc 0\.\d+ \(.*\) \(96, 160\)$", capsys.readouterr().out, re.M)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tables_end_before_the_text_goes_on(page: Path) -> None:
+    assert re.findall(r"^\|.*\n(?![|\n]).+", page.read_text(), re.MULTILINE) == []
 
 
 def missing_links(page: Path) -> list[str]:
