@@ -45,7 +45,7 @@ $(READY): pyproject.toml packaging_hook.py
 # The pages and a reference of the Python API, into ./site; a link that leads nowhere is an error.
 site: $(READY)
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
-	$(BIN)/python tools/site_pages.py build/pages
+	$(BIN)/python tools/site_pages.py build/pages build/sources
 	$(BIN)/zensical build --strict --clean --config-file mkdocs.yml
 
 clean:

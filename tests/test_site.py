@@ -21,6 +21,14 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_the_reference_links_as_markdown_does(tmp_path: Path) -> None:
+    runpy.run_path(str(ROOT / "tools" / "site_pages.py"))["write_sources"](tmp_path)
+    sources = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.py")}
+    assert {"visolo/__init__.py", "visolo_runtime/track.py"} <= sources
+    assert "[`load`][visolo.load]" in (tmp_path / "visolo_runtime" / "track.py").read_text()
+    assert not re.search(r":\w+:`", "".join(path.read_text() for path in tmp_path.rglob("*.py")))
+
+
 def test_links_lead_to_pages(pages: Path) -> None:
     links = [
         (page, target)

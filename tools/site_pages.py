@@ -1,10 +1,11 @@
 """Writes the pages of the site: those of ``docs/``, and what lies outside it.
 
-    python tools/site_pages.py build/pages
+    python tools/site_pages.py build/pages build/sources
 
 README.md is the first page, and a few other files are pages too. Links between files of the
 repository become links between pages; a comment ``<!-- source: PATH -->`` becomes the file's text.
-The reference has a section for every public name of the package.
+The reference has a section for every public name of the package; it is read from a copy of the
+sources, whose docstrings link as Markdown does.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ PAGES = {
     "runtime/visolo_runtime/models/MODEL_CARD.md": "model_card.md",
 }
 """Files outside ``docs/`` that are pages, and their names on the site."""
+SOURCES = ("visolo", "visolo_core", "runtime/visolo_runtime")
+"""Packages with public names."""
 _LINK = re.compile(r"(\]\()([^)#:\s]+)")
+_ROLE = re.compile(r":\w+:`~?(?:\w+\.)*(\w+)`")
 _SOURCE = re.compile(r"<!-- source: (\S+) -->")
 
 
@@ -72,6 +76,35 @@ def with_sources(text: str) -> str:
     return _SOURCE.sub(shown, text)
 
 
+def with_markdown_links(text: str) -> str:
+    """Python with the references in its docstrings as Markdown.
+
+    >>> with_markdown_links(":func:`load` and :attr:`~visolo.Instances.masks`")
+    '[`load`][visolo.load] and `masks`'
+    """
+
+    def linked(match: re.Match[str]) -> str:
+        name = match[1]
+        return f"[`{name}`][visolo.{name}]" if name in visolo.__all__ else f"`{name}`"
+
+    return _ROLE.sub(linked, text)
+
+
+def write_sources(folder: Path) -> None:
+    """Write the packages that the reference is read from.
+
+    Args:
+        folder: made anew.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    for package in SOURCES:
+        for source in (ROOT / package).rglob("*.py"):
+            copy = folder / source.relative_to((ROOT / package).parent)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            text = with_markdown_links(source.read_text(encoding="utf-8"))
+            copy.write_text(text, encoding="utf-8")
+
+
 def write_pages(folder: Path) -> None:
     """Write every page, and the files that pages show or link to.
 
@@ -91,3 +124,4 @@ def write_pages(folder: Path) -> None:
 
 if __name__ == "__main__":
     write_pages(Path(sys.argv[1]))
+    write_sources(Path(sys.argv[2]))
