@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test lint types unit slow gpu-check clean
+.PHONY: site demo test lint types unit slow gpu-check clean
 
 demo: $(READY)
 	$(BIN)/visolo demo --output demo
@@ -41,6 +41,12 @@ $(READY): pyproject.toml packaging_hook.py
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[export,train,dev]'
 	touch $(READY)
+
+# The pages and a reference of the Python API, into ./site; a link that leads nowhere is an error.
+site: $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/python tools/site_pages.py build/pages build/sources
+	$(BIN)/zensical build --strict --clean --config-file mkdocs.yml
 
 clean:
 	rm -rf $(VENV) demo

@@ -46,6 +46,7 @@ def dependencies(gpu: bool) -> tuple[list[str], dict[str, list[str]]]:
         "openvino": ["openvino>=2025.0"],
         "rtx": [RTX],
         "identity": IDENTITY,
+        "docs": ["zensical>=0.1.3", "mkdocstrings-python>=2"],
         "dev": [
             *IDENTITY,
             "pytest>=8",

@@ -1,39 +1,198 @@
-"""Commands in the documentation exist, with the options that are written there."""
+"""What the pages say can be done: commands parse, Python runs, and all that is named exists."""
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import re
+import runpy
 import shlex
+import shutil
+import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from typer.core import TyperGroup
 
+from clips import write_video
 from visolo.cli import COMMANDS, app
+from visolo_runtime.session.loading import shipped_model
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "runtime/visolo_runtime/models/MODEL_CARD.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 
-def commands() -> list[tuple[str, str]]:
-    """Every line of a code block that calls visolo, by page."""
-    found = []
-    for page in PAGES:
-        for block in re.findall(r"```(?:sh|bash)?\n(.*?)```", page.read_text(), re.DOTALL):
-            found += [
-                (page.name, line) for line in block.splitlines() if line.startswith("visolo ")
-            ]
-    return found
+class WrongLineError(Exception):
+    """A line that does not do what it says."""
 
 
-@pytest.mark.parametrize(("page", "line"), commands())
-def test_commands_can_be_parsed(page: str, line: str) -> None:
-    words = shlex.split(line, comments=True)[1:]
-    group: Any = typer.main.get_command(app)
-    command = group.get_command(None, words[0])
-    assert command is not None, f"{page}: {line}"
-    command.make_context(words[0], words[1:])  # raises on an unknown option
+# --------------------------------------------------------------------- what is on the pages
+
+
+def blocks(page: Path, *languages: str) -> list[str]:
+    """Code blocks of a page in one of the languages; an empty one stands for none."""
+    found = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    return [text for language, text in found if language in languages]
+
+
+def spans(page: Path) -> list[str]:
+    """Code within the text of a page, one line each."""
+    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose)]
+
+
+def lines(beginning: str) -> list[Any]:
+    """Lines of code blocks that begin with a word, as test parameters."""
+    return [
+        pytest.param(line, id=f"{page.name}: {line}")
+        for page in PAGES
+        for block in blocks(page, "", "sh", "bash")
+        for line in block.splitlines()
+        if line.startswith(f"{beginning} ")
+    ]
+
+
+def python_blocks() -> list[Any]:
+    return [
+        pytest.param(block, id=f"{page.name} {number}")
+        for page in PAGES
+        for number, block in enumerate(blocks(page, "python"), start=1)
+    ]
+
+
+# -------------------------------------------------------------------------------- checkers
+
+
+def find_command(words: list[str]) -> tuple[Any, list[str]]:
+    """The command that words call, through groups of commands, and its arguments."""
+    command: Any = typer.main.get_command(app)
+    for place, word in enumerate(words):
+        if not isinstance(command, TyperGroup):
+            return command, words[place:]
+        found = command.get_command(None, word)  # type: ignore[arg-type]
+        if found is None:
+            raise WrongLineError(f"there is no command '{' '.join(words[: place + 1])}'")
+        command = found
+    if isinstance(command, TyperGroup):
+        raise WrongLineError(f"'{' '.join(words)}' is a group: it needs a command")
+    return command, []
+
+
+def parse_command(line: str) -> None:
+    """Parse a whole line as the command line would, without doing it."""
+    command, arguments = find_command(shlex.split(line, comments=True)[1:])
+    try:
+        command.make_context("visolo", arguments)
+    except Exception as error:  # usage errors have no public class of their own
+        raise WrongLineError(f"{line}: {error}") from error
+
+
+def check_options(span: str) -> None:
+    """A command in the text may leave arguments out, but what it names must exist."""
+    words = shlex.split(span)[1:]
+    if not words or words[0].startswith("-"):
+        return
+    command, arguments = find_command(words)
+    known = {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
+    for word in arguments:
+        if word.startswith("-") and word != "-" and word not in known:
+            raise WrongLineError(f"{span}: there is no option {word}")
+
+
+class _ParsedError(Exception):
+    """Raised in the place of a script's work."""
+
+
+def parse_script(line: str, patch: pytest.MonkeyPatch) -> None:
+    """Let a script parse its own options, and stop it there."""
+    _, script, *arguments = shlex.split(line, comments=True)
+    parse = argparse.ArgumentParser.parse_args
+
+    def parse_only(parser: argparse.ArgumentParser, *given: Any) -> None:
+        parse(parser, *given)
+        raise _ParsedError
+
+    patch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
+    patch.setattr(sys, "argv", [script, *arguments])
+    if not (ROOT / script).is_file():
+        raise WrongLineError(f"there is no script {script}")
+    try:
+        runpy.run_path(str(ROOT / script), run_name="__main__")
+    except _ParsedError:
+        return
+    except SystemExit as error:
+        raise WrongLineError(f"{line} does not parse") from error
+    raise WrongLineError(f"{script} reads no options")
+
+
+def check_target(name: str) -> None:
+    """A target of the Makefile."""
+    if name not in re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE):
+        raise WrongLineError(f"make {name}: there is no such target")
+
+
+def check_name(dotted: str) -> None:
+    """A module, or something in one."""
+    words = dotted.split(".")
+    value: Any = importlib.import_module(words[0])
+    for place, word in enumerate(words[1:], start=1):
+        try:
+            value = getattr(value, word)
+        except AttributeError:
+            try:
+                value = importlib.import_module(".".join(words[: place + 1]))
+            except ModuleNotFoundError as error:
+                raise WrongLineError(f"there is no {dotted}") from error
+
+
+# ----------------------------------------------------------------------------------- tests
+
+
+@pytest.mark.parametrize("line", lines("visolo"))
+def test_commands_parse(line: str) -> None:
+    parse_command(line)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "visolo nonsense",
+        "visolo data nonsense",
+        "visolo data",
+        "visolo data synth shapes --nonsense",
+        "visolo data synth shapes --videos many",
+        "visolo data split instances.json",
+        "visolo run model.visolo",
+        "visolo run model.visolo video.mp4 --rebuild",
+        "visolo run model.visolo video.mp4 --live",
+    ],
+)
+def test_a_wrong_command_would_be_noticed(line: str) -> None:
+    with pytest.raises(WrongLineError):
+        parse_command(line)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_in_the_text_exist(page: Path) -> None:
+    for span in spans(page):
+        if span.startswith("visolo ") or span == "visolo":
+            check_options(span)
+
+
+@pytest.mark.parametrize(
+    "span", ["visolo nonsense", "visolo data nonsense X", "visolo run --rebuild"]
+)
+def test_a_wrong_command_in_the_text_would_be_noticed(span: str) -> None:
+    with pytest.raises(WrongLineError):
+        check_options(span)
 
 
 def test_every_command_is_documented() -> None:
@@ -42,11 +201,114 @@ def test_every_command_is_documented() -> None:
         assert f"`visolo {name}" in readme
 
 
+def script_lines() -> list[Any]:
+    inline = [
+        pytest.param(span, id=f"{page.name}: {span}")
+        for page in PAGES
+        for span in spans(page)
+        if span.startswith("python ")
+    ]
+    return [*lines("python"), *inline]
+
+
+@pytest.mark.parametrize("line", script_lines())
+def test_scripts_parse(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    parse_script(line, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "python benchmarks/nonsense.py",
+        "python benchmarks/fps.py model.visolo --nonsense",
+        "python benchmarks/fps.py",
+    ],
+)
+def test_a_wrong_script_would_be_noticed(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(WrongLineError):
+        parse_script(line, monkeypatch)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_and_named_tests_exist(page: Path) -> None:
-    text = page.read_text()
-    for target in re.findall(r"\]\(([^)#:]+)\)", text):
-        assert (page.parent / target).exists(), target
-    for path, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text):
-        assert (ROOT / path).exists(), path
-        assert name in (ROOT / path).read_text()
+def test_make_targets_exist(page: Path) -> None:
+    code = [*spans(page), *(line for each in blocks(page, "") for line in each.splitlines())]
+    for line in code:
+        if match := re.match(r"make ([\w-]+)", line):
+            check_target(match[1])
+
+
+def test_a_wrong_target_would_be_noticed() -> None:
+    check_target("demo")
+    with pytest.raises(WrongLineError):
+        check_target("nonsense")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the Python of the pages runs: a model, a video and a frame."""
+    folder = tmp_path_factory.mktemp("pages")
+    shutil.copytree(shipped_model(), folder / "model.visolo")
+    write_video(folder / "video.mp4", frames=6)
+    shutil.copy(ROOT / "docs/images/demo.jpg", folder / "frame.jpg")
+    return folder
+
+
+@pytest.mark.parametrize("block", python_blocks())
+def test_python_runs(block: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    exec(compile(block, "page", "exec"), {"__name__": "page"})
+
+
+def test_the_first_example_prints_instances(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    exec(blocks(ROOT / "README.md", "python")[0], {})
+    assert re.search(r"^\d+ disc 0\.\d+ \(.*\) \(96, 160\)$", capsys.readouterr().out, re.M)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_blank_lines_stand_around_tables_and_before_lists(page: Path) -> None:
+    """GitHub sees tables and lists without them; Python's Markdown, which builds the site, does
+    not."""
+    prose = re.sub(r"^```.*?^```$", "```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    pairs = pairwise(prose.splitlines())
+    assert [b for a, b in pairs if a and b and a.startswith("|") != b.startswith("|")] == []
+    pairs = pairwise(prose.splitlines())
+    assert [
+        b for a, b in pairs if b.startswith("- ") and a and not a.startswith(("- ", "  ", "#"))
+    ] == []
+
+
+def missing_links(page: Path) -> list[str]:
+    """Targets of links and pictures that are no files."""
+    targets = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text())
+    return [target for target in targets if not (page.parent / target).exists()]
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    assert missing_links(page) == []
+
+
+def test_a_dead_link_would_be_noticed(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("![here](page.md) [there](nowhere.md#part) [far](https://example.org)")
+    assert missing_links(page) == ["nowhere.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_files_tests_and_modules_exist(page: Path) -> None:
+    for span in spans(page):
+        if match := re.fullmatch(r"((?:benchmarks|examples|tests)/[\w/.]+)(?:::(\w+))?", span):
+            path, name = ROOT / match[1], match[2]
+            assert path.exists(), span
+            assert name is None or f"def {name}(" in path.read_text(), span
+        elif re.fullmatch(r"visolo(?:_\w+)?(?:\.\w+)+", span):
+            check_name(span)
+
+
+def test_a_wrong_name_would_be_noticed() -> None:
+    check_name("visolo_runtime.bundle.Manifest")
+    with pytest.raises(WrongLineError):
+        check_name("visolo_runtime.bundle.nonsense")

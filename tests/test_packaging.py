@@ -35,7 +35,9 @@ def test_the_base_install_has_no_pytorch(hook: Any) -> None:
         "numpy", "pillow", "av", "pycocotools", "pydantic", "typer", "rich", "threadpoolctl",
         "onnxruntime",
     }  # fmt: skip
-    assert set(extras) == {"export", "train", "gpu", "openvino", "rtx", "identity", "dev"}
+    assert set(extras) == {
+        "export", "train", "gpu", "openvino", "rtx", "identity", "docs", "dev",
+    }  # fmt: skip
 
 
 def test_no_combination_of_extras_brings_both_runtimes(hook: Any) -> None:
