@@ -23,9 +23,10 @@ HEADER = """\
 # `make constraints` writes this file anew.
 #
 # PyTorch and what it brings are not here, their ranges decide: which build of PyTorch fits depends
-# on the machine (CPU, CUDA's version), and each build demands CUDA packages of its own.
+# on the machine (CPU, CUDA's version), and each build demands CUDA packages of its own and caps
+# setuptools.
 """
-_OF_THE_MACHINE = re.compile(r"(torch|torchvision|triton|(nvidia|cuda)-.*)$")
+_OF_THE_MACHINE = re.compile(r"(torch|torchvision|triton|setuptools|(nvidia|cuda)-.*)$")
 
 
 def plain_name(name: str) -> str:
