@@ -62,11 +62,12 @@ def run_demo(wheel: Path) -> None:
         place = Path(folder)
         venv.create(place / "venv", with_pip=True)
         binaries = place / "venv" / "bin"
-        for command in (
-            [binaries / "python", "-m", "pip", "install", "--disable-pip-version-check",
-             "--progress-bar", "off", "--constraint", ROOT / "constraints.txt", wheel.absolute()],
-            [binaries / "visolo", "demo", "--videos", "2", "--frames", "12"],
-        ):  # fmt: skip
+        install: list[str | Path] = [
+            binaries / "python", "-m", "pip", "install", "--disable-pip-version-check",
+            "--progress-bar", "off", "--constraint", ROOT / "constraints.txt", wheel.absolute(),
+        ]  # fmt: skip
+        demo: list[str | Path] = [binaries / "visolo", "demo", "--videos", "2", "--frames", "12"]
+        for command in (install, demo):
             subprocess.run(command, cwd=place, env=environment, check=True)
 
 
