@@ -60,6 +60,7 @@ def dependencies(name: str) -> tuple[list[str], dict[str, list[str]]]:
             "hatchling>=1.25",
             "packaging>=24",
             "psutil>=6",
+            "supervision>=0.25",
             "openvino>=2025.0",
             RTX,
         ],
