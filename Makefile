@@ -1,15 +1,28 @@
-# make demo   the model in the package tracks drawn shapes, into ./demo
-# make test   lint, types and tests
-# Both make their own environment in .venv first.
+# make demo       the model in the package tracks drawn shapes, into ./demo; without PyTorch
+# make test       lint, types and tests
+# make coverage   the tests again, and which lines they leave out
+# make site      the pages and a reference of the Python API, into ./site
+# make wheels     visolo and visolo-gpu, into ./dist, checked
+# make release    whether this version can be published; publishes nothing
+# make gpu-check  what needs a GPU, into gpu-check.txt
+# Each makes its own environment first.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BASE := $(VENV)/.base
 READY := $(VENV)/.installed
+DOCS := $(VENV)/.docs
+GPU_BIN := .venv-gpu/bin
+PIP_INSTALL := -m pip install --disable-pip-version-check --constraint constraints.txt
+MANIFEST := pyproject.toml packaging_hook.py constraints.txt
 
-.PHONY: site demo test lint types unit slow gpu-check clean
+.PHONY: demo test lint types unit slow coverage site wheels release can-release gpu-check constraints clean
 
-demo: $(READY)
+demo: $(BASE)
 	$(BIN)/visolo demo --output demo
 
 test: lint types unit
@@ -28,25 +41,54 @@ unit: $(READY)
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
 
-# On a machine with a GPU: tests of the engines on it and a run, into gpu-check.txt.
-gpu-check: $(READY)
-	$(BIN)/python -m pip uninstall --quiet --yes onnxruntime
-	VISOLO_GPU=1 $(BIN)/python -m pip install --quiet --editable '.[gpu,rtx,export,train,dev]'
-	$(BIN)/visolo doctor > gpu-check.txt || true
-	$(BIN)/python -m pytest -m gpu tests/gpu 2>&1 | tee -a gpu-check.txt
-	$(BIN)/python benchmarks/gpu_speed.py 2>&1 | tee -a gpu-check.txt
+coverage: $(READY)
+	$(BIN)/python -m pytest --cov
 
-$(READY): pyproject.toml packaging_hook.py
+wheels: $(READY)
+	$(BIN)/python tools/build_distributions.py dist
+	$(BIN)/python tools/check_distributions.py dist
+
+# What would be refused is said before the tests run.
+release: can-release test wheels
+	@echo "Nothing is published yet. To publish:"
+	@echo "  git tag v$$($(BIN)/visolo --version | cut -d ' ' -f 2) && git push --tags"
+	@echo "  twine upload $$(echo dist/visolo*)"
+
+can-release: $(READY)
+	$(BIN)/python tools/check_release.py
+
+# An environment of its own: visolo-gpu and visolo cannot be installed together. --no-deps
+# installs today's files in place of an earlier build of the same version.
+gpu-check:
+	$(PYTHON) -m venv .venv-gpu
+	$(GPU_BIN)/python $(PIP_INSTALL) hatchling
+	$(GPU_BIN)/python tools/build_distributions.py dist
+	$(GPU_BIN)/python $(PIP_INSTALL) "$$(echo dist/visolo_gpu-*.whl)[gpu,rtx,export,train,dev]"
+	$(GPU_BIN)/python $(PIP_INSTALL) --force-reinstall --no-deps dist/visolo_gpu-*.whl
+	.ci/gpu-check $(GPU_BIN) 2>&1 | tee gpu-check.txt
+
+# The newest versions that the ranges allow.
+constraints: $(READY)
+	$(BIN)/python tools/write_constraints.py constraints.txt
+
+$(BASE): $(MANIFEST)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "visolo needs Python 3.11 or later: name one, such as make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[export,train,dev]'
+	$(BIN)/python $(PIP_INSTALL) --editable .
+	touch $(BASE)
+
+$(READY): $(BASE)
+	$(BIN)/python $(PIP_INSTALL) --editable '.[export,train,dev]'
 	touch $(READY)
 
 # The pages and a reference of the Python API, into ./site; a link that leads nowhere is an error.
-site: $(READY)
-	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+site: $(DOCS)
 	$(BIN)/python tools/site_pages.py build/pages build/sources
 	$(BIN)/zensical build --strict --clean --config-file mkdocs.yml
 
+$(DOCS): $(BASE)
+	$(BIN)/python $(PIP_INSTALL) --editable '.[docs]'
+	touch $(DOCS)
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) .venv-gpu demo dist build site gpu-check.txt .coverage

@@ -2,21 +2,24 @@
 
 ``onnxruntime`` and ``onnxruntime-gpu`` put their files into the same folder. Installed together
 they overwrite each other, and the GPU is silently not used. Python packages cannot say "instead
-of", so the choice is made when the package is built:
+of", so one tree makes two distributions, and the name in ``pyproject.toml`` decides:
 
-* ``pip install .`` brings ``onnxruntime``; asking for the extra ``gpu`` then fails, because that
-  extra demands an ``onnxruntime`` whose version names what to do and which does not exist;
-* ``VISOLO_GPU=1 pip install '.[gpu]'`` makes version ``X+gpu``, which brings ``onnxruntime-gpu``
-  and never asks for ``onnxruntime``.
+* ``visolo`` brings ``onnxruntime``; asking for its extra ``gpu`` fails, because that extra demands
+  an ``onnxruntime`` whose version names what to install and which does not exist;
+* ``visolo-gpu`` brings ``onnxruntime-gpu`` and never asks for ``onnxruntime``.
+
+``tools/build_distributions.py`` builds both.
 """
 
 from __future__ import annotations
 
-import os
+import re
+from pathlib import Path
 from typing import Any
 
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
+GPU_NAME = "visolo-gpu"
 BASE = [
     "numpy>=1.26",
     "pillow>=10.1",
@@ -33,12 +36,12 @@ EXPORT = ["torch>=2.9", "torchvision>=0.24", "onnx>=1.17", "onnxscript>=0.5", "s
 TRAIN = [*EXPORT, "tensorboard>=2.16"]
 IDENTITY = ["trackeval>=1.3"]
 RTX = "tensorrt-rtx>=1.1; sys_platform == 'linux' and platform_machine == 'x86_64'"
-REFUSE_GPU = "onnxruntime==0+set.VISOLO_GPU.to.1.to.install.the.gpu.extra"
+REFUSE_GPU = "onnxruntime==0+install.visolo-gpu"
 
 
-def dependencies(gpu: bool) -> tuple[list[str], dict[str, list[str]]]:
-    """Base and optional dependencies of the CPU or the GPU build."""
-    runtime = GPU_RUNTIME if gpu else CPU_RUNTIME
+def dependencies(name: str) -> tuple[list[str], dict[str, list[str]]]:
+    """Base and optional dependencies of a distribution, ``visolo`` or ``visolo-gpu``."""
+    gpu = name == GPU_NAME
     extras = {
         "export": EXPORT,
         "train": TRAIN,
@@ -51,24 +54,37 @@ def dependencies(gpu: bool) -> tuple[list[str], dict[str, list[str]]]:
             *IDENTITY,
             "pytest>=8",
             "pytest-timeout>=2.3",
+            "pytest-cov>=6",
             "hypothesis>=6.100",
             "ruff>=0.12",
             "mypy>=1.15",
             "hatchling>=1.25",
             "packaging>=24",
             "psutil>=6",
+            "supervision>=0.25",
             "openvino>=2025.0",
             RTX,
         ],
     }
-    return [*BASE, runtime], extras
+    return [*BASE, GPU_RUNTIME if gpu else CPU_RUNTIME], extras
+
+
+def readme(text: str, source: str) -> str:
+    """The README for a page elsewhere: links to files of this tree become addresses.
+
+    Args:
+        text: Markdown.
+        source: address of the tree.
+    """
+    pictures = re.sub(r"(!\[[^\]]*\]\()(?!https?:)", rf"\1{source}/raw/main/", text)
+    return re.sub(r"((?<!!)\[[^\]]*\]\()(?!https?:|#)", rf"\1{source}/blob/main/", pictures)
 
 
 class CustomMetadataHook(MetadataHookInterface):
     """Called by hatchling."""
 
     def update(self, metadata: dict[str, Any]) -> None:
-        gpu = os.environ.get("VISOLO_GPU", "") == "1"
-        metadata["dependencies"], metadata["optional-dependencies"] = dependencies(gpu)
-        if gpu:
-            metadata["version"] += "+gpu"
+        name, source = metadata["name"], metadata["urls"]["Source"]
+        metadata["dependencies"], metadata["optional-dependencies"] = dependencies(name)
+        text = (Path(self.root) / "README.md").read_text(encoding="utf-8")
+        metadata["readme"] = {"content-type": "text/markdown", "text": readme(text, source)}

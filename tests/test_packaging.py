@@ -1,36 +1,60 @@
-"""What installing brings, and that the two ONNX Runtimes cannot meet."""
+"""Two distributions of one tree: what each brings, and that both can be published."""
 
 from __future__ import annotations
 
-import importlib.util
+import re
+import shutil
 import subprocess
 import sys
-import tomllib
+import zipfile
 from pathlib import Path
-from typing import Any
 
 import pytest
+from packaging.metadata import Metadata
 from packaging.requirements import Requirement
 
+import check_release
+import packaging_hook as hook
+from build_distributions import build_all
+from check_distributions import faults, metadata_of
+from visolo_core import __version__
+from visolo_core.distribution import CPU, GPU, RUNTIMES
+from write_constraints import constraints, depends_on_the_machine, plain_name
+
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope="module")
-def hook() -> Any:
-    spec = importlib.util.spec_from_file_location("packaging_hook", ROOT / "packaging_hook.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+NAMES = (CPU, GPU)
 
 
 def names(requirements: list[str]) -> set[str]:
     return {Requirement(each).name for each in requirements}
 
 
-def test_the_base_install_has_no_pytorch(hook: Any) -> None:
-    base, extras = hook.dependencies(gpu=False)
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel and a source archive of each distribution."""
+    folder = tmp_path_factory.mktemp("packages")
+    build_all(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheels(packages: Path) -> dict[str, Path]:
+    """The wheel of each distribution."""
+    return {str(metadata_of(wheel).name): wheel for wheel in packages.glob("*.whl")}
+
+
+def content(wheel: Path) -> dict[str, int]:
+    """Files of a wheel without its metadata, with their checksums."""
+    with zipfile.ZipFile(wheel) as opened:
+        return {
+            each.filename: each.CRC
+            for each in opened.infolist()
+            if ".dist-info/" not in each.filename
+        }
+
+
+def test_the_base_install_has_no_pytorch() -> None:
+    base, extras = hook.dependencies(CPU)
     assert names(base) == {
         "numpy", "pillow", "av", "pycocotools", "pydantic", "typer", "rich", "threadpoolctl",
         "onnxruntime",
@@ -40,33 +64,185 @@ def test_the_base_install_has_no_pytorch(hook: Any) -> None:
     }  # fmt: skip
 
 
-def test_no_combination_of_extras_brings_both_runtimes(hook: Any) -> None:
-    for gpu in (False, True):
-        base, extras = hook.dependencies(gpu)
-        everything = names(base).union(*(names(group) for group in extras.values()))
-        assert len(everything & {"onnxruntime", "onnxruntime-gpu"}) == 1
+@pytest.mark.parametrize("name", NAMES)
+def test_no_combination_of_extras_brings_both_runtimes(name: str) -> None:
+    base, extras = hook.dependencies(name)
+    everything = names(base).union(*(names(group) for group in extras.values()))
+    assert everything & set(RUNTIMES.values()) == {RUNTIMES[name]}
 
 
-def test_the_gpu_extra_of_the_cpu_build_cannot_be_resolved_and_says_why(hook: Any) -> None:
-    base, extras = hook.dependencies(gpu=False)
+def test_the_gpu_extra_of_visolo_cannot_be_resolved_and_says_why() -> None:
+    base, extras = hook.dependencies(CPU)
     wanted = next(Requirement(each) for each in base if each.startswith("onnxruntime"))
     refused = Requirement(extras["gpu"][0])
     assert refused.name == wanted.name
     (pin,) = refused.specifier
     assert pin.version not in wanted.specifier
-    assert "VISOLO_GPU" in pin.version
+    assert pin.version.endswith("+install.visolo-gpu")
 
 
-def test_the_gpu_build_brings_the_gpu_packages(hook: Any) -> None:
-    base, extras = hook.dependencies(gpu=True)
-    assert "onnxruntime-gpu" in names(base)
-    assert names(extras["gpu"]) == {"tensorrt", "pycuda"}
+def test_the_gpu_extra_of_visolo_gpu_brings_the_gpu_packages() -> None:
+    assert names(hook.dependencies(GPU)[1]["gpu"]) == {"tensorrt", "pycuda"}
 
 
-def test_no_room_takes_a_common_name() -> None:
-    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
-    packages = {Path(path).name for path in wheel["targets"]["wheel"]["packages"]}
-    assert packages == {"visolo", "visolo_core", "visolo_runtime", "visolo_export", "visolo_train"}
+def test_both_are_built_and_could_be_published(packages: Path, wheels: dict[str, Path]) -> None:
+    assert set(wheels) == set(NAMES)
+    assert len(list(packages.glob("*.tar.gz"))) == 2
+    for package in packages.iterdir():
+        assert faults(package) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_wheel_carries_the_dependencies_of_its_name(wheels: dict[str, Path], name: str) -> None:
+    found: Metadata = metadata_of(wheels[name])
+    base, extras = hook.dependencies(name)
+    required = found.requires_dist or []
+    assert {each.name for each in required if each.marker is None} == names(base)
+    gpu = {each.name for each in required if each.marker and each.marker.evaluate({"extra": "gpu"})}
+    assert gpu - names(base) == names(extras["gpu"]) - names(base)
+    assert str(found.version) == __version__
+
+
+def test_both_wheels_hold_the_same_files_under_names_of_their_own(wheels: dict[str, Path]) -> None:
+    cpu, gpu = (content(wheels[name]) for name in NAMES)
+    assert cpu == gpu
+    assert {path.split("/")[0] for path in cpu} == {
+        "visolo", "visolo_core", "visolo_runtime", "visolo_export", "visolo_train",
+    }  # fmt: skip
+
+
+def test_a_wheel_holds_every_file_of_the_packages(wheels: dict[str, Path]) -> None:
+    rooms = [ROOT / "visolo", ROOT / "visolo_core"]
+    rooms += [ROOT / room / f"visolo_{room}" for room in ("runtime", "export", "train")]
+    files = {
+        path.relative_to(room.parent).as_posix()
+        for room in rooms
+        for path in room.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert set(content(wheels[CPU])) == files
+
+
+@pytest.mark.parametrize(
+    ("replaced", "by", "fault"),
+    [
+        (f"Version: {__version__}", f"Version: {__version__}+gpu", "has a local part"),
+        ("Requires-Dist: onnxruntime-gpu", "Requires-Dist: onnxruntime", "brings onnxruntime"),
+        ("text/markdown", "text/plain", "not the README"),
+    ],
+)
+def test_what_the_check_would_say(
+    wheels: dict[str, Path], tmp_path: Path, replaced: str, by: str, fault: str
+) -> None:
+    damaged = tmp_path / "damaged.whl"
+    with zipfile.ZipFile(wheels[GPU]) as wheel:
+        (name,) = [each for each in wheel.namelist() if each.endswith("METADATA")]
+        text = wheel.read(name).decode()
+    assert replaced in text
+    with zipfile.ZipFile(damaged, "w") as wheel:
+        wheel.writestr(name, text.replace(replaced, by))
+    (sentence,) = faults(damaged)
+    assert fault in sentence
+
+
+def test_the_readme_of_an_index_has_no_link_into_the_tree(wheels: dict[str, Path]) -> None:
+    text = metadata_of(wheels[CPU]).description or ""
+    targets = re.findall(r"\]\(([^)]+)\)", text)
+    assert targets
+    assert [each for each in targets if not each.startswith(("https:", "#"))] == []
+
+
+def test_pictures_and_pages_get_addresses_of_their_own_kind() -> None:
+    text = "![a](docs/a.jpg) [b](docs/b.md) [c](https://c.org) [d](#d)"
+    assert hook.readme(text, "https://h.org/v") == (
+        "![a](https://h.org/v/raw/main/docs/a.jpg) [b](https://h.org/v/blob/main/docs/b.md) "
+        "[c](https://c.org) [d](#d)"
+    )
+
+
+def pins() -> dict[str, str]:
+    """Version of each distribution in the constraints file."""
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+
+
+def direct() -> list[Requirement]:
+    """What ``make test`` asks for by name."""
+    base, extras = hook.dependencies(CPU)
+    asked = [*base, *extras["export"], *extras["train"], *extras["dev"]]
+    return [Requirement(each) for each in asked]
+
+
+def test_every_direct_dependency_is_pinned_within_its_range() -> None:
+    pinned = pins()
+    for wanted in direct():
+        if depends_on_the_machine(wanted.name):
+            continue
+        assert plain_name(wanted.name) in pinned, f"{wanted.name}: run make constraints"
+        assert pinned[plain_name(wanted.name)] in wanted.specifier, f"{wanted}: make constraints"
+
+
+def test_nothing_that_depends_on_the_machine_is_pinned() -> None:
+    assert [name for name in pins() if depends_on_the_machine(name)] == []
+    left_out = {wanted.name for wanted in direct() if depends_on_the_machine(wanted.name)}
+    assert left_out == {"torch", "torchvision"}
+
+
+def test_the_constraints_file_is_as_its_tool_writes_it() -> None:
+    text = (ROOT / "constraints.txt").read_text()
+    assert constraints(pins() | {"torch": "2.9", "nvidia-cublas": "13"}) == text
+
+
+def test_citation_and_changelog_name_this_version() -> None:
+    assert check_release.version(ROOT) == __version__
+    assert check_release.citation_faults((ROOT / "CITATION.cff").read_text(), __version__) == []
+    first = re.search(r"^## (\S+), (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert first is not None
+    assert first[1] == __version__
+
+
+@pytest.mark.parametrize(
+    ("changelog", "refusals"),
+    [
+        ("## 1.2.0, 2026-05-01\n- New.", 0),
+        ("## 1.2.0, not yet released\n- New.", 1),
+        ("## 1.2.0, 2026-13-01\n- New.", 1),
+        ("## 1.1.0, 2026-05-01\n- Old.", 1),
+    ],
+)
+def test_a_release_needs_a_dated_section_of_its_version(changelog: str, refusals: int) -> None:
+    assert len(check_release.changelog_faults(changelog, "1.2.0")) == refusals
+
+
+def test_a_release_needs_a_tree_without_changes(tmp_path: Path) -> None:
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    assert check_release.tree_faults(tmp_path) == []
+    (tmp_path / "new.txt").write_text("")
+    (fault,) = check_release.tree_faults(tmp_path)
+    assert "new.txt" in fault
+
+
+@pytest.mark.parametrize(
+    ("failing", "status"), [("", 0), ("visolo", 1), ("tests/gpu", 1), ("benchmarks", 1)]
+)
+def test_the_gpu_check_runs_everything_and_fails_with_any(
+    tmp_path: Path, failing: str, status: int
+) -> None:
+    program = '#!/bin/sh\necho "ran $0 $@"\ncase "$0 $@" in *FAILING*) exit 3;; esac\n'
+    for name in ("visolo", "python"):
+        path = tmp_path / name
+        path.write_text(program.replace("FAILING", failing or "nothing"))
+        path.chmod(0o755)
+    done = subprocess.run(
+        [ROOT / ".ci" / "gpu-check", tmp_path], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == status, done.stderr
+    assert done.stdout.count("ran ") == 3
+    summary = done.stdout.partition("== summary\n")[2]
+    assert summary.count("FAILED") == status
+    assert summary.count("passed") == 3 - status
 
 
 def test_module_entry_point() -> None:

@@ -9,15 +9,25 @@ from __future__ import annotations
 from importlib import metadata
 
 CPU, GPU = "visolo", "visolo-gpu"
+RUNTIMES = {CPU: "onnxruntime", GPU: "onnxruntime-gpu"}
+"""The ONNX Runtime that each of them brings."""
+
+
+def installed_distributions() -> tuple[str, ...]:
+    """Those of the two that are installed; both at once own the same files."""
+    found = []
+    for name in (CPU, GPU):
+        try:
+            metadata.distribution(name)
+        except metadata.PackageNotFoundError:
+            continue
+        found.append(name)
+    return tuple(found)
 
 
 def installed_distribution() -> str:
     """``visolo-gpu`` where that is installed, else ``visolo``."""
-    try:
-        metadata.distribution(GPU)
-    except metadata.PackageNotFoundError:
-        return CPU
-    return GPU
+    return GPU if GPU in installed_distributions() else CPU
 
 
 def pip_install(extra: str) -> str:
@@ -32,5 +42,5 @@ def pip_install(extra: str) -> str:
     """
     name = installed_distribution()
     if extra == "gpu" and name == CPU:
-        return f"pip uninstall -y {CPU} onnxruntime && pip install '{GPU}[{extra}]'"
+        return f"pip uninstall -y {CPU} {RUNTIMES[CPU]} && pip install '{GPU}[{extra}]'"
     return f"pip install '{name}[{extra}]'"

@@ -34,15 +34,30 @@ def test_two_onnx_runtimes_are_a_problem(visolo: Visolo, monkeypatch: pytest.Mon
     assert "pip install onnxruntime-gpu" in first
 
 
-def test_no_engine_is_a_problem() -> None:
+def test_both_distributions_are_one_problem() -> None:
+    """One command mends them and the two ONNX Runtimes that they brought."""
+    backends = {
+        "onnxruntime": {"usable": True, "detail": "", "providers": ["CUDAExecutionProvider"]}
+    }
+    runtimes = {"onnxruntime": "1.31.1", "onnxruntime-gpu": "1.31.0"}
+    (problem,) = doctor.problems(["visolo", "visolo-gpu"], runtimes, backends)
+    assert "visolo and visolo-gpu are installed together" in problem
+    assert "pip uninstall -y visolo visolo-gpu onnxruntime onnxruntime-gpu" in problem
+    assert problem.endswith("pip install visolo-gpu")
+
+
+@pytest.mark.parametrize(
+    ("distribution", "runtime"), [("visolo", "onnxruntime"), ("visolo-gpu", "onnxruntime-gpu")]
+)
+def test_no_engine_is_a_problem(distribution: str, runtime: str) -> None:
     nothing = {"onnxruntime": {"usable": False, "detail": "No module named 'onnxruntime'"}}
-    (problem,) = doctor.problems({}, nothing)
-    assert "pip install onnxruntime" in problem
+    (problem,) = doctor.problems([distribution], {}, nothing)
+    assert problem.endswith(f"pip install {runtime}")
 
 
 def test_a_gpu_runtime_that_does_not_start_is_a_problem() -> None:
     backends = {
         "onnxruntime": {"usable": True, "detail": "", "providers": ["CPUExecutionProvider"]}
     }
-    (problem,) = doctor.problems({"onnxruntime-gpu": "1.31"}, backends)
+    (problem,) = doctor.problems(["visolo-gpu"], {"onnxruntime-gpu": "1.31"}, backends)
     assert "CUDA provider does not start" in problem

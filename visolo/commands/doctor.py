@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from visolo_runtime.engines.tensorrt.library import Library
 
 _PACKAGES = (
-    "visolo", "numpy", "pillow", "av", "pycocotools", "pydantic", "typer", "rich",
+    "visolo", "visolo-gpu", "numpy", "pillow", "av", "pycocotools", "pydantic", "typer", "rich",
     "torch", "torchvision", "onnx", "onnxscript", "safetensors",
     "openvino", "tensorrt", "tensorrt-rtx", "pycuda",
 )  # fmt: skip
@@ -41,6 +42,7 @@ def doctor(as_json: Json = False) -> None:
 
 def examine() -> dict[str, Any]:
     """Machine, packages, usable backends, and problems as sentences; ready for json."""
+    from visolo_core import distribution
     from visolo_runtime.engines.onnxruntime.backend import installed_distributions
 
     runtimes = installed_distributions()
@@ -63,21 +65,32 @@ def examine() -> dict[str, Any]:
         },
         "packages": packages,
         "backends": backends,
-        "problems": problems(runtimes, backends),
+        "problems": problems(distribution.installed_distributions(), runtimes, backends),
     }
 
 
-def problems(runtimes: dict[str, str], backends: dict[str, dict[str, Any]]) -> list[str]:
+def problems(
+    distributions: Sequence[str], runtimes: dict[str, str], backends: dict[str, dict[str, Any]]
+) -> list[str]:
     """What stands in the way, each with the command that mends it.
 
     Args:
+        distributions: those of ``visolo`` and ``visolo-gpu`` that are installed.
         runtimes: installed ONNX Runtime packages with versions.
         backends: what each backend said when it was tried.
     """
+    from visolo_core.distribution import CPU, GPU, RUNTIMES
+
     found = []
-    if len(runtimes) > 1:
+    if len(distributions) > 1:
+        everything = " ".join([*distributions, *runtimes])
+        found.append(
+            f"{' and '.join(distributions)} are installed together and own the same files: run "
+            f"pip uninstall -y {everything} && pip install {GPU}"
+        )
+    elif len(runtimes) > 1:
         names = " and ".join(runtimes)
-        wanted = "onnxruntime-gpu" if "onnxruntime-gpu" in runtimes else "onnxruntime"
+        wanted = RUNTIMES[GPU] if RUNTIMES[GPU] in runtimes else RUNTIMES[CPU]
         found.append(
             f"{names} are installed together and overwrite each other's files, which disables the "
             f"GPU silently: run pip uninstall -y {' '.join(runtimes)} && pip install {wanted}"
@@ -85,7 +98,7 @@ def problems(runtimes: dict[str, str], backends: dict[str, dict[str, Any]]) -> l
     if not backends["onnxruntime"]["usable"]:
         found.append(
             f"no engine can run a bundle ({backends['onnxruntime']['detail']}): "
-            "run pip install onnxruntime"
+            f"run pip install {RUNTIMES[GPU if GPU in distributions else CPU]}"
         )
     gpu = "onnxruntime-gpu" in runtimes
     if gpu and "CUDAExecutionProvider" not in backends["onnxruntime"].get("providers", []):

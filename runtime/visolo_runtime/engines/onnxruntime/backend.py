@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from visolo_core.contract import GraphName, GraphSpec
-from visolo_core.distribution import pip_install
+from visolo_core.distribution import RUNTIMES, installed_distribution, pip_install
 from visolo_core.errors import NotHereError, VisoloError
 from visolo_runtime.engines.buffers import Array
 from visolo_runtime.engines.engine import Engine, check_signature
@@ -122,8 +122,9 @@ def _import_onnxruntime() -> Any:
         import onnxruntime
     except ImportError as error:
         raise NotHereError(
-            "ONNX Runtime is not usable here: run 'pip install onnxruntime', or 'visolo doctor' "
-            f"to see what is ({error})"
+            "ONNX Runtime is not usable here: run "
+            f"'pip install {RUNTIMES[installed_distribution()]}', or 'visolo doctor' to see what "
+            f"is ({error})"
         ) from error
     return onnxruntime
 
