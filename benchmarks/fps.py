@@ -106,7 +106,11 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         print(f"{name}\n\n| backend | FPS | p50 ms | p99 ms |\n|---|---|---|---|")
         for row in found["backends"]:
-            print("| {backend}: {description} | {fps:.1f} | {p50_ms:.1f} | {p99_ms:.1f} |".format(**row))
+            print(
+                "| {backend}: {description} | {fps:.1f} | {p50_ms:.1f} | {p99_ms:.1f} |".format(
+                    **row
+                )
+            )
         for each in reasons.values():
             print(f"\n{each}")
     return int(options.target_fps is not None and found["backends"][0]["fps"] < options.target_fps)
