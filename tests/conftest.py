@@ -2,26 +2,43 @@
 
 from __future__ import annotations
 
-import os
+import gzip
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import skips
+from golden_units import GoldenUnits
 from helpers import GoldenSet, Outcome, run_visolo
+from outside import whole_golden_set
 
-GOLDEN = Path(
-    os.environ.get("VISOLO_GOLDEN", Path(__file__).parents[1] / ".." / "shared" / "golden")
-)
+
+def pytest_configure(config: pytest.Config) -> None:
+    """In CI, fail on skips that are not listed."""
+    skips.install(config)
 
 
 @pytest.fixture(scope="session")
 def golden_folder() -> Path:
     """The whole golden set."""
-    if not (GOLDEN / "official").is_dir():
-        pytest.skip(f"no golden results in '{GOLDEN}': set VISOLO_GOLDEN")
-    return GOLDEN
+    return whole_golden_set()
+
+
+@pytest.fixture(scope="session")
+def golden_units() -> GoldenUnits:
+    """The committed part of the golden units."""
+    return GoldenUnits.committed()
+
+
+@pytest.fixture(scope="session")
+def evaluator_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``gt.json``, ``results.json``, and in ``expected.json`` what the official evaluator says."""
+    folder = tmp_path_factory.mktemp("evaluator")
+    for packed in (Path(__file__).parent / "golden" / "evaluator").glob("*.json.gz"):
+        (folder / packed.stem).write_bytes(gzip.decompress(packed.read_bytes()))
+    return folder
 
 
 @pytest.fixture(scope="session")

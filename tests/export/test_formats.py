@@ -18,6 +18,7 @@ from PIL import Image
 from torch._inductor.exc import InvalidCxxCompiler
 
 from helpers import Outcome, run_visolo
+from skips import OTHER_RUNTIME
 from visolo_core.errors import NotHereError, VisoloError
 from visolo_export import precision
 from visolo_export.formats import parse_formats, parse_precisions
@@ -207,7 +208,7 @@ def test_a_provider_must_prove_itself(bundle: Path, backend: str) -> None:
     import onnxruntime
 
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        pytest.skip("onnxruntime-gpu is installed here")
+        pytest.skip(OTHER_RUNTIME)
     with pytest.raises(NotHereError, match="has no"):
         load(bundle, backend)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from helpers import run_visolo
+from skips import NO_CUDA
 from visolo_core.errors import VisoloError
 from visolo_core.results import Track
 from visolo_export.comparison import compare_tracks
@@ -130,7 +131,7 @@ def test_two_threads(engines: Engines, options: StreamOptions) -> None:
 def test_it_lives_beside_pytorch(engines: Engines, options: StreamOptions) -> None:
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
-        pytest.skip("this PyTorch has no CUDA")
+        pytest.skip(NO_CUDA)
     before = torch.ones(1000, device="cuda")
     follow(Session(engines.buffers(), options), 5)
     assert float((before * 2).sum()) == 2000

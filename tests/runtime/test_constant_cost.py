@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +11,9 @@ from typing import Any
 import pytest
 
 from clips import write_video
+from outside import real_data
 
 ROOT = Path(__file__).parents[2]
-DATA = Path(os.environ.get("VISOLO_DATA", ROOT / ".." / "shared" / "data"))
 
 
 def measure(*arguments: object) -> dict[str, Any]:
@@ -38,9 +37,7 @@ def test_memory_of_a_small_network(lite_bundle: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_the_papers_network_on_a_real_video(paper_bundle: Path) -> None:
-    video = DATA / "videos" / "dog.mp4"
-    if not video.exists():
-        pytest.skip(f"no '{video}': set VISOLO_DATA")
+    video = real_data("videos/dog.mp4")
     report = measure(paper_bundle, video, "--record")
     assert report["frames"] == 289
     assert report["resident_growth_mb"] < 20

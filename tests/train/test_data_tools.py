@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from PIL import Image
 
 from helpers import run_visolo
+from outside import real_data
 from visolo_core.categories import COCO, OVIS, YTVIS2019, YTVIS2021, LabelSet, plain_name
 from visolo_core.masks import decode_rle, encode_rle
 from visolo_train.data.annotations import read_annotations
@@ -21,7 +21,6 @@ from visolo_train.data.pasting import PastedClips
 from visolo_train.data.synthetic_data import write_synthetic_data
 
 ROOT = Path(__file__).parents[2]
-DATA = Path(os.environ.get("VISOLO_DATA", ROOT / ".." / "shared" / "data"))
 
 
 @pytest.fixture(scope="module")
@@ -344,8 +343,5 @@ def test_what_cannot_be_pasted(shapes: Path, tmp_path: Path) -> None:
     ],
 )
 def test_real_data_passes(annotations: str, images: str, labels: str) -> None:
-    if not (DATA / annotations).exists():
-        pytest.skip(f"no '{DATA / annotations}': set VISOLO_DATA")
-    run_visolo(
-        "data", "check", DATA / annotations, "--images", DATA / images, "--labels", labels
-    ).succeeded()
+    files = real_data(annotations), "--images", real_data(images)
+    run_visolo("data", "check", *files, "--labels", labels).succeeded()

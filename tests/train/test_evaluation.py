@@ -23,10 +23,10 @@ from visolo_train.evaluation.scoring import MEASURES, score_tracks, track_overla
 Visolo = Callable[..., Outcome]
 
 
-def test_the_official_figures(golden_folder: Path, visolo: Visolo) -> None:
-    folder = golden_folder / "evaluator"
-    expected = json.loads((folder / "expected.json").read_text())
-    found = visolo("score", folder / "gt.json", folder / "results.json", "--json").json()
+def test_the_official_figures(evaluator_folder: Path, visolo: Visolo) -> None:
+    expected = json.loads((evaluator_folder / "expected.json").read_text())
+    files = evaluator_folder / "gt.json", evaluator_folder / "results.json"
+    found = visolo("score", *files, "--json").json()
     assert list(found) == [*MEASURES, "per_category"]
     for name, value in expected["stats"].items():
         assert found[name] == pytest.approx(value, abs=1e-9)
@@ -35,9 +35,9 @@ def test_the_official_figures(golden_folder: Path, visolo: Visolo) -> None:
         assert found["per_category"][category] == pytest.approx(wanted, abs=1e-9)
 
 
-def test_the_table(golden_folder: Path, visolo: Visolo) -> None:
-    folder = golden_folder / "evaluator"
-    said = visolo("score", folder / "gt.json", folder / "results.json").succeeded().out
+def test_the_table(evaluator_folder: Path, visolo: Visolo) -> None:
+    files = evaluator_folder / "gt.json", evaluator_folder / "results.json"
+    said = visolo("score", *files).succeeded().out
     assert said.startswith("AP 25.5  AP50 44.6")
 
 

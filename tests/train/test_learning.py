@@ -5,7 +5,6 @@ Minutes; run with ``make slow``.
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -15,9 +14,8 @@ from pathlib import Path
 import pytest
 
 from helpers import run_visolo
+from outside import real_data
 from visolo_train.data.synthetic_data import write_synthetic_data
-
-DATA = Path(os.environ.get("VISOLO_DATA", Path(__file__).parents[2] / ".." / "shared" / "data"))
 
 
 @pytest.mark.slow
@@ -73,9 +71,7 @@ def train_in_two_parts(recipe: str, folder: Path, settings: list[str]) -> list[f
 def test_real_data_by_the_papers_recipes(tmp_path: Path) -> None:
     """Images of COCO, then videos and mapped images, with the classifier begun anew: the losses
     fall, a resumption goes on, the scores can be computed."""
-    coco, videos = DATA / "coco128", DATA / "real-vis"
-    if not coco.exists():
-        pytest.skip(f"no '{coco}': set VISOLO_DATA")
+    coco, videos = real_data("coco128"), real_data("real-vis")
     settings = [
         "start.backbone=", f"data.coco.images={coco / 'images'}",
         f"data.coco.annotations={coco / 'instances_train2017.json'}",

@@ -27,17 +27,18 @@ from visolo_train.learning.losses import (
 )
 from visolo_train.learning.targets import assign_cells
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 PAIRS = ((0, 1), (0, 2), (1, 2))
 
 
 @pytest.fixture(scope="module")
-def facts(golden_folder: Path) -> dict[str, Any]:
-    return dict(json.loads((golden_folder / "official" / "A_train.json").read_text()))
+def facts() -> dict[str, Any]:
+    return dict(json.loads((GOLDEN / "train.json").read_text()))
 
 
 @pytest.fixture(scope="module")
-def stored(golden_folder: Path) -> dict[str, Any]:
-    return dict(np.load(golden_folder / "official" / "A_train.npz"))
+def stored() -> dict[str, Any]:
+    return dict(np.load(GOLDEN / "train.npz"))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,12 @@ def test_a_training_step(
     output = model(clips)
     grid = PAPER.grid
     category = output.class_logits.detach().transpose(1, 2).reshape(2, 40, 3, *grid)
-    assert np.abs(category.numpy() - stored["pred_cats"]).max() < 2e-3
+    sampled = category.ravel()[:: facts["step"]].numpy()
+    assert np.abs(sampled - stored["pred_cats"]).max() < 2e-3
+    mean, deviation, magnitudes = facts["stats"]["pred_cats"][:3]  # of all
+    assert category.mean().item() == pytest.approx(mean, rel=1e-4)
+    assert category.std(correction=0).item() == pytest.approx(deviation, rel=1e-4)
+    assert category.abs().double().sum().item() == pytest.approx(magnitudes, rel=1e-4)
 
     losses: Losses = clip_losses(output, targets)
     assert losses.category.item() == pytest.approx(facts["losses"]["loss_cat"], rel=1e-4)
@@ -94,8 +100,10 @@ def test_a_training_step(
     for name, golden in facts["grads"].items():
         found = gradients[name]
         assert found is not None
-        assert found.norm().item() == pytest.approx(golden["norm"], rel=1e-3), name
-        # Single entries hang on which side of zero a few ReLUs fall in another library.
+        # Gradients hang on which side of zero a few ReLUs fall in another library: the norms move
+        # by a thousandth from processor to processor, so three are allowed, and single entries
+        # by more.
+        assert found.norm().item() == pytest.approx(golden["norm"], rel=3e-3), name
         first = found.ravel()[:8].numpy()
         assert np.abs(first - golden["first8"]).max() < 1e-2 * golden["absmax"], name
     frozen = {name for name, gradient in gradients.items() if gradient is None}

@@ -172,10 +172,9 @@ def test_what_comes_from_files_is_escaped(tmp_path: Path, visolo: Visolo) -> Non
 # ------------------------------------------------------------------------------ curves
 
 
-def test_curves_are_those_of_the_figures(golden_folder: Path) -> None:
-    folder = golden_folder / "evaluator"
-    truth = read_annotations(folder / "gt.json")
-    score = score_tracks(truth, read_result_file(folder / "results.json", truth))
+def test_curves_are_those_of_the_figures(evaluator_folder: Path) -> None:
+    truth = read_annotations(evaluator_folder / "gt.json")
+    score = score_tracks(truth, read_result_file(evaluator_folder / "results.json", truth))
     for iou, name in ((0.5, "AP50"), (0.75, "AP75")):
         curve = score.curves.curve(iou)
         assert curve is not None

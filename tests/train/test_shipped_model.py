@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 from helpers import run_visolo
+from outside import real_data
 from visolo_runtime.runner import RunOptions, run
 from visolo_runtime.session.loading import load, shipped_model
 from visolo_train.data.drawn_data import drawn_data
 from visolo_train.evaluation.scoring import TrackCollector, score_tracks
 
 ROOT = Path(__file__).parents[2]
-DATA = Path(os.environ.get("VISOLO_DATA", ROOT / ".." / "shared" / "data"))
 LIMIT = 10 * 2**20
 
 
@@ -57,9 +56,7 @@ def test_the_demo_shows_it(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_it_keeps_what_the_card_says() -> None:
     """The frozen benchmark, of which it never saw a frame."""
-    data = DATA / "shapes-val" / "instances.json"
-    if not data.exists():
-        pytest.skip(f"no '{data}': set VISOLO_DATA")
+    data = real_data("shapes-val/instances.json")
     figures = run_visolo("eval", shipped_model(), "--data", data, "--json").succeeded().json()
     assert figures["AP"] >= 0.64
     assert figures["AP50"] >= 0.84

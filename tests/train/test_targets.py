@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import numpy as np
 import pytest
 import torch
 
 from golden_recipe import draw_masks
+from golden_units import GoldenUnits
 from visolo_core.errors import VisoloError
 from visolo_train.learning.targets import mask_centres
 
 
-def test_official_extent_equals_the_official_code(golden_folder: Path) -> None:
+def test_official_extent_equals_the_official_code(golden_units: GoldenUnits) -> None:
     masks = torch.from_numpy(draw_masks("B", 1, 352, 624))
-    golden = np.load(golden_folder / "official" / "units.npz")["center_size"]
+    golden = golden_units.arrays["center_size"]
     found = torch.stack(mask_centres(masks, "official")).numpy()
     assert found == pytest.approx(golden, rel=1e-6)
 

@@ -1,0 +1,66 @@
+"""Which tests may be skipped: for the reasons of a list, and in CI for no other.
+
+A test that silently stops running proves nothing. With VISOLO_STRICT_SKIPS set, or CI, a test that
+is skipped for a reason that is not listed fails.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+VARIABLES = ("VISOLO_STRICT_SKIPS", "CI")
+"""Any of them makes a run strict."""
+WHOLE_GOLDEN = "set VISOLO_GOLDEN to the folder of the whole golden set"
+REAL_DATA = "set VISOLO_DATA to a folder of real videos and images"
+NO_COMPILER = "needs a C++ compiler"
+NO_CUDA = "this PyTorch has no CUDA"
+OTHER_RUNTIME = "onnxruntime-gpu is installed here"
+NOT_LIMITED = "VISOLO_LIMITED_ISA is not set: see make parity-avx2"
+LISTED = (
+    WHOLE_GOLDEN,  # 9 MB; a cut of it is committed and always compared
+    REAL_DATA,  # others' pictures, which cannot be committed
+    NO_COMPILER,  # machine code is made by the user's compiler
+    NO_CUDA,  # a GPU without the PyTorch that uses it
+    OTHER_RUNTIME,  # what the CPU's ONNX Runtime lacks cannot be shown with the GPU's
+    NOT_LIMITED,  # proof about a limit that has not been asked for
+)
+
+
+def install(config: pytest.Config) -> None:
+    """Let a run in CI fail on a skip that is not listed."""
+    if any(os.environ.get(name) for name in VARIABLES):
+        config.pluginmanager.register(StrictSkips())
+
+
+class StrictSkips:
+    """The plugin of pytest that turns other skips into failures."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        report = yield
+        if not hasattr(report, "wasxfail"):
+            _judge(report)
+        return report
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self,
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        report = yield
+        _judge(report)
+        return report
+
+
+def _judge(report: Any) -> None:
+    if not report.skipped:
+        return
+    reason = report.longrepr[2].removeprefix("Skipped: ")
+    if not any(listed in reason for listed in LISTED):
+        report.outcome = "failed"
+        report.longrepr = (
+            f"{report.nodeid} is skipped, and its reason is not listed in tests/skips.py: {reason}"
+        )
