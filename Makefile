@@ -1,5 +1,6 @@
-# make demo   the model in the package tracks drawn shapes, into ./demo
-# make test   lint, types and tests
+# make demo          the model in the package tracks drawn shapes, into ./demo
+# make test          lint, types and tests
+# make parity-avx2   comparisons of numbers once more, without AVX-512
 # Both make their own environment in .venv first.
 
 PYTHON ?= python3
@@ -7,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test lint types unit slow gpu-check clean
+.PHONY: demo test lint types unit parity-avx2 slow gpu-check clean
 
 demo: $(READY)
 	$(BIN)/visolo demo --output demo
@@ -23,6 +24,16 @@ types: $(READY)
 
 unit: $(READY)
 	$(BIN)/python -m pytest
+
+# Numbers against numbers once more, as on an x86 processor without AVX-512: it adds up in another
+# order, and no tolerance may lean on the order of this one.
+PARITY := tests/test_instruction_limit.py tests/core/test_network.py tests/core/test_decoding.py \
+	tests/export/test_golden.py tests/export/test_official_schedule.py \
+	tests/export/test_onnx_export.py tests/train/test_losses.py tests/train/test_targets.py \
+	tests/train/test_shipped_model.py tests/runtime/test_streams.py \
+	tests/runtime/test_winograd.py tests/runtime/test_openvino_graphs.py
+parity-avx2: $(READY)
+	env $$($(BIN)/python tests/avx2_environment.py) $(BIN)/python -m pytest $(PARITY)
 
 # Many minutes: long videos, whole trainings; some need VISOLO_DATA.
 slow: $(READY)
