@@ -206,7 +206,8 @@ def test_a_nan_is_never_within_tolerance() -> None:
 
 def disc(radius: float) -> NDArray[np.bool_]:
     down, right = np.mgrid[:96, :128]
-    return np.hypot(down - 40.2, right - 60.3) < radius
+    inside: NDArray[np.bool_] = np.hypot(down - 40.2, right - 60.3) < radius
+    return inside
 
 
 def changed(mask: NDArray[np.bool_], pixels: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
