@@ -1,10 +1,11 @@
-# make demo       the model in the package tracks drawn shapes, into ./demo; without PyTorch
-# make test       lint, types and tests
-# make coverage   the tests again, and which lines they leave out
-# make site      the pages and a reference of the Python API, into ./site
-# make wheels     visolo and visolo-gpu, into ./dist, checked
-# make release    whether this version can be published; publishes nothing
-# make gpu-check  what needs a GPU, into gpu-check.txt
+# make demo          the model in the package tracks drawn shapes, into ./demo; without PyTorch
+# make test          lint, types and tests
+# make parity-avx2   comparisons of numbers once more, without AVX-512
+# make coverage      the tests again, and which lines they leave out
+# make site          the pages and a reference of the Python API, into ./site
+# make wheels        visolo and visolo-gpu, into ./dist, checked
+# make release       whether this version can be published; publishes nothing
+# make gpu-check     what needs a GPU, into gpu-check.txt
 # Each makes its own environment first.
 
 SHELL := /bin/bash
@@ -20,7 +21,8 @@ GPU_BIN := .venv-gpu/bin
 PIP_INSTALL := -m pip install --disable-pip-version-check --constraint constraints.txt
 MANIFEST := pyproject.toml packaging_hook.py constraints.txt
 
-.PHONY: demo test lint types unit slow coverage site wheels release can-release gpu-check constraints clean
+.PHONY: demo test lint types unit parity-avx2 slow coverage site wheels release can-release \
+	gpu-check constraints clean
 
 demo: $(BASE)
 	$(BIN)/visolo demo --output demo
@@ -36,6 +38,16 @@ types: $(READY)
 
 unit: $(READY)
 	$(BIN)/python -m pytest
+
+# Numbers against numbers once more, as on an x86 processor without AVX-512: it adds up in another
+# order, and no tolerance may lean on the order of this one.
+PARITY := tests/test_instruction_limit.py tests/core/test_network.py tests/core/test_decoding.py \
+	tests/export/test_golden.py tests/export/test_official_schedule.py \
+	tests/export/test_onnx_export.py tests/train/test_losses.py tests/train/test_targets.py \
+	tests/train/test_shipped_model.py tests/runtime/test_streams.py \
+	tests/runtime/test_winograd.py tests/runtime/test_openvino_graphs.py
+parity-avx2: $(READY)
+	env $$($(BIN)/python tests/avx2_environment.py) $(BIN)/python -m pytest $(PARITY)
 
 # Many minutes: long videos, whole trainings; some need VISOLO_DATA.
 slow: $(READY)

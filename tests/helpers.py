@@ -134,7 +134,7 @@ class GoldenSet:
     def compare_tracks(self, tracks: list[Track], bounds: BoundsOf) -> float:
         """Largest score difference; the sets of tracks must be equal, and masks within bounds."""
         left = list(tracks)
-        differences = []
+        differences: list[float] = []
         for number, golden in enumerate(self.facts["tracks"]):
             signature = golden["label"], golden["present"]
             partners = [

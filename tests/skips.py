@@ -19,7 +19,7 @@ REAL_DATA = "set VISOLO_DATA to a folder of real videos and images"
 NO_COMPILER = "needs a C++ compiler"
 NO_CUDA = "this PyTorch has no CUDA"
 OTHER_RUNTIME = "onnxruntime-gpu is installed here"
-NOT_LIMITED = "VISOLO_LIMITED_ISA is not set: see make parity-avx2"
+NOT_LIMITED = "VISOLO_INSTRUCTION_LIMIT is not set, see make parity-avx2"
 LISTED = (
     WHOLE_GOLDEN,  # 9 MB; a cut of it is committed and always compared
     REAL_DATA,  # others' pictures, which cannot be committed

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from visolo_core.contract import GRAPHS, GraphName
 from visolo_core.decoding import Ints
-from visolo_export.comparison import TensorError, TrackComparison, compare_tracks, mask_iou
+from visolo_export.comparison import TensorError, TrackComparison, compare_tracks, mask_agreement
 from visolo_runtime.bundle import Precision
 from visolo_runtime.engines.buffers import Array, Buffers, DecodedMasks, FrameResult
 from visolo_runtime.engines.engine import Engines
@@ -42,7 +42,8 @@ class Tolerance:
     sum: float = 1e-3
     """areas, probability sums and intersections: of the largest, since they count pixels"""
     mask_iou: float = 0.999
-    """smallest overlap of two masks of one instance"""
+    """smallest overlap of two masks of one instance that differ by more than a few pixels of the
+    edge, see ``visolo_export.comparison.mask_agreement``"""
     same_tracks: bool = True
     """whether both must find the same tracks, in the same frames, with such scores and masks"""
 
@@ -69,7 +70,7 @@ class Verification:
     tolerance: Tolerance
     tensors: dict[GraphName, dict[str, TensorError]]
     decoded_mask_iou: float | None
-    """smallest IoU of the two masks of a cell, decoded from the same inputs"""
+    """smallest agreement of the two masks of a cell, decoded from the same inputs"""
     tracks: TrackComparison
     drift: dict[str, list[float]]
     """closed-loop, by tensor of the frame graph: relative error in each frame"""
@@ -136,7 +137,7 @@ class _ParityBuffers(Buffers):
         for name, error in self.errors["decode"].items():
             error.add(getattr(mine, name), getattr(its, name))
         for first, second in zip(mine.masks, its.masks, strict=True):
-            iou = mask_iou(first > 0, second > 0)
+            iou = mask_agreement(first > 0, second > 0)
             self.mask_iou = iou if self.mask_iou is None else min(self.mask_iou, iou)
         return mine
 

@@ -74,8 +74,8 @@ def verified(bundle: Path, backend: str, precision: str, frames: Path) -> dict[s
 def test_a_form_is_close_enough(
     bundle: Path, frames: Path, tmp_path: Path, backend: str, precision: str
 ) -> None:
-    """fp32 is the same; fp16 keeps the tracks, with masks that overlap by 0.99; int8 is told in
-    AP, elsewhere."""
+    """fp32 is the same but for single pixels of an edge; fp16 keeps the tracks, with masks that
+    overlap by 0.99; int8 is told in AP, elsewhere."""
     copy = Path(shutil.copytree(bundle, tmp_path / "copy.visolo"))  # verify notes its figures
     report = verified(copy, backend, precision, frames)
     tracks = report["tracks"]

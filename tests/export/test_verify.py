@@ -11,13 +11,21 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from helpers import Array, Outcome
 from visolo_core.masks import encode_rle
 from visolo_core.nn.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from visolo_core.results import Track
-from visolo_export.comparison import TensorError, compare_tracks
+from visolo_export.comparison import (
+    EDGE_PIXELS,
+    TensorError,
+    compare_tracks,
+    edge_of,
+    mask_agreement,
+    mask_iou,
+)
 from visolo_runtime.bundle import Bundle
 from visolo_runtime.video.sample_clip import sample_frames
 
@@ -194,3 +202,53 @@ def test_a_nan_is_never_within_tolerance() -> None:
     error = TensorError()
     error.add(np.array([1.0, 2.0]), np.array([1.0, np.nan]))
     assert error.absolute == float("inf")
+
+
+def disc(radius: float) -> NDArray[np.bool_]:
+    down, right = np.mgrid[:96, :128]
+    inside: NDArray[np.bool_] = np.hypot(down - 40.2, right - 60.3) < radius
+    return inside
+
+
+def changed(mask: NDArray[np.bool_], pixels: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
+    """The mask with the first ``count`` of these pixels on the other side."""
+    other = mask.copy()
+    other.ravel()[np.flatnonzero(pixels)[:count]] ^= True
+    return other
+
+
+def test_edge_of_a_mask() -> None:
+    mask = np.zeros((7, 8), bool)
+    mask[2:5, 2:6] = True
+    expected = np.zeros((7, 8), bool)
+    expected[1:6, 1:7] = True
+    expected[3, 3:5] = False  # whose neighbours are all inside
+    assert np.array_equal(edge_of(mask), expected)
+    assert not edge_of(np.ones((3, 4), bool)).any()  # the frame's border is no edge
+
+
+@pytest.mark.parametrize("radius", [2.0, 9.0, 30.0])
+def test_a_pixel_of_the_edge_is_noise_in_small_masks_too(radius: float) -> None:
+    mask = disc(radius)
+    other = changed(mask, edge_of(mask), 1)
+    assert mask_iou(mask, other) < 1
+    assert mask_agreement(mask, other) == 1
+    assert mask_agreement(mask, mask) == 1
+
+
+@pytest.mark.parametrize("radius", [9.0, 30.0])
+def test_other_differences_are_none(radius: float) -> None:
+    mask = disc(radius)
+    inner, outer = mask & ~edge_of(mask), ~mask & ~edge_of(mask)
+    others = [
+        changed(mask, inner, 1), changed(mask, outer, 1),
+        changed(mask, edge_of(mask), EDGE_PIXELS + 1), np.roll(mask, 2, axis=1), ~mask,
+        np.zeros_like(mask),
+    ]  # fmt: skip
+    for other in others:
+        assert mask_agreement(mask, other) == mask_iou(mask, other) < 1
+
+
+def test_in_a_tiny_mask_two_pixels_are_no_noise() -> None:
+    mask = disc(2.0)
+    assert mask_agreement(mask, changed(mask, edge_of(mask), 2)) < 0.95

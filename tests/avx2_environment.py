@@ -1,0 +1,34 @@
+"""Prints the variables that keep the libraries to AVX2 on a processor that has more.
+
+    env $(python tests/avx2_environment.py) python -m pytest tests/export/test_golden.py
+
+Another processor adds up in another order. With these, one machine shows the numbers of two.
+ONNX Runtime and OpenVINO's few products by MLAS choose by the processor alone: MLAS has no switch.
+``tests/test_instruction_limit.py`` proves that the others obey.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+LIMIT = "VISOLO_INSTRUCTION_LIMIT"
+"""Says that the limit is meant to hold, so that its tests run."""
+
+
+def variables() -> dict[str, str]:
+    """By name, of all libraries that compute here."""
+    found = np.show_config(mode="dicts")["SIMD Extensions"]["found"]
+    # NumPy warns of a name that it does not dispatch or that the processor lacks.
+    beyond = [name for name in found if name.startswith("AVX512") or name == "X86_V4"]
+    limits = {
+        LIMIT: "AVX2",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",  # PyTorch's convolutions and OpenVINO
+        "ATEN_CPU_CAPABILITY": "avx2",  # PyTorch's own loops
+        "MKL_ENABLE_INSTRUCTIONS": "AVX2",  # PyTorch's products of matrices
+        "OPENBLAS_CORETYPE": "Haswell",  # NumPy's products of matrices
+    }
+    return limits | ({"NPY_DISABLE_CPU_FEATURES": ",".join(beyond)} if beyond else {})
+
+
+if __name__ == "__main__":
+    print(*(f"{name}={value}" for name, value in variables().items()))
