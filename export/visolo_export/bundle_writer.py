@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -171,8 +170,7 @@ class _Writer:
             report(graph)
             spec = self._source.contract[graph]
             built = library.build(made[graph], spec, lengths, options.targets, options.timing_cache)
-            (place / f"{graph}.engine").write_bytes(built.plan)
-            (place / f"{graph}.json").write_text(json.dumps(built.as_dict(), indent=1))
+            built.write(place, graph)
             files[graph] = f"{place.name}/{graph}.engine"
         return GraphFiles(
             format=format,

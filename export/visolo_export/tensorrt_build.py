@@ -10,6 +10,7 @@ one of them becomes an exception here that carries the log's lines.
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -67,6 +68,12 @@ class BuiltEngine:
             if field.name != "plan"
         }
 
+    def write(self, folder: Path, name: str) -> None:
+        """Write the plan as ``name.engine``, and beside it ``name.json`` with all else."""
+        (folder / f"{name}.engine").write_bytes(self.plan)
+        sidecar = json.dumps(self.as_dict(), indent=1)
+        (folder / f"{name}.json").write_text(sidecar, encoding="utf-8")
+
 
 class TensorRt:
     """A TensorRT library.
@@ -102,11 +109,7 @@ class TensorRt:
         Raises:
             VisoloError: if one is unknown, or the library builds for the present GPU only.
         """
-        if targets and self.library == "tensorrt":
-            raise VisoloError(
-                "TensorRT builds for the GPU that is there: leave --target out, or take "
-                "--format tensorrt-rtx"
-            )
+        check_takes_targets(self.library, targets)
         unknown = [target for target in targets if target not in self.known_targets]
         if unknown:
             raise VisoloError(
@@ -220,6 +223,19 @@ class TensorRt:
         if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
             raise VisoloError(f"'{file}' is no timing cache of {self.name}: delete it")
         return cache
+
+
+def check_takes_targets(library: Library, targets: Sequence[str]) -> None:
+    """Make sure that a library can build for named GPUs, if any are named; it need not be here.
+
+    Raises:
+        VisoloError: if it builds for the present GPU only.
+    """
+    if targets and library == "tensorrt":
+        raise VisoloError(
+            "TensorRT builds for the GPU that is there: leave --target out, or take "
+            "--format tensorrt-rtx"
+        )
 
 
 def usual_lengths(cells: int, batch: int) -> Lengths:
