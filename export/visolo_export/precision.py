@@ -22,11 +22,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from visolo_core.errors import VisoloError
+from visolo_runtime.engines.buffers import Array
 
-Array = NDArray[Any]
 Feeds = Sequence[Mapping[str, Array]]
 """Inputs of a graph, by name, of so many runs."""
 

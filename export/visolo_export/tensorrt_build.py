@@ -32,7 +32,7 @@ _OLDEST = (10, 12)  # of TensorRT: before it, strongly typed networks knew no mi
 
 
 @dataclass(frozen=True)
-class Layer:
+class EngineLayer:
     """One step of a built engine."""
 
     name: str
@@ -54,7 +54,7 @@ class BuiltEngine:
     targets: tuple[str, ...]
     onnx_sha256: str
     seconds: float
-    layers: tuple[Layer, ...]
+    layers: tuple[EngineLayer, ...]
     tensors: tuple[TensorSpec, ...]
     """Inputs, then outputs."""
     profile: Lengths
@@ -181,9 +181,9 @@ class TensorRt:
         if parser.parse_from_file(str(file)):
             return
         errors = [parser.get_error(index) for index in range(parser.num_errors)]
-        told = [f"{each.node_operator()} '{each.node_name()}': {each.desc()}" for each in errors]
+        reasons = [f"{each.node_operator()} '{each.node_name()}': {each.desc()}" for each in errors]
         raise VisoloError(
-            f"{self.name} cannot read '{file}': {'; '.join(told[:LINES_TOLD]) or log.reason()}"
+            f"{self.name} cannot read '{file}': {'; '.join(reasons[:LINES_TOLD]) or log.reason()}"
         )
 
     def _set_targets(self, config: Any, targets: Sequence[str], log: Any) -> None:
@@ -249,7 +249,7 @@ def usual_lengths(cells: int, batch: int) -> Lengths:
     return {MASKS: (1, min(8, largest), largest), STREAMS: (1, batch, batch)}
 
 
-def layers_of(lines: Sequence[str]) -> tuple[Layer, ...]:
+def layers_of(lines: Sequence[str]) -> tuple[EngineLayer, ...]:
     """The layers of an engine, as a verbose log with detailed profiling tells them."""
     block = next((text for text in lines if text.lstrip().startswith("Layers:")), "")
     found = []
@@ -260,7 +260,7 @@ def layers_of(lines: Sequence[str]) -> tuple[Layer, ...]:
         precisions = re.findall(r"(?:Format/)?Datatype: (\w+)", line)
         metadata = re.findall(r"\[ONNX Layer: ([^\]]+)\]", line)
         found.append(
-            Layer(
+            EngineLayer(
                 name[1], name[2], tuple(dict.fromkeys(precisions)), tuple(dict.fromkeys(metadata))
             )
         )
@@ -269,7 +269,9 @@ def layers_of(lines: Sequence[str]) -> tuple[Layer, ...]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
-        return [asdict(each) if isinstance(each, (Layer, TensorSpec)) else each for each in value]
+        return [
+            asdict(each) if isinstance(each, (EngineLayer, TensorSpec)) else each for each in value
+        ]
     return value
 
 

@@ -17,20 +17,19 @@ from visolo_core.errors import VisoloError
 from visolo_export.parity_record import check_recordable, record_parity
 from visolo_export.verification import TOLERANCES, Frames, Verification, verify
 from visolo_runtime.bundle import Bundle, Parity, file_entry
-from visolo_runtime.runner import RunOptions, run
 from visolo_runtime.session.loading import Model, load
 from visolo_runtime.video.sample_clip import sample_frames
 from visolo_runtime.video.sources import Skipped, open_source
 from visolo_train.data.annotations import read_annotations
-from visolo_train.evaluation.scoring import TrackCollector, check_labels, score_tracks
+from visolo_train.evaluation.scoring import score_model
 
 if TYPE_CHECKING:  # it needs the exporter's packages
     from visolo_export.bisect import Divergence
 
 
 @dataclass(frozen=True)
-class Form:
-    """A model on disk, and how it is run."""
+class Side:
+    """One side of a verification: a model on disk, and how it is run."""
 
     path: Path
     backend: str = "auto"
@@ -146,8 +145,8 @@ class VerificationReport:
 
 
 def verify_bundle(
-    candidate: Form,
-    reference: Form,
+    candidate: Side,
+    reference: Side,
     options: VerificationOptions,
     progress: Callable[[str], None] = lambda _: None,
     warn: Callable[[str], None] = lambda _: None,
@@ -216,15 +215,11 @@ def _read_frames(source: str | None, count: int) -> tuple[Frames, str]:
 
 
 def _compare_ap(reference: Model, candidate: Model, data: Path, tolerance: float) -> ApComparison:
-    annotations, clips = read_annotations(data), open_source(str(data))
-
-    def score(model: Model) -> float:
-        check_labels(model.labels, annotations.labels)
-        collector = TrackCollector(model.labels)
-        run(model, clips, [collector], RunOptions(record=True))
-        return score_tracks(annotations, collector.tracks).figures["AP"]
-
-    return ApComparison(data.name, score(reference), score(candidate), tolerance)
+    annotations = read_annotations(data)
+    ap, candidate_ap = (
+        score_model(model, annotations, data).figures["AP"] for model in (reference, candidate)
+    )
+    return ApComparison(data.name, ap, candidate_ap, tolerance)
 
 
 def _bisect(bundle: Bundle, candidate: Model, weights: Path, frames: Frames) -> Bisection:

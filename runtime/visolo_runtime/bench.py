@@ -30,7 +30,7 @@ from visolo_runtime.video.feed import Feed
 from visolo_runtime.video.frames import Frame
 from visolo_runtime.video.sources import Clip, Skipped
 
-Frames = Callable[[], Iterable[NDArray[np.uint8] | Skipped]]
+FrameSource = Callable[[], Iterable[NDArray[np.uint8] | Skipped]]
 """Begins a source anew."""
 
 READ, OUTPUT = "read", "masks"
@@ -150,7 +150,7 @@ class Measured:
 
 def measure(
     entrants: Sequence[Entrant],
-    frames: Frames,
+    frames: FrameSource,
     plan: Plan,
     report: Callable[[str, int], None] = lambda *_: None,
 ) -> list[Measured]:
@@ -184,7 +184,7 @@ def ratios(first: Measured, other: Measured) -> list[float]:
     return [a.fps / b.fps for a, b in zip(first.rounds, other.rounds, strict=True)]
 
 
-def _round(model: Model, frames: Frames, plan: Plan, meter: GpuMeter | None) -> Round:
+def _round(model: Model, frames: FrameSource, plan: Plan, meter: GpuMeter | None) -> Round:
     if not plan.ahead:
         return _play(model, frames(), plan, meter)
     clip = Clip(1, "", lambda: iter(frames()))

@@ -60,15 +60,15 @@ def verify(
     from visolo.commands.verify_table import print_report
     from visolo_core.errors import VisoloError
     from visolo_export.verification_page import write_verification_page
-    from visolo_export.verification_report import Form, VerificationOptions, verify_bundle
+    from visolo_export.verification_report import Side, VerificationOptions, verify_bundle
 
     if html is not None and not html.absolute().parent.is_dir():
         raise VisoloError(f"cannot write '{html}': its folder does not exist")
     console = Console(stderr=True, highlight=False)
     with console.status("") as status:
         report = verify_bundle(
-            Form(bundle, backend, precision),
-            Form(reference, reference_backend, reference_precision),
+            Side(bundle, backend, precision),
+            Side(reference, reference_backend, reference_precision),
             VerificationOptions(source, frames, data, ap_tolerance, bisect, record, threads),
             status.update,
             lambda sentence: console.print(f"visolo: {sentence}", markup=False, soft_wrap=True),
