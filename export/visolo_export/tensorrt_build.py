@@ -252,19 +252,19 @@ def usual_lengths(cells: int, batch: int) -> Lengths:
 def layers_of(lines: Sequence[str]) -> tuple[EngineLayer, ...]:
     """The layers of an engine, as a verbose log with detailed profiling tells them."""
     block = next((text for text in lines if text.lstrip().startswith("Layers:")), "")
-    found = []
+    layers = []
     for line in block.splitlines():
         name = re.search(r"Name: (.*?), LayerType: (\w+)", line)
         if not name:
             continue
         precisions = re.findall(r"(?:Format/)?Datatype: (\w+)", line)
         metadata = re.findall(r"\[ONNX Layer: ([^\]]+)\]", line)
-        found.append(
+        layers.append(
             EngineLayer(
                 name[1], name[2], tuple(dict.fromkeys(precisions)), tuple(dict.fromkeys(metadata))
             )
         )
-    return tuple(found)
+    return tuple(layers)
 
 
 def _plain(value: Any) -> Any:

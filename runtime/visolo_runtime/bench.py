@@ -165,7 +165,7 @@ def measure(
     Raises:
         VisoloError: if the source has too few frames.
     """
-    found = [
+    measured = [
         Measured(each.name, each.model.engines.description, each.model.precision)
         for each in entrants
     ]
@@ -174,9 +174,9 @@ def measure(
         order = range(len(entrants)) if number % 2 == 0 else reversed(range(len(entrants)))
         for index in order:
             report(entrants[index].name, number)
-            found[index].rounds.append(_round(entrants[index].model, frames, plan, meter))
-            found[index].resident_mb = resident_mb()
-    return found
+            measured[index].rounds.append(_round(entrants[index].model, frames, plan, meter))
+            measured[index].resident_mb = resident_mb()
+    return measured
 
 
 def ratios(first: Measured, other: Measured) -> list[float]:

@@ -49,8 +49,8 @@ def weights(source: int, target: int) -> NDArray[np.float32]:
     """float32 [target, source]: how much of each source position goes into a target position, in
     bilinear interpolation between pixel centres."""
     taps = Taps(source, target)
-    found = np.zeros((target, source), np.float32)
+    matrix = np.zeros((target, source), np.float32)
     places = np.arange(target)
-    np.add.at(found, (places, taps.low), 1 - taps.share)
-    np.add.at(found, (places, taps.high), taps.share)
-    return found
+    np.add.at(matrix, (places, taps.low), 1 - taps.share)
+    np.add.at(matrix, (places, taps.high), taps.share)
+    return matrix
