@@ -23,7 +23,9 @@ from visolo_runtime.video.sources import Skipped, open_source
 WARM = 50
 
 
-def measure(model: str, video: str, backend: str, record: bool) -> dict[str, float | int | str]:
+def measure_stream(
+    model: str, video: str, backend: str, record: bool
+) -> dict[str, float | int | str]:
     """Run the whole video once."""
     opened = load(model, backend)
     session = opened.session(record=record)
@@ -73,7 +75,7 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help="keep all masks, as --results does")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    report = measure(arguments.model, arguments.video, arguments.backend, arguments.record)
+    report = measure_stream(arguments.model, arguments.video, arguments.backend, arguments.record)
     text = json.dumps(report, indent=2)
     print(text)
     if arguments.out:

@@ -23,7 +23,7 @@ from visolo_train.data.annotations import read_annotations
 from visolo_train.learning.augmentation import Augmentation
 from visolo_train.learning.clips import AnnotatedClips, Sampling
 
-PAPER = Augmentation((352, 624), short_sides=(360, 480), rotation=15.0)
+PAPER_AUGMENTATION = Augmentation((352, 624), short_sides=(360, 480), rotation=15.0)
 
 
 @dataclass
@@ -97,10 +97,10 @@ def main() -> None:
     def clips(augmentation: Augmentation) -> AnnotatedClips:
         return AnnotatedClips(annotations, images, annotations.labels, Sampling(), augmentation, 0)
 
-    data = clips(PAPER)
+    data = clips(PAPER_AUGMENTATION)
     print("| part of a clip | ms |\n|---|---|")
     for name, milliseconds in parts(
-        data, clips(replace(PAPER, rotation=0.0)), options.clips
+        data, clips(replace(PAPER_AUGMENTATION, rotation=0.0)), options.clips
     ).items():
         print(f"| {name} | {milliseconds:.1f} |")
     print("\n| reading processes | clips/s |\n|---|---|")

@@ -30,7 +30,7 @@ from visolo_train.evaluation.scoring import TrackCollector, score_tracks
 
 
 @dataclass(frozen=True)
-class Form:
+class FormatRow:
     """A row of the table."""
 
     format: Format
@@ -45,24 +45,24 @@ class Form:
 
 
 FORMS = [
-    Form("onnx", "fp32", "onnxruntime"),
-    Form("onnx", "fp16", "onnxruntime"),
-    Form("onnx", "int8", "onnxruntime"),
-    Form("onnx", "int8", "onnxruntime", every_layer=True),
-    Form("openvino", "fp32"),
-    Form("openvino", "fp16"),
-    Form("openvino", "int8"),
-    Form("openvino", "int8", every_layer=True),
-    Form("torchscript"),
-    Form("pt2"),
-    Form("aotinductor"),
-    Form("tensorrt-rtx", "fp32"),
-    Form("tensorrt-rtx", "fp16"),
-    Form("tensorrt-rtx", "int8"),
+    FormatRow("onnx", "fp32", "onnxruntime"),
+    FormatRow("onnx", "fp16", "onnxruntime"),
+    FormatRow("onnx", "int8", "onnxruntime"),
+    FormatRow("onnx", "int8", "onnxruntime", every_layer=True),
+    FormatRow("openvino", "fp32"),
+    FormatRow("openvino", "fp16"),
+    FormatRow("openvino", "int8"),
+    FormatRow("openvino", "int8", every_layer=True),
+    FormatRow("torchscript"),
+    FormatRow("pt2"),
+    FormatRow("aotinductor"),
+    FormatRow("tensorrt-rtx", "fp32"),
+    FormatRow("tensorrt-rtx", "fp16"),
+    FormatRow("tensorrt-rtx", "int8"),
 ]
 
 
-def row(weights: Path, form: Form, options: Any, clip: Frames, truth: Model) -> list[str]:
+def row(weights: Path, form: FormatRow, options: Any, clip: Frames, truth: Model) -> list[str]:
     """Cells of a form."""
     format, precision = form.format, form.precision
     with tempfile.TemporaryDirectory() as folder:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from visolo_core.errors import NotHereError, VisoloError
-from visolo_runtime.bench import Entrant, Frames, Measured, Plan, measure
+from visolo_runtime.bench import Entrant, FrameSource, Measured, Plan, measure
 from visolo_runtime.bundle import Bundle
 from visolo_runtime.engines.backends import BACKENDS
 from visolo_runtime.session.loading import TORCH, Model, load
@@ -51,7 +51,7 @@ def usable(model: Path, wanted: list[str]) -> tuple[list[Entrant], dict[str, str
     return entrants, reasons
 
 
-def frames_of(source: str | None, count: int) -> tuple[str, Frames]:
+def frames_of(source: str | None, count: int) -> tuple[str, FrameSource]:
     """A name for the source, and what begins it anew."""
     if source is None:
         kept = list(sample_frames(count))
@@ -107,9 +107,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{name}\n\n| backend | FPS | p50 ms | p99 ms |\n|---|---|---|---|")
         for row in found["backends"]:
             print(
-                "| {backend}: {description} | {fps:.1f} | {p50_ms:.1f} | {p99_ms:.1f} |".format(
-                    **row
-                )
+                f"| {row['backend']}: {row['description']} | {row['fps']:.1f} "
+                f"| {row['p50_ms']:.1f} | {row['p99_ms']:.1f} |"
             )
         for each in reasons.values():
             print(f"\n{each}")

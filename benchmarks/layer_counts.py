@@ -26,7 +26,7 @@ from visolo_core.errors import VisoloError
 from visolo_runtime.bundle import Bundle
 from visolo_runtime.engines.openvino.winograd import SPAN, TILE
 
-PRODUCTS = frozenset({"Conv", "MatMul", "Gemm"})
+PRODUCT_OPERATORS = frozenset({"Conv", "MatMul", "Gemm"})
 WHOLE_TENSOR = frozenset(
     {"InstanceNormalization", "GroupNormalization", "LayerNormalization", "Softmax", "Resize"}
     | {"MaxPool", "AveragePool", "GlobalAveragePool"}
@@ -131,7 +131,7 @@ def count_graph(
     return [
         table.layer(node, graph)
         for node in proto.graph.node
-        if node.op_type in PRODUCTS | WHOLE_TENSOR
+        if node.op_type in PRODUCT_OPERATORS | WHOLE_TENSOR
     ]
 
 
@@ -148,7 +148,7 @@ class _Tensors:
     def layer(self, node: onnx.NodeProto, graph: GraphName) -> Layer:
         """What a node takes."""
         read = {self._origin(name) for name in node.input if name}
-        macs, direct, inside = self._macs(node) if node.op_type in PRODUCTS else (0, 0, 0)
+        macs, direct, inside = self._macs(node) if node.op_type in PRODUCT_OPERATORS else (0, 0, 0)
         maker = self._maker.get(node.input[0])
         return Layer(
             graph=graph,

@@ -30,13 +30,16 @@ from visolo_runtime.engines.onnxruntime.backend import OnnxRuntimeBackend
 from visolo_runtime.engines.openvino.backend import OpenVinoBackend
 
 Run = Callable[[], object]
-Library = Callable[[dict[GraphName, Path]], HostBackend]
+BackendType = Callable[[dict[GraphName, Path]], HostBackend]
 
-PRODUCTS = ((1024, 1024, 1024), (2048, 2048, 2048), (4096, 2304, 256))
+PRODUCT_SIZES = ((1024, 1024, 1024), (2048, 2048, 2048), (4096, 2304, 256))
 """Rows, inner length and columns; the last is the convolution's of 256 channels, unrolled."""
 CONVOLUTIONS = (((1, 256, 64, 96), (256, 256, 3, 3)), ((1, 1024, 64, 64), (1024, 1024, 1, 1)))
 """Image and weight."""
-_LIBRARIES: dict[str, Library] = {"onnxruntime": OnnxRuntimeBackend, "openvino": OpenVinoBackend}
+_LIBRARIES: dict[str, BackendType] = {
+    "onnxruntime": OnnxRuntimeBackend,
+    "openvino": OpenVinoBackend,
+}
 _BEST_OF = 3
 _SETTLE_S = 0.1  # until the threads of NumPy's library have stopped to spin
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
@@ -181,7 +184,7 @@ class _Copy:
         list(self._threads.map(np.copyto, targets, sources))
 
 
-def _library(engines: Engines) -> Library:
+def _library(engines: Engines) -> BackendType:
     name = engines.backend.name
     if name not in _LIBRARIES or not engines.description.endswith("CPU"):
         raise VisoloError(
@@ -191,14 +194,14 @@ def _library(engines: Engines) -> Library:
     return _LIBRARIES[name]
 
 
-def _probes(library: Library, folder: Path, int8: bool) -> list[Probe]:
+def _probes(library: BackendType, folder: Path, int8: bool) -> list[Probe]:
     random = np.random.default_rng(0)
 
     def normal(shape: Sequence[int]) -> Array:
         return random.standard_normal(tuple(shape), np.float32)
 
     probes = []
-    for rows, inner, columns in PRODUCTS:
+    for rows, inner, columns in PRODUCT_SIZES:
         left, right = normal((rows, inner)), normal((inner, columns))
         name, into = f"product {rows}x{inner}x{columns}", np.empty((rows, columns), np.float32)
         probes.append(_graph_probe(name, library, folder, left, right))
@@ -217,7 +220,7 @@ def _numpy_product(left: Array, right: Array, into: Array) -> Run:
 
 
 def _graph_probe(
-    name: str, library: Library, folder: Path, data: Array, weight: Array, int8: bool = False
+    name: str, library: BackendType, folder: Path, data: Array, weight: Array, int8: bool = False
 ) -> Probe:
     """One operator as a graph: a convolution of an image, or a product of matrices."""
     convolution = data.ndim == 4

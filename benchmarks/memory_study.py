@@ -46,7 +46,7 @@ SETTINGS: dict[str, dict[str, float]] = {
 }
 
 
-def measure(
+def measure_setting(
     model: Path, changes: dict[str, float], seed: int, videos: int, frames: int
 ) -> list[float]:
     """AP, AP50, AP75, IDF1 and HOTA of a setting, in percent."""
@@ -127,7 +127,12 @@ def main() -> None:
     with ProcessPoolExecutor(options.processes) as pool:
         waiting = {
             name: pool.submit(
-                measure, options.model, changes, options.seed, options.videos, options.frames
+                measure_setting,
+                options.model,
+                changes,
+                options.seed,
+                options.videos,
+                options.frames,
             )
             for name, changes in SETTINGS.items()
             if options.only in name

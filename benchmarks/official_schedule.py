@@ -46,11 +46,11 @@ from visolo_core.nn.checkpoint import load_checkpoint
 from visolo_runtime.engines.blas import one_thread
 from visolo_runtime.session.loading import load
 from visolo_runtime.session.session import Session
+from visolo_runtime.video.frames import Picture
 from visolo_runtime.video.resizing import resize_frame
 from visolo_runtime.video.sample_clip import sample_frames
 from visolo_runtime.video.sources import Skipped, open_source
 
-Frame = NDArray[np.uint8]
 _FILLED_FROM = 6  # frames of the source that a long memory is filled with
 
 
@@ -87,13 +87,13 @@ class OfficialSchedule:
         """Frames that the next one reads."""
         return len(self._memory())
 
-    def step(self, frame: Frame) -> Found:
+    def step(self, frame: Picture) -> Found:
         """The instances of the next frame, uint8 [H, W, 3] RGB."""
         # Without threads of NumPy's that spin, as in a session: the schedules are compared.
         with torch.inference_mode(), one_thread():
             return self._step(frame)
 
-    def _step(self, frame: Frame) -> Found:
+    def _step(self, frame: Picture) -> Found:
         network, settings = self._network, self._inference
         image = torch.from_numpy(resize_frame(frame, network.config.input_size).copy())
         features = network.encode(image.permute(2, 0, 1)[None].float())
@@ -174,7 +174,7 @@ class OfficialSchedule:
         return index[alive], score[alive], masks.numpy()[alive].astype(np.uint8)
 
 
-def fill(official: OfficialSchedule, session: Session, frames: Sequence[Frame], at: int) -> None:
+def fill(official: OfficialSchedule, session: Session, frames: Sequence[Picture], at: int) -> None:
     """Bring both to frame ``at``: run the first frames, then repeat what they have stored."""
     for frame in frames[:_FILLED_FROM]:
         official.step(frame)
@@ -223,7 +223,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         session = model.session(record=False)
         if options.at:
             fill(official, session, frames, options.at)
-        steps: dict[str, Callable[[Frame], Found]] = {
+        steps: dict[str, Callable[[Picture], Found]] = {
             "official": official.step, "ours": partial(ours, session),
         }  # fmt: skip
         for name in sorted(steps, reverse=bool(number % 2)):
@@ -274,7 +274,7 @@ def agreement(first: Sequence[Found], other: Sequence[Found]) -> dict[str, Any]:
     }
 
 
-def ours(session: Session, frame: Frame) -> Found:
+def ours(session: Session, frame: Picture) -> Found:
     """A step of a session."""
     found = session.step(frame)
     return Found(
@@ -286,7 +286,7 @@ def ours(session: Session, frame: Frame) -> Found:
     )
 
 
-def _frames(source: str | None, count: int) -> list[Frame]:
+def _frames(source: str | None, count: int) -> list[Picture]:
     """So many frames; a source that is shorter is played to and fro."""
     if source is None:
         return list(sample_frames(count))

@@ -48,7 +48,7 @@ _AT_LEAST_RUNS, _AT_MOST_RUNS, _AT_LEAST_S = 3, 200, 0.5
 
 
 @dataclass(frozen=True)
-class Round:
+class GraphRound:
     """Graphs, and the peaks around them."""
 
     peaks: Peaks
@@ -102,24 +102,24 @@ def median_ms(run: Run) -> float:
     return 1e3 * median(spent)
 
 
-def measure(meter: PeakMeter, runs: dict[GraphName, Run], rounds: int) -> list[Round]:
+def measure_graphs(meter: PeakMeter, runs: dict[GraphName, Run], rounds: int) -> list[GraphRound]:
     """Peaks and graphs in turns; peaks come first and last."""
-    found, before = [], meter.measure()
+    graph_rounds, before = [], meter.measure()
     for number in range(rounds):
         graph_ms = {graph: median_ms(run) for graph, run in runs.items()}
         after = meter.measure()
         peaks, before = before.or_higher(after), after
-        found.append(Round(peaks, graph_ms))
-        told = ", ".join(f"{graph} {ms:.2f} ms" for graph, ms in graph_ms.items())
+        graph_rounds.append(GraphRound(peaks, graph_ms))
+        figures = ", ".join(f"{graph} {ms:.2f} ms" for graph, ms in graph_ms.items())
         print(
             f"round {number + 1} of {rounds}: {peaks.machine.gmacs:.0f} GMAC/s, "
-            f"{peaks.machine.gbs:.0f} GB/s, {told}",
+            f"{peaks.machine.gbs:.0f} GB/s, {figures}",
             file=sys.stderr,
         )
-    return found
+    return graph_rounds
 
 
-def achieved(name: str, layers: Sequence[Layer], rounds: Sequence[Round]) -> Achieved:
+def achieved(name: str, layers: Sequence[Layer], rounds: Sequence[GraphRound]) -> Achieved:
     """What a part of the network takes at least."""
     machines = [each.peaks.machine for each in rounds]
     return Achieved(
@@ -133,7 +133,7 @@ def achieved(name: str, layers: Sequence[Layer], rounds: Sequence[Round]) -> Ach
 
 
 def achieved_by_graph(
-    graph: GraphName, layers: Sequence[Layer], rounds: Sequence[Round]
+    graph: GraphName, layers: Sequence[Layer], rounds: Sequence[GraphRound]
 ) -> Achieved:
     """What a graph takes at least, and what it took."""
     mine = [layer for layer in layers if layer.graph == graph]
@@ -143,7 +143,7 @@ def achieved_by_graph(
     return replace(achieved(graph, mine, rounds), measured_ms=median(took), share=share)
 
 
-def by_module(layers: Sequence[Layer], rounds: Sequence[Round]) -> list[Achieved]:
+def by_module(layers: Sequence[Layer], rounds: Sequence[GraphRound]) -> list[Achieved]:
     """What each part of each graph takes at least."""
     parts = dict.fromkeys((layer.graph, layer.module) for layer in layers)
     return [
@@ -180,8 +180,8 @@ def roofline(
     quicker = library.rewritten if isinstance(library, OpenVinoBackend) else ()
     layers = count_bundle(Bundle(path), masks, precision, quicker)
     meter = PeakMeter(engines, int8=precision == "int8")
-    found = measure(meter, graph_runs(engines, masks), rounds)
-    machines = [each.peaks.machine for each in found]
+    graph_rounds = measure_graphs(meter, graph_runs(engines, masks), rounds)
+    machines = [each.peaks.machine for each in graph_rounds]
     return {
         "bundle": path.name,
         "backend": engines.description,
@@ -195,10 +195,11 @@ def roofline(
             "cache_mb": meter.cache_bytes / 1e6 if np.isfinite(meter.cache_bytes) else None,
         },
         "probes_gmacs": {
-            name: median(each.peaks.gmacs[name] for each in found) for name in found[0].peaks.gmacs
+            name: median(each.peaks.gmacs[name] for each in graph_rounds)
+            for name in graph_rounds[0].peaks.gmacs
         },
-        "graphs": [asdict(achieved_by_graph(graph, layers, found)) for graph in GRAPHS],
-        "modules": [asdict(each) for each in by_module(layers, found)],
+        "graphs": [asdict(achieved_by_graph(graph, layers, graph_rounds)) for graph in GRAPHS],
+        "modules": [asdict(each) for each in by_module(layers, graph_rounds)],
         "predicted": {
             "share": ASSUMED_SHARE,
             "start_ms": ASSUMED_START_MS,
@@ -213,7 +214,7 @@ def roofline(
         },
         "rounds": [
             {"gmacs": machine.gmacs, "gbs": machine.gbs, "graph_ms": each.graph_ms}
-            for machine, each in zip(machines, found, strict=True)
+            for machine, each in zip(machines, graph_rounds, strict=True)
         ],
     }
 

@@ -15,17 +15,13 @@ import time
 from collections.abc import Callable, Sequence
 from statistics import median
 
-import numpy as np
-from numpy.typing import NDArray
-
 from visolo_runtime.session.loading import Model, load
 from visolo_runtime.session.streams import Streams
+from visolo_runtime.video.frames import Picture
 from visolo_runtime.video.sample_clip import sample_frames
 
-Frames = Sequence[NDArray[np.uint8]]
 
-
-def in_turn(model: Model, frames: Frames, count: int) -> float:
+def in_turn(model: Model, frames: Sequence[Picture], count: int) -> float:
     """Frames a second of all streams."""
     sessions = [model.session(record=False) for _ in range(count)]
     begin = time.perf_counter()
@@ -35,7 +31,7 @@ def in_turn(model: Model, frames: Frames, count: int) -> float:
     return count * len(frames) / (time.perf_counter() - begin)
 
 
-def together(model: Model, frames: Frames, count: int) -> float:
+def together(model: Model, frames: Sequence[Picture], count: int) -> float:
     """Frames a second of all streams."""
     with Streams(model, [None] * count) as streams:
         begin = time.perf_counter()

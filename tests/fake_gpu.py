@@ -19,8 +19,8 @@ import numpy as np
 import onnxruntime
 
 from visolo_core.errors import VisoloError
+from visolo_runtime.engines.buffers import Array
 from visolo_runtime.engines.tensorrt.device import (
-    Array,
     CudaEvent,
     CudaGraph,
     CudaStream,

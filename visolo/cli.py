@@ -28,7 +28,7 @@ COMMANDS = {
         "Build a bundle's TensorRT engines again, for this machine.",
     ),
     "train": ("visolo.commands.train:train", "Train a network by a recipe."),
-    "data": ("visolo.commands.data:app", "Tools for data sets."),
+    "data": ("visolo.commands.data:data_tools", "Tools for data sets."),
     "eval": ("visolo.commands.eval:evaluate", "Average precision of a model on a data set."),
     "score": ("visolo.commands.score:score", "Average precision of a results file."),
     "verify": (

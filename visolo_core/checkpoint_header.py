@@ -12,7 +12,7 @@ from visolo_core.config import ModelConfig
 from visolo_core.errors import VisoloError
 from visolo_core.files import reason
 
-FORMAT_VERSION = 1
+CHECKPOINT_VERSION = 1
 METADATA_KEY = "visolo"
 SAFETENSORS = ".safetensors"
 
@@ -28,7 +28,7 @@ class CheckpointHeader:
         """The header as it stands in the file."""
         return json.dumps(
             {
-                "format_version": FORMAT_VERSION,
+                "format_version": CHECKPOINT_VERSION,
                 "config": asdict(self.config),
                 "labels": asdict(self.labels),
             }
@@ -44,10 +44,10 @@ class CheckpointHeader:
         try:
             fields = json.loads(text)
             version = fields["format_version"]
-            if version != FORMAT_VERSION:
+            if version != CHECKPOINT_VERSION:
                 raise VisoloError(
                     f"'{path}' has checkpoint format {version}, this visolo reads "
-                    f"{FORMAT_VERSION}: update visolo, or convert the weights again"
+                    f"{CHECKPOINT_VERSION}: update visolo, or convert the weights again"
                 )
             config, labels = fields["config"], fields["labels"]
             for name in ("grid", "input_size"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+from numpy.typing import NDArray
 
+from visolo_core.contract import STREAMS
+from visolo_core.nn.checkpoint import load_checkpoint
+from visolo_export.graph_export import export_graphs
+from visolo_export.onnx_export import write_onnx
+from visolo_export.verification import BISECT_TOLERANCES
+from visolo_runtime.bundle import Bundle, Precision
 from visolo_runtime.engines.buffers import Array
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
@@ -26,6 +34,39 @@ class Divergence:
     """of the network, as it is called there"""
     error: float
     """largest difference over the largest value"""
+
+
+def divergence_from_weights(
+    weights: Path, bundle: Bundle, precision: Precision, image: NDArray[np.uint8]
+) -> Divergence | None:
+    """Where a bundle's ONNX frame graph parts from a new export of weights, with empty memory.
+
+    Args:
+        weights: of the same network.
+        bundle: it has ONNX graphs of that precision.
+        precision: of the frame graph; it also says what counts as parting.
+        image: [H, W, 3] RGB, of the network's input size.
+
+    Returns:
+        None if no output that both graphs have differs so much.
+
+    Raises:
+        VisoloError: if the bundle has no such graph, or the weights cannot be read.
+    """
+    contract, slots = bundle.manifest.contract, bundle.manifest.slots
+    candidate = bundle.graph_files("onnx", precision)["frame"]
+    feed: dict[str, Array] = {
+        tensor.name: np.zeros(tensor.sized({STREAMS: 1}), tensor.dtype)
+        for tensor in contract["frame"].inputs
+    }
+    feed["image"][0] = image
+    feed["memory_valid"][0, slots] = True
+    with tempfile.TemporaryDirectory(prefix="visolo-") as folder:
+        network = load_checkpoint(weights).build()
+        names = export_graphs(write_onnx, ".onnx", network, contract, Path(folder), lambda _: None)
+        return first_divergence(
+            Path(folder) / names["frame"], candidate, feed, BISECT_TOLERANCES[precision]
+        )
 
 
 def first_divergence(

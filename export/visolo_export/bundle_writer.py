@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -58,7 +57,7 @@ def write_bundle(
         folder: the bundle to write; an older bundle of that name is replaced when all is done.
         inference: thresholds, and the number of memory slots of the graphs.
         weights_sha256: checksum of the checkpoint's file, for the manifest.
-        report: told what is being made.
+        report: called with what is being made.
         formats: of the graphs, one at least.
         precisions: each format comes in each of them; the first is what a run takes.
         engine_options: of TensorRT.
@@ -137,42 +136,43 @@ class _Writer:
         opset = None
         if format == "onnx":
             opset = OPSET
-            made = self._source.onnx(precision)
+            onnx_files = self._source.onnx(precision)
             files = {graph: f"{graph}.onnx" for graph in GRAPHS}
-            for graph, path in made.items():
+            for graph, path in onnx_files.items():
                 shutil.copyfile(path, place / files[graph])
         elif format == "openvino":
-            made = self._source.onnx(precision)
-            files = export_openvino(made, place, self._told(name))
+            onnx_files = self._source.onnx(precision)
+            files = export_openvino(onnx_files, place, self._reporting(name))
             extra = [f"{name}/{Path(each).with_suffix('.bin')}" for each in files.values()]
         else:
             write, suffix = WRITERS[format]
             source = self._source
             files = export_graphs(
-                write, suffix, source.model, source.contract, place, self._told(name)
+                write, suffix, source.model, source.contract, place, self._reporting(name)
             )
         if place != self._folder:
             files = {graph: f"{name}/{file}" for graph, file in files.items()}
-        made_for: dict[str, Any] = {}
+        built_for: dict[str, Any] = {}
         if format == "aotinductor":
-            made_for = {"library": torch.__version__, "targets": [processor()]}
+            built_for = {"library": torch.__version__, "targets": [processor()]}
         return GraphFiles(
-            format=format, precision=precision, opset=opset, files=files, extra=extra, **made_for
+            format=format, precision=precision, opset=opset, files=files, extra=extra, **built_for
         )
 
     def _engines(self, format: Library, precision: Precision, place: Path) -> GraphFiles:
         """TensorRT engines, each with a file beside it that says what it is."""
         library, options = TensorRt(format), self._engine_options
-        made = self._source.onnx(precision, symmetric=True)
-        report = self._told(place.name)
+        onnx_files = self._source.onnx(precision, symmetric=True)
+        report = self._reporting(place.name)
         lengths = usual_lengths(self._source.model.config.cells, self._batch)
         files: dict[GraphName, str] = {}
         for graph in GRAPHS:
             report(graph)
             spec = self._source.contract[graph]
-            built = library.build(made[graph], spec, lengths, options.targets, options.timing_cache)
-            (place / f"{graph}.engine").write_bytes(built.plan)
-            (place / f"{graph}.json").write_text(json.dumps(built.as_dict(), indent=1))
+            built = library.build(
+                onnx_files[graph], spec, lengths, options.targets, options.timing_cache
+            )
+            built.write(place, graph)
             files[graph] = f"{place.name}/{graph}.engine"
         return GraphFiles(
             format=format,
@@ -183,7 +183,7 @@ class _Writer:
             targets=list(options.targets),
         )
 
-    def _told(self, form: str) -> Callable[[str], None]:
+    def _reporting(self, form: str) -> Callable[[str], None]:
         return lambda graph: self._report(f"{graph} graph as {form}")
 
 

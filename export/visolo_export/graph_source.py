@@ -42,7 +42,7 @@ class GraphSource:
         inference: with the number of memory slots.
         folder: where graphs are kept; it exists, and nothing else is in it.
         calibration: for int8.
-        report: told what is being made.
+        report: called with what is being made.
         float32_modules: that stay float32 in every precision.
         batch: streams that can go through the frame and memory graphs together.
 
@@ -75,7 +75,7 @@ class GraphSource:
         """What was done for int8, once it was."""
         self._labels, self._inference = checkpoint.header.labels, inference
         self._folder, self._options, self._report = folder, calibration, report
-        self._made: dict[str, dict[GraphName, Path]] = {}
+        self._graphs: dict[str, dict[GraphName, Path]] = {}
         self._ranges: dict[GraphName, Ranges] = {}
         self._kept: list[str] = []
 
@@ -87,11 +87,11 @@ class GraphSource:
             symmetric: of int8, as TensorRT wants it.
         """
         key = f"{precision}-symmetric" if precision == "int8" and symmetric else precision
-        if key not in self._made:
+        if key not in self._graphs:
             place = self._folder / key
             place.mkdir()
-            self._made[key] = self._make(precision, symmetric, place)
-        return self._made[key]
+            self._graphs[key] = self._make(precision, symmetric, place)
+        return self._graphs[key]
 
     def _make(self, precision: Precision, symmetric: bool, place: Path) -> dict[GraphName, Path]:
         if precision == "fp32":
@@ -131,14 +131,14 @@ class GraphSource:
             self._ranges[graph] = calibrate(plain[graph], feeds[graph])
         if options.keep_share:
             step = max(1, len(feeds["frame"]) // _MEASURED_FRAMES)
-            found = sensitivities(
+            errors = sensitivities(
                 plain["frame"],
                 self._ranges["frame"],
                 feeds["frame"][::step][:_MEASURED_FRAMES],
                 self._folder,
                 lambda done, total: self._report(f"sensitivity of layer {done} of {total}"),
             )
-            self._kept = most_sensitive(found, options.keep_share)
+            self._kept = most_sensitive(errors, options.keep_share)
         self.calibration = Calibration(
             source=Path(options.source).name,
             frames=len(feeds["frame"]),

@@ -22,11 +22,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from visolo_core.errors import VisoloError
+from visolo_runtime.engines.buffers import Array
 
-Array = NDArray[Any]
 Feeds = Sequence[Mapping[str, Array]]
 """Inputs of a graph, by name, of so many runs."""
 
@@ -236,26 +235,26 @@ def sensitivities(
         output.
     """
     truth = [_outputs(source, [feed])[0] for feed in feeds]
-    names, found = convolutions(source), {}
+    names, errors = convolutions(source), {}
     for number, name in enumerate(names):
         candidate = folder / "one.onnx"
         to_int8(source, candidate, ranges, symmetric=False, only=[name])
-        found[name] = max(
+        errors[name] = max(
             float(np.sqrt(np.mean((mine - its) ** 2)) / (mine.std() + 1e-12))
             for outputs, others in zip(truth, _outputs(candidate, feeds), strict=True)
             for mine, its in zip(outputs, others, strict=True)
         )
         report(number + 1, len(names))
-    return found
+    return errors
 
 
-def most_sensitive(found: Mapping[str, float], share: float) -> list[str]:
+def most_sensitive(errors: Mapping[str, float], share: float) -> list[str]:
     """The given share of convolutions, those with the largest errors first.
 
     >>> most_sensitive({"a": 0.1, "b": 0.5, "c": 0.2, "d": 0.0}, 0.5)
     ['b', 'c']
     """
-    order = sorted(found, key=lambda name: -found[name])
+    order = sorted(errors, key=lambda name: -errors[name])
     return order[: round(share * len(order))]
 
 

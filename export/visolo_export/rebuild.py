@@ -1,57 +1,117 @@
-"""Engines of a bundle built again, for the TensorRT and the GPU that are here."""
+"""Engines of a bundle built again, for the TensorRT and the GPU that are here.
+
+The new engines are built in a folder of their own, and the manifest, which is replaced in one go,
+names them when all are done. Whatever fails before leaves the bundle as it was, and a program that
+reads it meanwhile never meets engines of two builds.
+"""
 
 from __future__ import annotations
 
-import json
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
 
 from visolo_core.contract import GRAPHS
 from visolo_core.errors import VisoloError
-from visolo_core.files import replaced
-from visolo_export.tensorrt_build import TensorRt, usual_lengths
-from visolo_runtime.bundle import Bundle, GraphFiles, file_entry
+from visolo_core.files import reason
+from visolo_export.tensorrt_build import TensorRt, check_takes_targets, usual_lengths
+from visolo_runtime.bundle import Bundle, GraphFiles, Manifest, file_entry
 from visolo_runtime.engines.tensorrt.library import LIBRARIES
 
 
-def rebuild_engines(bundle: Bundle, graphs: GraphFiles, targets: tuple[str, ...]) -> Bundle:
+def rebuild_engines(
+    folder: Path, format: str, precision: str = "", targets: Sequence[str] = ()
+) -> GraphFiles:
     """Replace engines by new ones, made of the ONNX graphs in the same bundle.
 
+    The bundle keeps its other graphs; the figures of its last verification go, since they are of
+    the old engines.
+
     Args:
-        bundle: it holds ONNX graphs of the same precision.
-        graphs: the engines to replace.
+        folder: a bundle with such engines, and ONNX graphs of the same precision.
+        format: ``tensorrt`` or ``tensorrt-rtx``.
+        precision: of the engines; empty for the first that the bundle has.
         targets: GPUs that they shall run on; none stands for the one that is there.
 
     Returns:
-        the bundle with its new manifest.
+        the new engines, as the manifest lists them.
 
     Raises:
-        VisoloError: if the ONNX graphs are missing, or are int8, which a bundle holds in the form
-            for CPUs.
+        VisoloError: if the format has no engines or the bundle none of it; if targets are named
+            that the library cannot build for; if the ONNX graphs are missing, or are int8, which a
+            bundle holds in the form for CPUs; if building or writing fails.
     """
-    if graphs.precision == "int8":
+    if format not in LIBRARIES:
+        raise VisoloError(f"format '{format}' has no engines: choose from {', '.join(LIBRARIES)}")
+    bundle = Bundle(folder)
+    old = bundle.graphs(format, precision)
+    check_takes_targets(format, targets)
+    if old.precision == "int8":
         raise VisoloError(
-            f"int8 engines cannot be built again from '{bundle.folder}', whose int8 ONNX graphs "
+            f"int8 engines cannot be built again from '{folder}', whose int8 ONNX graphs "
             "are for CPUs: export from the weights, with --calibrate"
         )
-    assert graphs.format in LIBRARIES
-    library = TensorRt(graphs.format)
-    files = bundle.graph_files("onnx", graphs.precision)
+    onnx_files = bundle.graph_files("onnx", old.precision)
+    place = _new_folder(folder, f"{format}-{old.precision}" if old.precision != "fp32" else format)
+    try:
+        library = TensorRt(format)
+        library.check_targets(targets)
+        manifest = bundle.manifest
+        lengths = usual_lengths(manifest.model.cells, manifest.batch)
+        for graph in GRAPHS:
+            built = library.build(onnx_files[graph], manifest.contract[graph], lengths, targets)
+            built.write(place, graph)
+        new = old.model_copy(
+            update={
+                "files": {graph: f"{place.name}/{graph}.engine" for graph in GRAPHS},
+                "extra": [f"{place.name}/{graph}.json" for graph in GRAPHS],
+                "library": library.version,
+                "targets": list(targets),
+            }
+        )
+        _with_engines(bundle, old, new).write(folder)
+    except BaseException as error:
+        shutil.rmtree(place, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise VisoloError(f"cannot write '{place}': {reason(error)}") from error
+        raise
+    _remove(folder, old)
+    return new
+
+
+def _new_folder(folder: Path, name: str) -> Path:
+    """A new folder in a bundle, called ``name`` or, where that is there, numbered."""
+    names = (name if number == 1 else f"{name}-{number}" for number in count(1))
+    place = next(folder / each for each in names if not (folder / each).exists())
+    try:
+        place.mkdir()
+    except OSError as error:
+        raise VisoloError(f"cannot write '{place}': {reason(error)}") from error
+    return place
+
+
+def _with_engines(bundle: Bundle, old: GraphFiles, new: GraphFiles) -> Manifest:
     manifest = bundle.manifest
-    lengths = usual_lengths(manifest.model.cells, manifest.batch)
-    for graph in GRAPHS:
-        built = library.build(files[graph], manifest.contract[graph], lengths, targets)
-        plan = bundle.folder / graphs.files[graph]
-        with replaced(plan) as temporary:
-            temporary.write_bytes(built.plan)
-        with replaced(plan.with_suffix(".json")) as temporary:
-            temporary.write_text(json.dumps(built.as_dict(), indent=1))
-    renewed = graphs.model_copy(update={"library": library.version, "targets": list(targets)})
-    names = [*graphs.files.values(), *graphs.extra]
-    manifest = manifest.model_copy(
+    replaced = {*old.files.values(), *old.extra}
+    files = {name: entry for name, entry in manifest.files.items() if name not in replaced}
+    for name in (*new.files.values(), *new.extra):
+        files[name] = file_entry(bundle.folder / name)
+    return manifest.model_copy(
         update={
-            "graphs": [renewed if each == graphs else each for each in manifest.graphs],
-            "files": manifest.files | {name: file_entry(bundle.folder / name) for name in names},
+            "graphs": [new if each == old else each for each in manifest.graphs],
+            "files": files,
             "parity": None,
         }
     )
-    manifest.write(bundle.folder)
-    return Bundle(bundle.folder)
+
+
+def _remove(folder: Path, graphs: GraphFiles) -> None:
+    """Delete files that the manifest no longer names; what cannot be deleted does no harm."""
+    names = (*graphs.files.values(), *graphs.extra)
+    with suppress(OSError):
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
+        for parent in {(folder / name).parent for name in names}:
+            parent.rmdir()

@@ -10,6 +10,7 @@ one of them becomes an exception here that carries the log's lines.
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ _OLDEST = (10, 12)  # of TensorRT: before it, strongly typed networks knew no mi
 
 
 @dataclass(frozen=True)
-class Layer:
+class EngineLayer:
     """One step of a built engine."""
 
     name: str
@@ -53,7 +54,7 @@ class BuiltEngine:
     targets: tuple[str, ...]
     onnx_sha256: str
     seconds: float
-    layers: tuple[Layer, ...]
+    layers: tuple[EngineLayer, ...]
     tensors: tuple[TensorSpec, ...]
     """Inputs, then outputs."""
     profile: Lengths
@@ -66,6 +67,12 @@ class BuiltEngine:
             for field in fields(self)
             if field.name != "plan"
         }
+
+    def write(self, folder: Path, name: str) -> None:
+        """Write the plan as ``name.engine``, and beside it ``name.json`` with all else."""
+        (folder / f"{name}.engine").write_bytes(self.plan)
+        sidecar = json.dumps(self.as_dict(), indent=1)
+        (folder / f"{name}.json").write_text(sidecar, encoding="utf-8")
 
 
 class TensorRt:
@@ -102,11 +109,7 @@ class TensorRt:
         Raises:
             VisoloError: if one is unknown, or the library builds for the present GPU only.
         """
-        if targets and self.library == "tensorrt":
-            raise VisoloError(
-                "TensorRT builds for the GPU that is there: leave --target out, or take "
-                "--format tensorrt-rtx"
-            )
+        check_takes_targets(self.library, targets)
         unknown = [target for target in targets if target not in self.known_targets]
         if unknown:
             raise VisoloError(
@@ -178,9 +181,9 @@ class TensorRt:
         if parser.parse_from_file(str(file)):
             return
         errors = [parser.get_error(index) for index in range(parser.num_errors)]
-        told = [f"{each.node_operator()} '{each.node_name()}': {each.desc()}" for each in errors]
+        reasons = [f"{each.node_operator()} '{each.node_name()}': {each.desc()}" for each in errors]
         raise VisoloError(
-            f"{self.name} cannot read '{file}': {'; '.join(told[:LINES_TOLD]) or log.reason()}"
+            f"{self.name} cannot read '{file}': {'; '.join(reasons[:LINES_TOLD]) or log.reason()}"
         )
 
     def _set_targets(self, config: Any, targets: Sequence[str], log: Any) -> None:
@@ -222,6 +225,19 @@ class TensorRt:
         return cache
 
 
+def check_takes_targets(library: Library, targets: Sequence[str]) -> None:
+    """Make sure that a library can build for named GPUs, if any are named; it need not be here.
+
+    Raises:
+        VisoloError: if it builds for the present GPU only.
+    """
+    if targets and library == "tensorrt":
+        raise VisoloError(
+            "TensorRT builds for the GPU that is there: leave --target out, or take "
+            "--format tensorrt-rtx"
+        )
+
+
 def usual_lengths(cells: int, batch: int) -> Lengths:
     """What is built for, where a shape is not fixed.
 
@@ -233,27 +249,29 @@ def usual_lengths(cells: int, batch: int) -> Lengths:
     return {MASKS: (1, min(8, largest), largest), STREAMS: (1, batch, batch)}
 
 
-def layers_of(lines: Sequence[str]) -> tuple[Layer, ...]:
+def layers_of(lines: Sequence[str]) -> tuple[EngineLayer, ...]:
     """The layers of an engine, as a verbose log with detailed profiling tells them."""
     block = next((text for text in lines if text.lstrip().startswith("Layers:")), "")
-    found = []
+    layers = []
     for line in block.splitlines():
         name = re.search(r"Name: (.*?), LayerType: (\w+)", line)
         if not name:
             continue
         precisions = re.findall(r"(?:Format/)?Datatype: (\w+)", line)
         metadata = re.findall(r"\[ONNX Layer: ([^\]]+)\]", line)
-        found.append(
-            Layer(
+        layers.append(
+            EngineLayer(
                 name[1], name[2], tuple(dict.fromkeys(precisions)), tuple(dict.fromkeys(metadata))
             )
         )
-    return tuple(found)
+    return tuple(layers)
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
-        return [asdict(each) if isinstance(each, (Layer, TensorSpec)) else each for each in value]
+        return [
+            asdict(each) if isinstance(each, (EngineLayer, TensorSpec)) else each for each in value
+        ]
     return value
 
 

@@ -55,7 +55,7 @@ TOLERANCES: dict[Precision, Tolerance] = {
     "fp16": Tolerance(tensor=0.05, score=0.01, mask_iou=0.99),
     # 8 bits are 1/256 of a tensor's range for each value, in every layer, and features reach 10.
     # Which cell speaks for an object may change, and then its mask in that frame and the tracks:
-    # they are told, and average precision judges (``visolo verify --data``).
+    # they are reported, and average precision judges (``visolo verify --data``).
     "int8": Tolerance(tensor=2.0, score=0.1, mask_iou=0.99, same_tracks=False),
 }
 BISECT_TOLERANCES: dict[Precision, float] = {"fp32": 1e-4, "fp16": 5e-3, "int8": 0.1}
@@ -166,7 +166,7 @@ def verify(
         candidate: usually a bundle.
         frames: uint8 [H, W, 3] RGB each, at least one.
         tolerance: what still counts as the same.
-        report: told what is being run.
+        report: called with what is being run.
     """
     report("graph by graph")
     parity = _ParityBuffers(reference.engines, candidate.engines)
@@ -206,34 +206,34 @@ def limit_of(tensor: str, tolerance: Tolerance) -> tuple[str, float] | None:
 
 
 def _tensor_failures(result: Verification) -> list[str]:
-    found = []
+    failures = []
     for graph, tensors in result.tensors.items():
         for name, error in tensors.items():
             limit = limit_of(name, result.tolerance)
             if limit and getattr(error, limit[0]) > limit[1]:
                 measured = getattr(error, limit[0])
-                found.append(f"{graph}.{name}: {limit[0]} error {measured:.2g} > {limit[1]:.2g}")
+                failures.append(f"{graph}.{name}: {limit[0]} error {measured:.2g} > {limit[1]:.2g}")
     least = result.tolerance.mask_iou
     if result.decoded_mask_iou is not None and result.decoded_mask_iou < least:
-        found.append(f"decode.masks: IoU {result.decoded_mask_iou:.5f} < {least}")
-    return found
+        failures.append(f"decode.masks: IoU {result.decoded_mask_iou:.5f} < {least}")
+    return failures
 
 
 def _track_failures(result: Verification) -> list[str]:
-    found: list[str] = []
+    failures: list[str] = []
     tracks, least = result.tracks, result.tolerance.mask_iou
     if not result.tolerance.same_tracks:
-        return found
+        return failures
     if not tracks.same_tracks:
-        found.append(
+        failures.append(
             f"closed-loop: tracks differ, {len(tracks.unmatched_reference)} of "
             f"{tracks.reference_tracks} are missing and {len(tracks.unmatched_candidate)} are new"
         )
     if (tracks.max_score_difference or 0) > result.tolerance.score:
-        found.append(
+        failures.append(
             f"closed-loop: score difference {tracks.max_score_difference:.2g} > "
             f"{result.tolerance.score:.2g}"
         )
     if tracks.min_mask_iou is not None and tracks.min_mask_iou < least:
-        found.append(f"closed-loop: mask IoU {tracks.min_mask_iou:.5f} < {least}")
-    return found
+        failures.append(f"closed-loop: mask IoU {tracks.min_mask_iou:.5f} < {least}")
+    return failures

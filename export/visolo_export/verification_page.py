@@ -3,40 +3,44 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from html import escape
 from importlib.resources import files
+from math import isfinite
 from pathlib import Path
-from typing import Any
 
 from visolo_core.files import replaced
+from visolo_export.verification import Tolerance, Verification
+from visolo_export.verification_report import VerificationReport
 from visolo_train.evaluation.report_charts import error_curve
 from visolo_train.evaluation.report_parts import section, table
 
 
-def write_verification_page(path: Path, report: dict[str, Any]) -> None:
+def write_verification_page(path: Path, report: VerificationReport) -> None:
     """Write the page.
 
     Args:
         path: of the html file.
-        report: as ``visolo verify --json`` prints it.
+        report: what came out.
 
     Raises:
         VisoloError: if it cannot be written.
     """
-    title = f"{escape(report['form'])} against {escape(report['reference'])}"
+    title = f"{escape(report.form)} against {escape(report.reference)}"
+    verification = report.verification
     style = files("visolo_train.evaluation").joinpath("report.css").read_text(encoding="utf-8")
-    verdict = "passed" if report["passed"] else "over tolerance"
+    verdict = "passed" if report.passed else "over tolerance"
     page = "\n".join(
         [
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>{title}</title>\n<style>\n{style}</style>\n</head>\n<body>",
-            f"<header><h1>{title}</h1><p>{escape(report['source'])}, {report['frames']} frames: "
+            f"<header><h1>{title}</h1><p>{escape(report.source)}, {verification.frames} frames: "
             f"{verdict}</p></header>",
-            section("Verdict", _list(report["failures"]) or "<p>Everything is within.</p>"),
-            section("Each graph on the same inputs", _tensors(report)),
-            section("Closed-loop, frame by frame", _drift(report)),
-            section("Tolerances", _tolerances(report)),
+            section("Verdict", _list(report.failures) or "<p>Everything is within.</p>"),
+            section("Each graph on the same inputs", _tensors(verification)),
+            section("Closed-loop, frame by frame", _drift(verification)),
+            section("Tolerances", _tolerances(verification.tolerance)),
             "</body>\n</html>\n",
         ]
     )
@@ -49,23 +53,23 @@ def _list(sentences: list[str]) -> str:
     return f"<ul>{items}</ul>" if items else ""
 
 
-def _tensors(report: dict[str, Any]) -> str:
+def _tensors(verification: Verification) -> str:
     rows = [
-        (f"{graph}.{name}", _number(error["absolute"]), _number(error["relative"]))
-        for graph, tensors in report["tensors"].items()
+        (f"{graph}.{name}", _number(error.absolute), _number(error.relative))
+        for graph, tensors in verification.tensors.items()
         for name, error in tensors.items()
     ]
     return table(("tensor", "absolute", "relative"), rows)
 
 
-def _drift(report: dict[str, Any]) -> str:
+def _drift(verification: Verification) -> str:
     """A small chart a tensor, all on one scale."""
-    curves = report["drift"]
-    numbers = [error for errors in curves.values() for error in errors if error is not None]
+    curves = verification.drift
+    numbers = [error for errors in curves.values() for error in errors if isfinite(error)]
     top = max(numbers, default=0.0) or 1.0
     charts = "".join(
         f"<figure><figcaption>{escape(name)}</figcaption>"
-        f"{error_curve([top if each is None else each for each in errors], top, name)}</figure>"
+        f"{error_curve([each if isfinite(each) else top for each in errors], top, name)}</figure>"
         for name, errors in curves.items()
     )
     return (
@@ -73,10 +77,10 @@ def _drift(report: dict[str, Any]) -> str:
     )
 
 
-def _tolerances(report: dict[str, Any]) -> str:
-    rows = [(escape(name), json.dumps(value)) for name, value in report["tolerance"].items()]
+def _tolerances(tolerance: Tolerance) -> str:
+    rows = [(escape(name), json.dumps(value)) for name, value in asdict(tolerance).items()]
     return table(("of", "largest"), rows)
 
 
-def _number(value: float | None) -> str:
-    return "not a number" if value is None else f"{value:.2e}"
+def _number(value: float) -> str:
+    return f"{value:.2e}" if isfinite(value) else "not a number"

@@ -30,7 +30,7 @@ from visolo_runtime.video.feed import Feed
 from visolo_runtime.video.frames import Frame
 from visolo_runtime.video.sources import Clip, Skipped
 
-Frames = Callable[[], Iterable[NDArray[np.uint8] | Skipped]]
+FrameSource = Callable[[], Iterable[NDArray[np.uint8] | Skipped]]
 """Begins a source anew."""
 
 READ, OUTPUT = "read", "masks"
@@ -150,7 +150,7 @@ class Measured:
 
 def measure(
     entrants: Sequence[Entrant],
-    frames: Frames,
+    frames: FrameSource,
     plan: Plan,
     report: Callable[[str, int], None] = lambda *_: None,
 ) -> list[Measured]:
@@ -165,7 +165,7 @@ def measure(
     Raises:
         VisoloError: if the source has too few frames.
     """
-    found = [
+    measured = [
         Measured(each.name, each.model.engines.description, each.model.precision)
         for each in entrants
     ]
@@ -174,9 +174,9 @@ def measure(
         order = range(len(entrants)) if number % 2 == 0 else reversed(range(len(entrants)))
         for index in order:
             report(entrants[index].name, number)
-            found[index].rounds.append(_round(entrants[index].model, frames, plan, meter))
-            found[index].resident_mb = resident_mb()
-    return found
+            measured[index].rounds.append(_round(entrants[index].model, frames, plan, meter))
+            measured[index].resident_mb = resident_mb()
+    return measured
 
 
 def ratios(first: Measured, other: Measured) -> list[float]:
@@ -184,7 +184,7 @@ def ratios(first: Measured, other: Measured) -> list[float]:
     return [a.fps / b.fps for a, b in zip(first.rounds, other.rounds, strict=True)]
 
 
-def _round(model: Model, frames: Frames, plan: Plan, meter: GpuMeter | None) -> Round:
+def _round(model: Model, frames: FrameSource, plan: Plan, meter: GpuMeter | None) -> Round:
     if not plan.ahead:
         return _play(model, frames(), plan, meter)
     clip = Clip(1, "", lambda: iter(frames()))

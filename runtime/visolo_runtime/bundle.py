@@ -63,7 +63,7 @@ class Calibration(_Strict):
 
 
 class Parity(_Strict):
-    """What the last ``visolo verify`` found."""
+    """What the last ``visolo verify --record`` measured."""
 
     reference: str
     """sha256 of the weights that were the reference; empty if it was another bundle"""

@@ -149,7 +149,10 @@ def run(
     progress: Callable[[Clip, int, RunSummary], None] = lambda *_: None,
     warn: Callable[[str], None] = lambda _: None,
 ) -> RunSummary:
-    """Run all clips; sinks are committed at the end or on Ctrl-C, and discarded on an error.
+    """Run all clips and hand every frame to the sinks.
+
+    Sinks are committed when all clips are over, or after the first Ctrl-C with what was run by
+    then. On any exception, that of a second Ctrl-C included, they are discarded.
 
     Args:
         model: engines and settings.
@@ -160,18 +163,25 @@ def run(
         warn: called with a sentence for every frame that is skipped.
 
     Raises:
-        VisoloError: if a clip has no readable frame, or its frames change size.
+        VisoloError: if a clip cannot be opened or has no frame that can be read, its frames change
+            size, the engines have no room for so many streams, or a sink cannot write.
     """
-    run = _Run(model, clips, sinks, options, progress, warn)
+    interrupted, count = StopFlag(), max(1, min(options.streams, len(clips)))
+    summary, begin = RunSummary(), time.perf_counter()
+    sizes = [None] * count  # known when a clip begins
     try:
-        run.play()
+        with interrupted.on_interrupt(), Streams(model, sizes, options.record) as streams:
+            size = model.config.input_size
+            _Run(streams, size, clips, sinks, options, interrupted, summary, progress, warn).play()
+        summary.interrupted = interrupted.is_set
+        summary.seconds = time.perf_counter() - begin
         for sink in sinks:
             sink.commit()
     except BaseException:
         for sink in sinks:
             sink.discard()
         raise
-    return run.summary
+    return summary
 
 
 @dataclass
@@ -184,48 +194,48 @@ class _Playing:
 
 
 class _Run:
+    """Clips that play in the streams, one after another in each; arguments as for ``run``.
+
+    Args:
+        input_size: height and width of what the network takes.
+        interrupted: looked at after every frame.
+        summary: where everything is counted.
+    """
+
     def __init__(
         self,
-        model: Model,
+        streams: Streams,
+        input_size: tuple[int, int],
         clips: list[Clip],
         sinks: list[Sink],
         options: RunOptions,
+        interrupted: StopFlag,
+        summary: RunSummary,
         progress: Callable[[Clip, int, RunSummary], None],
         warn: Callable[[str], None],
     ) -> None:
-        self.summary = RunSummary()
-        self._model, self._sinks, self._options = model, sinks, options
+        self._streams, self._input_size, self._sinks = streams, input_size, sinks
+        self._options, self._interrupted, self._summary = options, interrupted, summary
         self._progress, self._warn = progress, warn
         self._left = deque(clips)
         self._playing: dict[int, _Playing] = {}
         self._bell = threading.Condition()  # rings when any feed has something
-        self._flag = StopFlag()
 
     def play(self) -> None:
         """Take a frame of every clip that has one, run them together, and so on to the end."""
-        begin = time.perf_counter()
-        count = max(1, min(self._options.streams, len(self._left)))
-        sizes = [None] * count
-        with (
-            self._flag.on_interrupt(),
-            Streams(self._model, sizes, self._options.record) as self._streams,
-        ):
-            try:
-                self._begin_clips(count)
-                while self._playing:
-                    ready = self._take()
-                    self._step(ready)
-                    self._end_clips()
-                    if not self._flag.is_set:
-                        self._begin_clips(count)
-            finally:
-                for playing in self._playing.values():
-                    playing.feed.close()
-        self.summary.interrupted = self._flag.is_set
-        self.summary.seconds = time.perf_counter() - begin
+        try:
+            self._begin_clips()
+            while self._playing:
+                self._step(self._take())
+                self._end_clips()
+                if not self._interrupted.is_set:
+                    self._begin_clips()
+        finally:
+            for playing in self._playing.values():
+                playing.feed.close()
 
-    def _begin_clips(self, count: int) -> None:
-        for stream in range(count):
+    def _begin_clips(self) -> None:
+        for stream in range(len(self._streams.sessions)):
             if stream in self._playing or not self._left:
                 continue
             clip = self._left.popleft()
@@ -233,77 +243,77 @@ class _Run:
             for sink in self._sinks:
                 sink.begin(clip)
             policy = self._options.live if clip.live else "all"
-            feed = Feed(clip, policy, self._bell, self._model.config.input_size)
+            feed = Feed(clip, policy, self._bell, self._input_size)
             counts = StreamCounts(clip.name)
-            self.summary.streams.append(counts)
+            self._summary.streams.append(counts)
             self._playing[stream] = _Playing(clip, feed, counts)
 
     def _take(self) -> dict[int, Ready]:
         """A frame of every clip that has one."""
         with self._bell:
-            while self._must_wait() and not self._flag.is_set:
+            while self._must_wait() and not self._interrupted.is_set:
                 self._bell.wait(_LOOK_S)
-        if self._flag.is_set:
+        if self._interrupted.is_set:
             return {}
-        taken = {stream: each.feed.take(timeout=0) for stream, each in self._playing.items()}
-        return {stream: ready for stream, ready in taken.items() if ready is not None}
+        frames = {stream: each.feed.take(timeout=0) for stream, each in self._playing.items()}
+        return {stream: ready for stream, ready in frames.items() if ready is not None}
 
     def _must_wait(self) -> bool:
         """Every file is waited for; live clips only while there is nothing else."""
         files = [each.feed.waiting for each in self._playing.values() if not each.clip.live]
         return any(files) if files else all(each.feed.waiting for each in self._playing.values())
 
-    def _step(self, ready: dict[int, Ready]) -> None:
+    def _step(self, ready_frames: dict[int, Ready]) -> None:
         frames: dict[int, Frame] = {}
         pictures: dict[int, Picture] = {}
-        for stream, taken in ready.items():
+        for stream, ready in ready_frames.items():
             playing, session = self._playing[stream], self._streams.sessions[stream]
-            for _ in range(taken.dropped):
+            for _ in range(ready.dropped):
                 session.skip()
-            playing.counts.dropped += taken.dropped
-            if isinstance(taken.frame, Skipped):
-                self._skip(playing, session, taken.frame)
+            playing.counts.dropped += ready.dropped
+            if isinstance(ready.frame, Skipped):
+                self._skip(playing, session, ready.frame)
             else:
-                frames[stream] = taken.resized or taken.frame
-                pictures[stream] = taken.frame
+                frames[stream] = ready.resized or ready.frame
+                pictures[stream] = ready.frame
         if not frames:
             return
         begin = time.perf_counter()
-        found = self._streams.step(frames)
+        instances_of = self._streams.step(frames)
         end = time.perf_counter()
-        self.summary.step_seconds += end - begin
-        for stream, instances in found.items():
+        self._summary.step_seconds += end - begin
+        for stream, instances in instances_of.items():
             playing, session = self._playing[stream], self._streams.sessions[stream]
             for stage, spent_ms in session.stage_ms.items():
-                self.summary.stage_seconds[stage] += spent_ms / 1e3
-            playing.counts.see(len(instances), end - ready[stream].since)
-            self.summary.frames += 1
-            self.summary.instances += len(instances)
+                self._summary.stage_seconds[stage] += spent_ms / 1e3
+            playing.counts.see(len(instances), end - ready_frames[stream].since)
+            self._summary.frames += 1
+            self._summary.instances += len(instances)
             for sink in self._sinks:
                 sink.frame(playing.clip, pictures[stream], instances)
-            self._progress(playing.clip, session.frames, self.summary)
+            self._progress(playing.clip, session.frames, self._summary)
 
     def _skip(self, playing: _Playing, session: Session, why: Skipped) -> None:
         self._warn(f"{playing.clip.name}: frame {session.frames} is skipped, {why.reason}")
         for sink in self._sinks:
             sink.skipped(playing.clip, session.frames, why)
         session.skip()
-        self.summary.skipped += 1
-        self._progress(playing.clip, session.frames, self.summary)
+        self._summary.skipped += 1
+        self._progress(playing.clip, session.frames, self._summary)
 
     def _end_clips(self) -> None:
         for stream, playing in list(self._playing.items()):
             session = self._streams.sessions[stream]
             full = session.frames == self._options.max_frames
-            if not (self._flag.is_set or full or playing.feed.over):
+            if not (self._interrupted.is_set or full or playing.feed.over):
                 continue
             playing.feed.close()
-            if not playing.counts.frames and not self._flag.is_set:
+            if not playing.counts.frames and not self._interrupted.is_set:
                 raise VisoloError(f"'{playing.clip.name}' has no frame that can be read")
             tracks = session.finish() if self._options.record else []
             playing.counts.tracks = session.tracks_begun
-            self.summary.tracks += session.tracks_begun
-            self.summary.clips += 1
+            self._summary.tracks += session.tracks_begun
+            self._summary.clips += 1
             for sink in self._sinks:
                 sink.end(playing.clip, tracks)
             del self._playing[stream]

@@ -71,22 +71,17 @@ def verified(bundle: Path, backend: str, precision: str, frames: Path) -> dict[s
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
-def test_a_form_is_close_enough(
-    bundle: Path, frames: Path, tmp_path: Path, backend: str, precision: str
-) -> None:
+def test_a_form_is_close_enough(bundle: Path, frames: Path, backend: str, precision: str) -> None:
     """fp32 is the same but for single pixels of an edge; fp16 keeps the tracks, with masks that
-    overlap by 0.99; int8 is told in AP, elsewhere."""
-    copy = Path(shutil.copytree(bundle, tmp_path / "copy.visolo"))  # verify notes its figures
-    report = verified(copy, backend, precision, frames)
+    overlap by 0.99; int8 is judged by AP, elsewhere."""
+    report = verified(bundle, backend, precision, frames)
     tracks = report["tracks"]
     assert isinstance(tracks, dict)
     assert tracks["reference_tracks"] >= 4
     if precision != "int8":
         assert tracks["min_mask_iou"] >= {"fp32": 0.999, "fp16": 0.99}[precision]
         assert not tracks["unmatched_reference"]
-    parity = Bundle(copy).manifest.parity
-    assert parity is not None
-    assert precision in parity.form
+    assert str(report["form"]).endswith(precision)
 
 
 @pytest.mark.parametrize("format", ["torchscript", "pt2"])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,8 +42,8 @@ def bundle(lite_bundle: Path, tmp_path: Path) -> Path:
 
 
 def test_a_bundle_equals_its_weights(bundle: Path, lite_weights: Path, visolo: Visolo) -> None:
-    outcome = visolo("verify", bundle, "--reference", lite_weights, "--json").succeeded()
-    report = outcome.json()
+    command = ("verify", bundle, "--reference", lite_weights, "--record", "--json")
+    report = visolo(*command).succeeded().json()
     assert report["passed"] is True
     assert report["failures"] == []
     assert report["frames"] == 12
@@ -52,6 +56,126 @@ def test_a_bundle_equals_its_weights(bundle: Path, lite_weights: Path, visolo: V
     assert parity.passed
     assert parity.source == "generated clip"
     assert (parity.max_tensor_error["frame.kernels"] or 1) < 2e-3
+    assert parity.reference == hashlib.sha256(lite_weights.read_bytes()).hexdigest()
+
+
+def test_the_json_form(bundle: Path, lite_weights: Path, visolo: Visolo) -> None:
+    """Scripts read it: names and places stay as they are."""
+    command = ("verify", bundle, "--reference", lite_weights, "--frames", 2, "--json")
+    report = visolo(*command).succeeded().json()
+    assert set(report) == {
+        "frames", "tolerance", "tensors", "decoded_mask_iou", "tracks", "drift", "failures",
+        "passed", "source", "form", "reference",
+    }  # fmt: skip
+    assert set(report["tolerance"]) == {"tensor", "score", "sum", "mask_iou", "same_tracks"}
+    assert set(report["tensors"]["memory"]["value"]) == {"absolute", "relative"}
+    assert set(report["tracks"]) == {
+        "reference_tracks", "candidate_tracks", "unmatched_reference", "unmatched_candidate",
+        "max_score_difference", "min_mask_iou",
+    }  # fmt: skip
+    assert [len(errors) for errors in report["drift"].values()] == [2] * len(report["drift"])
+    assert "first_divergence" not in report
+    bisected = visolo(*command, "--bisect").succeeded().json()
+    assert bisected["first_divergence"] is None
+
+
+def test_a_manifest_is_left_alone_unless_it_shall_record(
+    bundle: Path, lite_weights: Path, visolo: Visolo
+) -> None:
+    before = (bundle / "manifest.json").read_bytes()
+    visolo("verify", bundle, "--reference", lite_weights, "--frames", 2).succeeded()
+    assert (bundle / "manifest.json").read_bytes() == before
+
+
+def test_recording_changes_nothing_but_parity(
+    bundle: Path, lite_weights: Path, visolo: Visolo
+) -> None:
+    before = Bundle(bundle).manifest
+    visolo("verify", bundle, "--reference", lite_weights, "--frames", 2, "--record").succeeded()
+    after = Bundle(bundle).manifest
+    assert after != before
+    assert after.model_copy(update={"parity": before.parity}) == before
+
+
+@pytest.mark.parametrize("reference", ["itself", "a link to it", "a copy"])
+def test_a_bundle_is_no_proof_of_itself(
+    bundle: Path, tmp_path: Path, reference: str, visolo: Visolo
+) -> None:
+    other = tmp_path / "other.visolo"
+    if reference == "itself":
+        other = bundle
+    elif reference == "a link to it":
+        other.symlink_to(bundle, target_is_directory=True)
+    else:
+        shutil.copytree(bundle, other)
+    before = (bundle / "manifest.json").read_bytes()
+    command = ("verify", bundle, "--reference", other, "--frames", 2)
+    visolo(*command, "--record").refused("no proof of itself", "--record")
+    assert (bundle / "manifest.json").read_bytes() == before
+    visolo(*command).succeeded()
+
+
+def test_a_copy_with_another_format_is_the_same_bundle(
+    bundle: Path, batched_bundle: Path, tmp_path: Path, visolo: Visolo
+) -> None:
+    """All its graphs are in the other bundle; that one only has more."""
+    part = Path(shutil.copytree(batched_bundle, tmp_path / "part.visolo"))
+    manifest = json.loads((part / "manifest.json").read_text())
+    manifest["graphs"] = [each for each in manifest["graphs"] if each["format"] == "onnx"]
+    manifest["files"] = {
+        name: entry for name, entry in manifest["files"].items() if name.endswith(".onnx")
+    }
+    (part / "manifest.json").write_text(json.dumps(manifest))
+    visolo("verify", part, "--reference", batched_bundle, "--record").refused("no proof of itself")
+    visolo("verify", batched_bundle, "--reference", part, "--record").refused("no proof of itself")
+
+
+def test_recording_in_another_bundle_of_the_same_network(
+    bundle: Path, batched_bundle: Path, tmp_path: Path, visolo: Visolo
+) -> None:
+    other = Path(shutil.copytree(batched_bundle, tmp_path / "batched.visolo"))
+    visolo("verify", other, "--reference", bundle, "--frames", 2, "--record").succeeded()
+    parity = Bundle(other).manifest.parity
+    assert parity is not None
+    assert parity.reference == ""  # no weights
+    assert Bundle(bundle).manifest.parity is None
+
+
+def test_a_bundle_that_cannot_be_written(
+    bundle: Path, lite_weights: Path, visolo: Visolo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused before anything is run. Root may write anywhere, so the error is made up."""
+
+    def refuse(**_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("visolo_core.files.tempfile.mkstemp", refuse)
+    command = ("verify", bundle, "--reference", lite_weights, "--record")
+    visolo(*command).refused("manifest.json", "read-only file system")
+
+
+def test_two_bundles_need_no_exporter(bundle: Path) -> None:
+    code = """
+import sys
+from visolo.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as stop:
+    assert not stop.code, stop.code
+heavy = {"torch", "onnx", "onnxscript", "safetensors"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    command = ("verify", bundle, "--reference", bundle, "--frames", "2")
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, command)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "passed" in done.stdout
+
+
+def test_bisecting_needs_weights(bundle: Path, visolo: Visolo) -> None:
+    visolo("verify", bundle, "--reference", bundle, "--bisect").refused("needs weights")
 
 
 def test_the_table(bundle: Path, lite_weights: Path, visolo: Visolo) -> None:
@@ -108,7 +232,7 @@ def test_a_wrong_weight_is_found_and_located(
     bundle: Path, lite_weights: Path, visolo: Visolo, graph: str, weight: str, tensor: str
 ) -> None:
     spoil(bundle, graph, weight, nudge)
-    outcome = visolo("verify", bundle, "--reference", lite_weights, "--json")
+    outcome = visolo("verify", bundle, "--reference", lite_weights, "--record", "--json")
     assert outcome.status == 1
     report = outcome.json()
     assert report["passed"] is False
@@ -120,13 +244,14 @@ def test_an_output_that_is_no_number_fails_and_leaves_a_readable_bundle(
     bundle: Path, lite_weights: Path, visolo: Visolo
 ) -> None:
     spoil(bundle, "memory", "memory.value.conv.weight", lambda array: array * np.float32(np.nan))
-    outcome = visolo("verify", bundle, "--reference", lite_weights, "--frames", 2, "--json")
+    command = ("verify", bundle, "--reference", lite_weights, "--frames", 2)
+    outcome = visolo(*command, "--record", "--json")
     assert outcome.status == 1
     assert outcome.json()["tensors"]["memory"]["value"]["absolute"] is None
     parity = Bundle(bundle).manifest.parity
     assert parity is not None
     assert parity.max_tensor_error["memory.value"] is None
-    assert visolo("verify", bundle, "--reference", lite_weights, "--frames", 2).status == 1
+    assert visolo(*command).status == 1
 
 
 def test_other_weights(bundle: Path, lite_weights: Path, tmp_path: Path, visolo: Visolo) -> None:

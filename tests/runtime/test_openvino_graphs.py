@@ -29,7 +29,7 @@ def test_images_are_resized_by_products() -> None:
     import openvino.opset13 as operators
 
     from visolo_runtime.engines.openvino.backend import shared_core
-    from visolo_runtime.engines.openvino.upsampling import rewrite
+    from visolo_runtime.engines.openvino.upsampling import rewrite_upsampling
 
     def model() -> object:
         logits = operators.parameter([1, -1, 6, 9], np.float32, name="logits")
@@ -43,7 +43,7 @@ def test_images_are_resized_by_products() -> None:
         return openvino.Model([operators.relu(smooth), nearest], [logits], "graph")
 
     plain, quick = model(), model()
-    assert rewrite(quick) == 1
+    assert rewrite_upsampling(quick) == 1
     for masks in (1, 5):
         logits = np.random.default_rng(masks).standard_normal((1, masks, 6, 9)).astype(np.float32)
         options = {"INFERENCE_PRECISION_HINT": "f32"}

@@ -123,10 +123,10 @@ class Graph:
         import openvino
 
         from visolo_runtime.engines.openvino.backend import shared_core
-        from visolo_runtime.engines.openvino.winograd_rewriting import rewrite
+        from visolo_runtime.engines.openvino.winograd_rewriting import rewrite_convolutions
 
         model = openvino.Model(self.outputs, self.inputs, "graph")
-        replaced = rewrite(model, "mask_features") if rewritten else ()
+        replaced = rewrite_convolutions(model, "mask_features") if rewritten else ()
         options = {"INFERENCE_PRECISION_HINT": "f32"}
         found = shared_core().compile_model(model, "CPU", options)(images)
         return {name: found[name].copy() for name in ("mask_features", "scores")}, replaced

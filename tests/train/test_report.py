@@ -24,7 +24,7 @@ from visolo_train.data.annotations import read_results as read_result_file
 from visolo_train.data.synthetic_data import write_synthetic_data
 from visolo_train.evaluation.report import Report, page
 from visolo_train.evaluation.report_charts import Curve, precision_recall
-from visolo_train.evaluation.report_clips import draw_clip, rank_clips
+from visolo_train.evaluation.report_clips import draw_results, rank_clips
 from visolo_train.evaluation.scoring import MEASURES, score_tracks
 
 Visolo = Callable[..., Outcome]
@@ -265,7 +265,7 @@ def test_only_the_frames_that_are_drawn_are_read(tmp_path: Path) -> None:
     clip = video(1, frames=12)
     truth = track(1, [block(5) if frame >= 2 else None for frame in range(12)])
     grey_frames(tmp_path, [clip.file_names[frame] for frame in (2, 5, 8, 11)], (HEIGHT, WIDTH))
-    drawn = draw_clip(clip, [truth], [], unnamed(1), tmp_path)
+    drawn = draw_results(clip, [truth], [], unnamed(1), tmp_path)
     assert [each.frame for each in drawn] == [2, 5, 8, 11]
     assert [each.unreadable for each in drawn] == [""] * 4
 
@@ -278,7 +278,7 @@ def test_tracks_are_coloured_and_the_truth_is_outlined(tmp_path: Path) -> None:
     guess = np.roll(mask, 300, axis=1)
     clip = Video(1, height, width, ("clip/0.png",))
     grey_frames(tmp_path, clip.file_names, (height, width))
-    (drawn,) = draw_clip(
+    (drawn,) = draw_results(
         clip, [track(1, [encode_rle(mask)])], [track(1, [encode_rle(guess)])], unnamed(1), tmp_path
     )
     picture = np.asarray(Image.open(io.BytesIO(drawn.jpeg)).convert("RGB"), int)
@@ -299,7 +299,7 @@ def test_an_unreadable_frame_is_grey_and_says_why(tmp_path: Path) -> None:
     grey_frames(tmp_path, clip.file_names[:1], (HEIGHT, WIDTH))
     (tmp_path / clip.file_names[1]).write_bytes(b"no picture")
     data_set = Annotations(unnamed(1), (clip,), (truth,))
-    readable, broken = draw_clip(clip, [truth], [], data_set.labels, tmp_path)
+    readable, broken = draw_results(clip, [truth], [], data_set.labels, tmp_path)
     assert not readable.unreadable
     assert "1.png" in broken.unreadable
     assert "frame 1 1.png" in page(report_of(data_set, [], tmp_path))
@@ -308,7 +308,7 @@ def test_an_unreadable_frame_is_grey_and_says_why(tmp_path: Path) -> None:
 def test_a_frame_outside_the_folder_is_refused(tmp_path: Path) -> None:
     clip = Video(1, HEIGHT, WIDTH, ("../secret.png",))
     with pytest.raises(VisoloError, match="leads out"):
-        draw_clip(clip, [track(1, [block(0)])], [], unnamed(1), tmp_path)
+        draw_results(clip, [track(1, [block(0)])], [], unnamed(1), tmp_path)
 
 
 def test_the_page_stays_small_even_for_large_frames_of_noise(tmp_path: Path) -> None:

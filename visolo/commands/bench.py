@@ -20,7 +20,7 @@ from visolo.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from visolo_runtime.bench import Frames, Measured
+    from visolo_runtime.bench import FrameSource, Measured
 
 
 def bench(
@@ -98,7 +98,7 @@ def bench(
         raise typer.Exit(EXIT_CHECK_FAILED)
 
 
-def _source(source: str | None, count: int) -> tuple[Frames, str]:
+def _source(source: str | None, count: int) -> tuple[FrameSource, str]:
     """Begins the source anew, and its name."""
     from visolo_core.errors import VisoloError
     from visolo_runtime.video.sample_clip import sample_frames

@@ -11,7 +11,7 @@ import typer
 
 from visolo.commands.options import EXIT_CHECK_FAILED, Json
 
-app = typer.Typer(
+data_tools = typer.Typer(
     name="data",
     help="Tools for data sets.",
     rich_markup_mode=None,
@@ -25,12 +25,12 @@ Images = Annotated[
 ]
 
 
-@app.callback()
+@data_tools.callback()
 def data() -> None:
     """Tools for data sets."""
 
 
-@app.command()
+@data_tools.command()
 def check(
     annotations: AnnotationFile,
     images: Images = None,
@@ -68,7 +68,7 @@ def check(
         raise typer.Exit(EXIT_CHECK_FAILED)
 
 
-@app.command("coco-to-ytvis")
+@data_tools.command("coco-to-ytvis")
 def coco_to_ytvis(
     coco: Annotated[Path, typer.Argument(help="COCO's instances json.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The json file to write.")],
@@ -82,11 +82,11 @@ def coco_to_ytvis(
 
     from visolo_core.errors import VisoloError
     from visolo_core.files import replaced
-    from visolo_train.data.category_maps import LABEL_SETS, category_map, relabel_coco
+    from visolo_train.data.category_maps import VIDEO_LABEL_SETS, category_map, relabel_coco
 
-    if labels not in LABEL_SETS:
-        raise VisoloError(f"'{labels}' is none of {', '.join(LABEL_SETS)}")
-    chosen = LABEL_SETS[labels]
+    if labels not in VIDEO_LABEL_SETS:
+        raise VisoloError(f"'{labels}' is none of {', '.join(VIDEO_LABEL_SETS)}")
+    chosen = VIDEO_LABEL_SETS[labels]
     found = relabel_coco(coco, chosen)
     with replaced(output) as temporary:
         temporary.write_text(json.dumps(found.document), encoding="utf-8")
@@ -100,7 +100,7 @@ def coco_to_ytvis(
     )
 
 
-@app.command()
+@data_tools.command()
 def split(
     annotations: AnnotationFile,
     output: Annotated[
@@ -132,7 +132,7 @@ def split(
     _tell(f"{output}: train and val", rows)
 
 
-@app.command()
+@data_tools.command()
 def synth(
     output: Annotated[Path, typer.Argument(help="Folder to make; it must not exist.")],
     videos: Annotated[int, typer.Option(min=1, help="How many videos.")] = 100,

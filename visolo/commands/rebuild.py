@@ -32,23 +32,15 @@ def rebuild(
     """
     from rich.console import Console
 
-    from visolo_core.errors import VisoloError
     from visolo_export.formats import listed
     from visolo_export.rebuild import rebuild_engines
-    from visolo_runtime.bundle import Bundle
-    from visolo_runtime.engines.tensorrt.library import LIBRARIES
 
-    if format not in LIBRARIES:
-        raise VisoloError(f"format '{format}' has no engines: choose from {', '.join(LIBRARIES)}")
-    opened = Bundle(bundle)
-    graphs = opened.graphs(format, precision)
     console = Console(stderr=True, highlight=False)
     with console.status("building engines"):
-        rebuilt = rebuild_engines(opened, graphs, tuple(listed(target or [])))
-    found = rebuilt.graphs(format, graphs.precision)
+        engines = rebuild_engines(bundle, format, precision, listed(target or []))
     console.print(
-        f"{bundle}: engines of {format} {found.library} in {found.precision}"
-        + (f" for {', '.join(found.targets)}" if found.targets else ""),
+        f"{bundle}: engines of {format} {engines.library} in {engines.precision}"
+        + (f" for {', '.join(engines.targets)}" if engines.targets else ""),
         markup=False,
         soft_wrap=True,
     )

@@ -122,9 +122,9 @@ class Feed:
             self._bell.notify_all()
 
     def _put(self, frame: Picture | Skipped) -> bool:
-        made = None
+        smaller = None
         if self._resize is not None and not isinstance(frame, Skipped):
-            made = resized(frame, self._resize, threads=1)  # the engines want the other cores
+            smaller = resized(frame, self._resize, threads=1)  # the engines want the other cores
         with self._bell:
             if self._policy == "latest":
                 while len(self._queue) >= self._room:
@@ -134,7 +134,7 @@ class Feed:
                 self._bell.wait_for(lambda: len(self._queue) < self._room or self._closed)
             if self._closed:
                 return False
-            self._queue.append(Ready(frame, made, self._dropped, time.perf_counter()))
+            self._queue.append(Ready(frame, smaller, self._dropped, time.perf_counter()))
             self._dropped = 0
             self._bell.notify_all()
             return True

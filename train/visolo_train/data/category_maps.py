@@ -35,7 +35,7 @@ _PAIRS: dict[str, dict[str, str]] = {
         | {"car": "vehicle", "bus": "vehicle", "truck": "vehicle"}
     ),
 }
-LABEL_SETS = {labels.name: labels for labels in (YTVIS2019, YTVIS2021, OVIS)}
+VIDEO_LABEL_SETS = {labels.name: labels for labels in (YTVIS2019, YTVIS2021, OVIS)}
 
 
 def category_map(labels: LabelSet) -> dict[int, int]:
@@ -60,7 +60,7 @@ def relabel_coco(path: Path, labels: LabelSet) -> Relabelled:
 
     Args:
         path: COCO's json file, or any with its categories.
-        labels: one of ``LABEL_SETS``.
+        labels: one of ``VIDEO_LABEL_SETS``.
 
     Raises:
         VisoloError: if the file cannot be read, is not COCO's format, has other categories than

@@ -19,19 +19,18 @@ from PIL import Image
 from visolo_core.errors import VisoloError
 from visolo_core.files import inside
 from visolo_core.masks import decode_rle
+from visolo_runtime.video.frames import Picture
 from visolo_runtime.video.sources import Skipped, read_image
 from visolo_train.data.annotations import AnnotatedTrack, Annotations, Video
 from visolo_train.data.synthetic import (
     MAX_OBJECTS,
     TWIN_SHARE,
+    Bits,
     ObjectPath,
+    Random,
     SyntheticClip,
     draw_path,
 )
-
-Bits = NDArray[np.bool_]
-Picture = NDArray[np.uint8]
-Random = np.random.Generator
 
 _SMALLEST = 24  # pixels: cut-outs with a shorter diagonal show nothing
 _REMEMBERED = 128  # pictures

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from visolo_core.decoding import Floats
+from visolo_runtime.video.frames import Picture
+
 Bits = NDArray[np.bool_]
-Picture = NDArray[np.uint8]
 Random = np.random.Generator
 
 MAX_OBJECTS = 4

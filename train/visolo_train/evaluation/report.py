@@ -22,7 +22,7 @@ from visolo_train.evaluation.report_charts import (
     precision_recall,
     small_precision_recall,
 )
-from visolo_train.evaluation.report_clips import ClipQuality, draw_clip, rank_clips
+from visolo_train.evaluation.report_clips import ClipQuality, draw_results, rank_clips
 from visolo_train.evaluation.report_parts import percent, section, table
 from visolo_train.evaluation.scoring import Score
 
@@ -232,7 +232,7 @@ def _strips(
         pictures = "".join(
             f'<figure><img src="{drawn.data_uri}" alt="frame {drawn.frame}" loading="lazy">'
             f"<figcaption>frame {drawn.frame} {escape(drawn.unreadable)}</figcaption></figure>"
-            for drawn in draw_clip(video, objects, found, annotations.labels, images)
+            for drawn in draw_results(video, objects, found, annotations.labels, images)
         )
         first = Path(video.file_names[0])
         name = first.parent.as_posix() if first.parent.name else first.stem

@@ -93,7 +93,7 @@ def _best_overlaps(
     return np.asarray(overlaps.max(axis=1, initial=0))
 
 
-def draw_clip(
+def draw_results(
     video: Video,
     truth: Sequence[AnnotatedTrack],
     tracks: Sequence[AnnotatedTrack],

@@ -25,7 +25,7 @@ from visolo_core.errors import VisoloError
 from visolo_core.masks import Rle
 from visolo_core.results import Track
 from visolo_runtime.runner import RunOptions, run
-from visolo_runtime.session.loading import load
+from visolo_runtime.session.loading import Model
 from visolo_runtime.video.sinks import Sink
 from visolo_runtime.video.sources import Clip, open_source
 from visolo_train.data.annotations import AnnotatedTrack, Annotations
@@ -109,12 +109,12 @@ def score_tracks(annotations: Annotations, results: Sequence[AnnotatedTrack]) ->
 
 
 def score_model(
-    model: Path, annotations: Annotations, data: Path, images: Path | None = None
+    model: Model, annotations: Annotations, data: Path, images: Path | None = None
 ) -> Score:
     """Run a model over a data set and score what it finds.
 
     Args:
-        model: a bundle or weights.
+        model: its engines are ready.
         annotations: of the data set.
         data: where they were read from.
         images: folder of the frames; the one beside ``data`` without it.
@@ -122,10 +122,9 @@ def score_model(
     Raises:
         VisoloError: if model and data set do not go together.
     """
-    opened = load(model)
-    check_labels(opened.labels, annotations.labels)
-    collector = TrackCollector(opened.labels)
-    run(opened, open_source(str(data), images), [collector], RunOptions(record=True))
+    check_labels(model.labels, annotations.labels)
+    collector = TrackCollector(model.labels)
+    run(model, open_source(str(data), images), [collector], RunOptions(record=True))
     return score_tracks(annotations, collector.tracks)
 
 

@@ -143,6 +143,6 @@ def _cut(
     return filled
 
 
-def as_picture(pixels: np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]) -> Tensor:
+def channels_first(pixels: np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]) -> Tensor:
     """uint8 [3, h, w] of uint8 [h, w, 3]."""
     return torch.from_numpy(pixels).permute(2, 0, 1)

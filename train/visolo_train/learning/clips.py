@@ -24,7 +24,7 @@ from visolo_core.files import inside
 from visolo_core.masks import decode_rle
 from visolo_train.data.annotations import AnnotatedTrack, Annotations, Video, check_categories
 from visolo_train.data.synthetic import draw_clip
-from visolo_train.learning.augmentation import Augmentation, as_picture, augment, draw_for_clip
+from visolo_train.learning.augmentation import Augmentation, augment, channels_first, draw_for_clip
 
 
 class TrainingClip(NamedTuple):
@@ -132,7 +132,7 @@ class AnnotatedClips(Dataset[TrainingClip]):
         path = inside(self._images, video.file_names[position])
         try:
             with Image.open(path) as image:
-                return as_picture(np.array(image.convert("RGB")))
+                return channels_first(np.array(image.convert("RGB")))
         except (OSError, ValueError) as error:
             raise VisoloError(f"cannot read the frame '{path}': {error}") from error
 

@@ -29,7 +29,7 @@ from visolo_train.learning.losses import ClipTargets, Losses, clip_losses, loss_
 from visolo_train.learning.targets import Extent, assign_cells
 from visolo_train.learning.team import Team
 
-Precision = Literal["float32", "bfloat16", "float16"]
+Autocast = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Schedule:
     """Share of the old weights in the running average of weights; 0 keeps none."""
     extent: Extent = "official"
     """How far an object's central region reaches, see ``visolo_train.learning.targets``."""
-    precision: Precision = "float32"
+    precision: Autocast = "float32"
     """Of convolutions and products (autocast); weights and losses stay float32."""
     accumulate: int = 1
     """Turns in which a process takes its share of a batch; more turns need less memory."""

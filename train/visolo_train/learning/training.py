@@ -19,6 +19,7 @@ from visolo_core.checkpoint_header import CheckpointHeader
 from visolo_core.errors import VisoloError
 from visolo_core.files import read_json, reason, replaced
 from visolo_core.nn.checkpoint import Checkpoint, save_checkpoint
+from visolo_runtime.session.loading import load
 from visolo_train.data.annotations import read_annotations
 from visolo_train.evaluation.scoring import Score, score_model
 from visolo_train.learning.augmentation import Augmentation
@@ -116,9 +117,8 @@ class Training:
         validation = self.recipe.validation
         assert self._validation is not None
         assert validation.annotations is not None
-        return score_model(
-            self._save_weights(), self._validation, validation.annotations, validation.images
-        )
+        model = load(self._save_weights())
+        return score_model(model, self._validation, validation.annotations, validation.images)
 
     def _begin(self) -> None:
         try:

@@ -134,10 +134,10 @@ def installed_distributions() -> dict[str, str]:
 
     All of them put their files into one folder, ``onnxruntime``; only one may be there.
     """
-    found = {}
+    versions = {}
     for name in ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml"):
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions

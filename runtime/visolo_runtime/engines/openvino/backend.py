@@ -13,7 +13,8 @@ from visolo_core.errors import NotHereError, VisoloError
 from visolo_runtime.engines.buffers import Array
 from visolo_runtime.engines.engine import Engine, check_signature
 from visolo_runtime.engines.host_buffers import HostBackend, HostContext
-from visolo_runtime.engines.openvino import upsampling, winograd_rewriting
+from visolo_runtime.engines.openvino.upsampling import rewrite_upsampling
+from visolo_runtime.engines.openvino.winograd_rewriting import rewrite_convolutions
 
 _X86 = ("x86_64", "amd64")
 _NUMPY_NAMES = {"f32": "float32", "u8": "uint8", "boolean": "bool"}
@@ -69,13 +70,13 @@ class OpenVinoBackend(HostBackend):
         try:
             model = self._core.read_model(str(file))
             if self._winograd and graph == "frame":
-                self.rewritten = winograd_rewriting.rewrite(model, "mask_features")
+                self.rewritten = rewrite_convolutions(model, "mask_features")
             if graph == "decode":
-                upsampling.rewrite(model)
+                rewrite_upsampling(model)
             compiled = self._core.compile_model(model, "CPU", options)
         except RuntimeError as error:
-            told = " ".join(str(error).split())[-200:]
-            raise VisoloError(f"OpenVINO cannot load '{file}': {told}") from error
+            reason = " ".join(str(error).split())[-200:]
+            raise VisoloError(f"OpenVINO cannot load '{file}': {reason}") from error
         for ports, tensors in ((compiled.inputs, spec.inputs), (compiled.outputs, spec.outputs)):
             known = {tensor.name for tensor in tensors}
             signature = {

@@ -17,7 +17,7 @@ from visolo_core.masks import Taps
 from visolo_runtime.engines.openvino.nodes import resizes_images, sides
 
 
-def rewrite(model: Any) -> int:
+def rewrite_upsampling(model: Any) -> int:
     """Replace bilinear interpolation of images.
 
     Args:
@@ -37,9 +37,9 @@ def rewrite(model: Any) -> int:
         across = operators.constant(np.ascontiguousarray(weights(width, made_width).T))
         down = operators.constant(weights(height, made_height))
         wide = operators.matmul(image, across, False, False)
-        made = operators.matmul(down, wide, False, False)
+        upsampled = operators.matmul(down, wide, False, False)
         for reader in node.output(0).get_target_inputs():
-            reader.replace_source_output(made.output(0))
+            reader.replace_source_output(upsampled.output(0))
         replaced += 1
     model.validate_nodes_and_infer_types()
     return replaced
@@ -49,8 +49,8 @@ def weights(source: int, target: int) -> NDArray[np.float32]:
     """float32 [target, source]: how much of each source position goes into a target position, in
     bilinear interpolation between pixel centres."""
     taps = Taps(source, target)
-    found = np.zeros((target, source), np.float32)
+    matrix = np.zeros((target, source), np.float32)
     places = np.arange(target)
-    np.add.at(found, (places, taps.low), 1 - taps.share)
-    np.add.at(found, (places, taps.high), taps.share)
-    return found
+    np.add.at(matrix, (places, taps.low), 1 - taps.share)
+    np.add.at(matrix, (places, taps.high), taps.share)
+    return matrix

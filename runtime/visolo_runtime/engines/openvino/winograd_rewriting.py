@@ -34,7 +34,7 @@ _IMPORTED = "/WithoutBiases"
 """What the importer adds to the name of a convolution whose bias it takes apart."""
 
 
-def rewrite(model: Any, output: str) -> tuple[str, ...]:
+def rewrite_convolutions(model: Any, output: str) -> tuple[str, ...]:
     """Replace the convolutions that nothing but one output of a graph depends on.
 
     Args:
@@ -68,9 +68,9 @@ class _Rewriting:
         replaced = []
         for node in self._model.get_ordered_ops():
             inputs = inputs_of(node)
-            made = self._on_rows(node, inputs)
-            if made is not None:
-                self._rows[key(node.output(0))] = made
+            rows = self._on_rows(node, inputs)
+            if rows is not None:
+                self._rows[key(node.output(0))] = rows
                 if node.get_type_name() == "Convolution":
                     replaced.append(node.get_friendly_name().removesuffix(_IMPORTED))
                 continue
@@ -118,23 +118,25 @@ class _Rewriting:
         image, weight = inputs
         _, channels, height, width = sides(image)
         kernels = transform_kernels(weight.get_node().data)
-        made = kernels.shape[2]
+        channels_out = kernels.shape[2]
         # A row of zeros for what lies around the image.
         rows = self._operators.pad(
             self._as_rows(image), ints([0, 0, 0]), ints([0, 1, 0]), "constant",
             self._operators.constant(np.float32(0)),
         )  # fmt: skip
-        least = SPAN * SPAN * 4 * max(channels, made)
+        least = SPAN * SPAN * 4 * max(channels, channels_out)
         count = -(-height // TILE) * -(-width // TILE)
         parts = tiles(height, width, -(-count * least // _PART_BYTES))
         constants = [
             self._operators.constant(each)
             for each in (input_transform(), kernels, output_transform())
         ]
-        found = [self._tiles(rows, part, constants, channels, made) for part in parts]
-        return found[0] if len(found) == 1 else self._operators.concat(found, 1)
+        images = [self._tiles(rows, part, constants, channels, channels_out) for part in parts]
+        return images[0] if len(images) == 1 else self._operators.concat(images, 1)
 
-    def _tiles(self, rows: Any, part: Tiles, constants: list[Any], channels: int, made: int) -> Any:
+    def _tiles(
+        self, rows: Any, part: Tiles, constants: list[Any], channels: int, channels_out: int
+    ) -> Any:
         operators = self._operators
         into, kernels, out = constants
         axis = operators.constant(np.int32(1))
@@ -144,9 +146,9 @@ class _Rewriting:
             operators.matmul(into, flat, False, False), SPAN * SPAN, part.number, channels
         )
         product = operators.matmul(moved, kernels, False, False)
-        flat = self._shaped(product, SPAN * SPAN, part.number * made)
+        flat = self._shaped(product, SPAN * SPAN, part.number * channels_out)
         back = self._shaped(
-            operators.matmul(out, flat, False, False), TILE * TILE * part.number, made
+            operators.matmul(out, flat, False, False), TILE * TILE * part.number, channels_out
         )
         return operators.gather(back, operators.constant(part.scatter), axis)
 
@@ -197,9 +199,11 @@ def _fits(node: Any, inputs: list[Any]) -> bool:
         return False
     if weight.get_node().get_type_name() != "Constant":
         return False
-    made, channels, *kernel = sides(weight)
+    channels_out, channels, *kernel = sides(weight)
     return (
-        kernel == [TAPS, TAPS] and min(made, channels) >= LEAST_CHANNELS and all(sides(image)[1:])
+        kernel == [TAPS, TAPS]
+        and min(channels_out, channels) >= LEAST_CHANNELS
+        and all(sides(image)[1:])
     )
 
 

@@ -15,12 +15,10 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from visolo_core.distribution import pip_install
 from visolo_core.errors import NotHereError, VisoloError
-
-Array = NDArray[Any]
+from visolo_runtime.engines.buffers import Array
 
 
 class DeviceMemory(ABC):

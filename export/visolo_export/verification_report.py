@@ -1,0 +1,230 @@
+"""A bundle verified against its weights, or against any other form of the same network.
+
+Either side is opened with the backend and the precision that were asked for. Bundles need no
+PyTorch: it is imported where weights are the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visolo_core.checkpoint_header import is_weights_file
+from visolo_core.errors import VisoloError
+from visolo_export.parity_record import check_recordable, record_parity
+from visolo_export.verification import TOLERANCES, Frames, Verification, verify
+from visolo_runtime.bundle import Bundle, Parity, file_entry
+from visolo_runtime.session.loading import Model, load
+from visolo_runtime.video.sample_clip import sample_frames
+from visolo_runtime.video.sources import Skipped, open_source
+from visolo_train.data.annotations import read_annotations
+from visolo_train.evaluation.scoring import score_model
+
+if TYPE_CHECKING:  # it needs the exporter's packages
+    from visolo_export.bisect import Divergence
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of a verification: a model on disk, and how it is run."""
+
+    path: Path
+    backend: str = "auto"
+    precision: str = ""
+
+
+@dataclass(frozen=True)
+class VerificationOptions:
+    """What is run and compared."""
+
+    source: str | None = None
+    """A video, a folder or a json; None draws a clip."""
+    frames: int = 12
+    """How many of it, at most."""
+    data: Path | None = None
+    """A data set in YouTube-VIS format on which AP is compared as well."""
+    ap_tolerance: float = 0.01
+    """Largest loss of AP on it, in 0 to 1."""
+    bisect: bool = False
+    """Look for the first layer of the ONNX frame graph that parts from the weights."""
+    record: bool = False
+    """Note the figures in the bundle's manifest."""
+    threads: int = 0
+    """Of the engines; 0 leaves it to them."""
+
+
+@dataclass(frozen=True)
+class ApComparison:
+    """AP of both sides on a data set, in 0 to 1."""
+
+    data: str
+    """name of its file"""
+    reference: float
+    candidate: float
+    tolerance: float
+
+    @property
+    def failures(self) -> list[str]:
+        """A sentence if more is lost than allowed."""
+        lost = self.reference - self.candidate
+        if lost <= self.tolerance:
+            return []
+        return [f"AP on {self.data}: {100 * lost:.1f} points are lost"]
+
+
+@dataclass(frozen=True)
+class Bisection:
+    """Where the frame graph parts from a new export of the weights."""
+
+    first: Divergence | None
+    """None if no layer does"""
+
+
+@dataclass(frozen=True)
+class VerificationReport:
+    """All that a verification brought to light."""
+
+    verification: Verification
+    source: str
+    """name of the video that was run"""
+    form: str
+    """what was verified: engine and precision"""
+    reference: str
+    """the engine that it was held against"""
+    reference_sha256: str
+    """of the weights that were the reference; empty if it was a bundle"""
+    ap: ApComparison | None = None
+    bisection: Bisection | None = None
+
+    @property
+    def failures(self) -> list[str]:
+        """Everything over tolerance, a sentence each."""
+        return self.verification.failures + (self.ap.failures if self.ap else [])
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything lies within tolerance."""
+        return not self.failures
+
+    def as_dict(self) -> dict[str, Any]:
+        """What ``visolo verify --json`` prints; ``ap`` and ``first_divergence`` if looked for."""
+        report = self.verification.as_dict()
+        if self.ap:
+            report["ap"] = {"reference": self.ap.reference, "candidate": self.ap.candidate}
+        if self.bisection:
+            first = self.bisection.first
+            report["first_divergence"] = asdict(first) if first else None
+        return report | {
+            "source": self.source,
+            "form": self.form,
+            "reference": self.reference,
+            "failures": self.failures,
+            "passed": self.passed,
+        }
+
+    def parity(self) -> Parity:
+        """The figures that a manifest keeps."""
+        tracks = self.verification.tracks
+        return Parity(
+            reference=self.reference_sha256,
+            form=self.form,
+            source=self.source,
+            frames=self.verification.frames,
+            passed=self.passed,
+            max_score_difference=tracks.max_score_difference,
+            min_mask_iou=tracks.min_mask_iou,
+            max_tensor_error={
+                f"{graph}.{name}": error.as_dict()["absolute"]
+                for graph, tensors in self.verification.tensors.items()
+                for name, error in tensors.items()
+            },
+        )
+
+
+def verify_bundle(
+    candidate: Side,
+    reference: Side,
+    options: VerificationOptions,
+    progress: Callable[[str], None] = lambda _: None,
+    warn: Callable[[str], None] = lambda _: None,
+) -> VerificationReport:
+    """Open both sides, compare them on a clip, and on a data set if one is named.
+
+    Args:
+        candidate: a bundle.
+        reference: weights, or any bundle of the same network.
+        options: what is run and compared.
+        progress: called with what is being run.
+        warn: called with a sentence if the bundle was exported from other weights.
+
+    Raises:
+        VisoloError: if a side cannot be opened, they are different networks, the source has no
+            frame that can be read, ``bisect`` is asked for and the reference is no weights file,
+            or the figures cannot be recorded.
+    """
+    bundle = Bundle(candidate.path)
+    if options.bisect and reference.path.exists() and not is_weights_file(reference.path):
+        raise VisoloError("--bisect needs weights as the reference")
+    if options.record:
+        check_recordable(bundle, reference.path)
+    frames, source = _read_frames(options.source, options.frames)
+    model = load(
+        candidate.path, candidate.backend, threads=options.threads, precision=candidate.precision
+    )
+    truth = load(
+        reference.path,
+        reference.backend,
+        lambda _: model.inference,
+        options.threads,
+        reference.precision,
+    )
+    if bundle.manifest.model != truth.config:
+        raise VisoloError(
+            f"'{reference.path}' is another network than bundle '{bundle.folder}' was exported from"
+        )
+    checksum = file_entry(reference.path).sha256 if reference.path.is_file() else ""
+    if checksum and bundle.manifest.weights_sha256 not in (None, checksum):
+        warn(f"'{bundle.folder}' was exported from other weights than '{reference.path}'")
+    report = VerificationReport(
+        verify(truth, model, frames, TOLERANCES[model.precision], progress),
+        source,
+        form=f"{model.engines.description}, {model.precision}",
+        reference=truth.engines.description,
+        reference_sha256=checksum,
+        ap=_compare_ap(truth, model, options.data, options.ap_tolerance) if options.data else None,
+        bisection=_bisect(bundle, model, reference.path, frames) if options.bisect else None,
+    )
+    if options.record:
+        record_parity(bundle, report.parity())
+    return report
+
+
+def _read_frames(source: str | None, count: int) -> tuple[Frames, str]:
+    """The first frames of a source, and its name."""
+    if source is None:
+        return list(sample_frames(count)), "generated clip"
+    clip = open_source(source)[0]
+    readable = (frame for frame in clip.frames() if not isinstance(frame, Skipped))
+    frames = list(islice(readable, count))
+    if not frames:
+        raise VisoloError(f"'{source}' has no frame that can be read")
+    return frames, clip.name
+
+
+def _compare_ap(reference: Model, candidate: Model, data: Path, tolerance: float) -> ApComparison:
+    annotations = read_annotations(data)
+    ap, candidate_ap = (
+        score_model(model, annotations, data).figures["AP"] for model in (reference, candidate)
+    )
+    return ApComparison(data.name, ap, candidate_ap, tolerance)
+
+
+def _bisect(bundle: Bundle, candidate: Model, weights: Path, frames: Frames) -> Bisection:
+    from visolo_export.bisect import divergence_from_weights
+    from visolo_runtime.video.resizing import resize_frame
+
+    image = resize_frame(frames[0], candidate.config.input_size)
+    return Bisection(divergence_from_weights(weights, bundle, candidate.precision, image))
