@@ -78,16 +78,16 @@ class Associator:
             the N tracks, in the order of the instances.
         """
         instance_key = key[:, cell]
-        found: dict[int, TrackState] = {}
-        left = self._claim(self._current, self._match(self._current, instance_key), found)
-        if self._lost and len(found) < len(cell):
-            self._claim_lost(instance_key, found)
+        claimed: dict[int, TrackState] = {}
+        left = self._claim(self._current, self._match(self._current, instance_key), claimed)
+        if self._lost and len(claimed) < len(cell):
+            self._claim_lost(instance_key, claimed)
 
         tracks = []
         for instance, index in enumerate(cell):
             # Copies: a view would keep the whole frame's arrays alive.
             seen = query[:, index].copy(), scores[:, index].astype(np.float64)
-            track = found.get(instance)
+            track = claimed.get(instance)
             if track is None:
                 track = TrackState(self._next_id, *seen)
                 self._next_id += 1
@@ -99,7 +99,7 @@ class Associator:
         self._remember(left)
         return tracks
 
-    def _claim_lost(self, instance_key: Floats, found: dict[int, TrackState]) -> None:
+    def _claim_lost(self, instance_key: Floats, claimed: dict[int, TrackState]) -> None:
         """Let unmatched instances take lost tracks, those that were lost last first.
 
         All are compared at once: of the many groups of a long video, few have a match.
@@ -110,8 +110,8 @@ class Associator:
             rows = match[first : first + len(group)]
             first += len(group)
             if rows.max(initial=-1) >= self.match_threshold:
-                self._lost[position] = self._claim(group, rows, found)
-            if len(found) == instance_key.shape[1]:
+                self._lost[position] = self._claim(group, rows, claimed)
+            if len(claimed) == instance_key.shape[1]:
                 break
 
     @staticmethod
@@ -122,18 +122,18 @@ class Associator:
         return match_values(np.stack([track.query for track in tracks], axis=1), instance_key)
 
     def _claim(
-        self, tracks: list[TrackState], match: Floats, found: dict[int, TrackState]
+        self, tracks: list[TrackState], match: Floats, claimed: dict[int, TrackState]
     ) -> list[TrackState]:
         """Let unmatched instances take tracks, in score order; returns the tracks left over."""
         if not match.size:
             return tracks
         free = np.ones(len(tracks), bool)
         for instance in range(match.shape[1]):
-            if instance in found or not free.any():
+            if instance in claimed or not free.any():
                 continue
             best = int(np.where(free, match[:, instance], -1).argmax())
             if match[best, instance] >= self.match_threshold:
-                found[instance] = tracks[best]
+                claimed[instance] = tracks[best]
                 free[best] = False
         return [track for track, is_free in zip(tracks, free, strict=True) if is_free]
 

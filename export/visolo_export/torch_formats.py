@@ -45,8 +45,8 @@ def write_aotinductor(module: nn.Module, spec: GraphSpec, file: Path) -> None:
         with torch.no_grad():
             aoti_compile_and_package(program, package_path=str(file))
     except Exception as error:  # of many kinds
-        told = " ".join(str(error).split())[:200]
-        raise VisoloError(f"AOTInductor cannot compile '{file.name}': {told}") from error
+        reason = " ".join(str(error).split())[:200]
+        raise VisoloError(f"AOTInductor cannot compile '{file.name}': {reason}") from error
 
 
 WRITERS: dict[str, tuple[WriteGraph, str]] = {

@@ -201,7 +201,7 @@ def _play(
     model: Model, source: Iterable[Frame | Skipped], plan: Plan, meter: GpuMeter | None
 ) -> Round:
     session = model.session(record=False)
-    found = Round()
+    counted = Round()
     timed = _timed(source)
     for _, frame in islice(timed, plan.warm_up):
         instances = session.step(frame)
@@ -215,21 +215,21 @@ def _play(
         if plan.masks:
             _ = instances.masks
         end = time.perf_counter()
-        found.instances += len(instances)
-        found.total.append(read_ms + (end - begin) * 1e3)
+        counted.instances += len(instances)
+        counted.total.append(read_ms + (end - begin) * 1e3)
         stages = dict.fromkeys(ALL_STAGES, 0.0) | session.stage_ms
         stages |= {READ: read_ms, OUTPUT: (end - stepped) * 1e3}
         # The host's clock says when work was given to a GPU, not how long it took there.
         stages |= session.device_ms()
         for stage, spent in stages.items():
-            found.stages[stage].append(spent)
-    if not found.total:
+            counted.stages[stage].append(spent)
+    if not counted.total:
         raise VisoloError(
             f"the source has no frame left after {plan.warm_up} to warm up: take a longer one"
         )
     if meter:
-        found.joules = meter.joules() - before
-    return found
+        counted.joules = meter.joules() - before
+    return counted
 
 
 def _timed(source: Iterable[Frame | Skipped]) -> Iterator[tuple[float, Frame]]:

@@ -190,12 +190,12 @@ class Bundle:
     def _check_file(self, name: str) -> None:
         entry, path = self.manifest.files[name], inside(self.folder, name)
         try:
-            found = file_entry(path)
+            present = file_entry(path)
         except OSError as error:
             raise VisoloError(
                 f"bundle '{self.folder}' lacks '{name}' ({reason(error)}): export or copy it again"
             ) from error
-        if found != entry:
+        if present != entry:
             raise VisoloError(
                 f"'{name}' in bundle '{self.folder}' is not the file that was exported "
                 "(its checksum differs): export or copy it again"

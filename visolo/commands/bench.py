@@ -58,7 +58,7 @@ def bench(
     """Measure frames a second end to end, and every stage of a step.
 
     With --against, --against-backend or --against-precision two models take turns in one process,
-    and the ratio of each pair of rounds is told.
+    and the ratio of each pair of rounds is reported.
     """
     from rich.console import Console
 
@@ -76,8 +76,8 @@ def bench(
             ("B", against or model, against_backend or backend, against_precision or precision)
         )
     entrants = [
-        Entrant(name, load(path, taken, lambda config: changed(config, settings), threads, bits))
-        for name, path, taken, bits in wanted
+        Entrant(name, load(path, library, lambda config: changed(config, settings), threads, bits))
+        for name, path, library, bits in wanted
     ]
     console = Console(stderr=True, highlight=False)
     with console.status("") as status:

@@ -87,13 +87,13 @@ def coco_to_ytvis(
     if labels not in VIDEO_LABEL_SETS:
         raise VisoloError(f"'{labels}' is none of {', '.join(VIDEO_LABEL_SETS)}")
     chosen = VIDEO_LABEL_SETS[labels]
-    found = relabel_coco(coco, chosen)
+    relabelled = relabel_coco(coco, chosen)
     with replaced(output) as temporary:
-        temporary.write_text(json.dumps(found.document), encoding="utf-8")
-    document = found.document
+        temporary.write_text(json.dumps(relabelled.document), encoding="utf-8")
+    document = relabelled.document
     typer.echo(
-        f"{output}: {len(document['images'])} of {found.images_before} images, "
-        f"{len(document['annotations'])} of {found.annotations_before} objects, "
+        f"{output}: {len(document['images'])} of {relabelled.images_before} images, "
+        f"{len(document['annotations'])} of {relabelled.annotations_before} objects, "
         f"{len(category_map(chosen))} categories of COCO as "
         f"{len(set(category_map(chosen).values()))} of {labels}",
         err=True,

@@ -30,13 +30,13 @@ class TrainProgress:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[told]}"),
+            TextColumn("{task.fields[figures]}"),
             console=self._console,
             transient=True,
             disable=not (self._leads and self._console.is_terminal),
         )
         done = training.trainer.step
-        self._task = self._bar.add_task("training", total=self._steps, completed=done, told="")
+        self._task = self._bar.add_task("training", total=self._steps, completed=done, figures="")
         self._times: deque[float] = deque(maxlen=_WINDOW)
         self._losses: deque[Losses] = deque(maxlen=_WINDOW)
         self._writer = self._tensorboard()
@@ -77,11 +77,11 @@ class TrainProgress:
         }
         seconds = (self._times[-1] - self._times[0]) / max(1, len(self._times) - 1)
         left = timedelta(seconds=round(seconds * (self._steps - step)))
-        told = " ".join(f"{name} {value:.3f}" for name, value in means.items())
-        told = f"{told}  {seconds:.2f} s a step, {left} left"
-        self._bar.update(self._task, completed=step, told=told)
+        figures = " ".join(f"{name} {value:.3f}" for name, value in means.items())
+        figures = f"{figures}  {seconds:.2f} s a step, {left} left"
+        self._bar.update(self._task, completed=step, figures=figures)
         if not self._console.is_terminal:
-            self._say(f"step {step} of {self._steps}: {told}")
+            self._say(f"step {step} of {self._steps}: {figures}")
         if self._writer:
             for name, value in means.items():
                 self._writer.add_scalar(f"loss/{name}", value, step)

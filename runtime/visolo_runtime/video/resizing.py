@@ -63,7 +63,7 @@ def resize_frame(frame: Picture, size: tuple[int, int], threads: int = _THREADS)
         across = _bilinear(Image.fromarray(frame), width, before[0])
         return np.asarray(_bilinear(across, width, height))
     middle = np.empty((before[0], width, 3), np.uint8)
-    made = np.empty((height, width, 3), np.uint8)
+    target = np.empty((height, width, 3), np.uint8)
 
     def rows(part: slice) -> None:
         strip = Image.fromarray(frame[part])
@@ -71,11 +71,11 @@ def resize_frame(frame: Picture, size: tuple[int, int], threads: int = _THREADS)
 
     def columns(part: slice) -> None:
         strip = Image.fromarray(middle[:, part])
-        made[:, part] = np.asarray(_bilinear(strip, strip.width, height))
+        target[:, part] = np.asarray(_bilinear(strip, strip.width, height))
 
     _share(rows, before[0], threads)
     _share(columns, width, threads)
-    return made
+    return target
 
 
 def _bilinear(picture: Image.Image, width: int, height: int) -> Image.Image:

@@ -179,21 +179,21 @@ def _each(
     on_problem: Callable[[str], None],
 ) -> list[Entry]:
     """Read every entry of a list; what is wrong with one is told with its place."""
-    found, places = [], dict[Any, int]()
+    read_entries, places = [], dict[Any, int]()
     for place, entry in enumerate(entries):
         try:
             if not isinstance(entry, dict):
                 raise TypeError("it is no json object")
-            found.append(read(entry))
+            read_entries.append(read(entry))
             number = entry.get("id")
             first = place if number is None else places.setdefault(number, place)
             if first != place:
-                found.pop()
+                read_entries.pop()
                 raise ValueError(f"its id {number} is that of {kind}[{first}] already")
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
             on_problem(f"{kind}[{place}] cannot be used: {what}")
-    return found
+    return read_entries
 
 
 def _video(entry: dict[str, Any]) -> Video:

@@ -223,7 +223,7 @@ def _there_and_back(place: int, length: int) -> int:
 
 
 def _picture(images: Path, name: str) -> Picture:
-    found = read_image(inside(images, name))
-    if isinstance(found, Skipped):
-        raise VisoloError(f"cannot read the frame {found.reason}")
-    return found
+    picture = read_image(inside(images, name))
+    if isinstance(picture, Skipped):
+        raise VisoloError(f"cannot read the frame {picture.reason}")
+    return picture

@@ -92,11 +92,11 @@ def identity_measures(
     scenes = dict(_scenes(annotations.tracks, kept))
     if not any(scene["num_gt_dets"] for scene in scenes.values()):
         return Identity(-1, -1, -1, -1, -1, -1, score_threshold)
-    found = _evaluate(metrics.HOTA(), scenes)
-    found |= _evaluate(metrics.Identity({"PRINT_CONFIG": False}), scenes)
+    measures = _evaluate(metrics.HOTA(), scenes)
+    measures |= _evaluate(metrics.Identity({"PRINT_CONFIG": False}), scenes)
     # HOTA's are arrays over IoU thresholds.
     names = ("HOTA", "DetA", "AssA", "IDF1", "IDP", "IDR")
-    hota, det_a, ass_a, idf1, idp, idr = (float(np.mean(found[name])) for name in names)
+    hota, det_a, ass_a, idf1, idp, idr = (float(np.mean(measures[name])) for name in names)
     return Identity(hota, det_a, ass_a, idf1, idp, idr, score_threshold)
 
 

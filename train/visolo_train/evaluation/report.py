@@ -170,8 +170,8 @@ def _curves(report: Report) -> str:
 
 
 def _curves_of(report: Report, category: int | None = None) -> list[Curve]:
-    found = ((kind, report.score.curves.curve(iou, category)) for kind, iou in _CURVES.items())
-    return [Curve(kind, heights) for kind, heights in found if heights is not None]
+    curves = ((kind, report.score.curves.curve(iou, category)) for kind, iou in _CURVES.items())
+    return [Curve(kind, heights) for kind, heights in curves if heights is not None]
 
 
 def _categories(report: Report) -> str:
@@ -224,7 +224,7 @@ def _strips(
         yield f"<h3>{heading}</h3>"
     for clip in clips:
         video = clip.video
-        truth, found = (
+        truth, results = (
             [track for track in some if track.video_id == video.video_id]
             for some in (annotations.tracks, tracks)
         )
@@ -232,11 +232,11 @@ def _strips(
         pictures = "".join(
             f'<figure><img src="{drawn.data_uri}" alt="frame {drawn.frame}" loading="lazy">'
             f"<figcaption>frame {drawn.frame} {escape(drawn.unreadable)}</figcaption></figure>"
-            for drawn in draw_results(video, objects, found, annotations.labels, images)
+            for drawn in draw_results(video, objects, results, annotations.labels, images)
         )
         first = Path(video.file_names[0])
         name = first.parent.as_posix() if first.parent.name else first.stem
-        facts = f"video {video.video_id}, objects {clip.objects}, tracks {len(found)}, quality"
+        facts = f"video {video.video_id}, objects {clip.objects}, tracks {len(results)}, quality"
         yield (
             f"<h4>{escape(name)} <span>{facts} {percent(clip.quality)}</span></h4>"
             f'<div class="strip">{pictures}</div>'

@@ -171,8 +171,8 @@ def _instances(
 
 def _masks(tracks: Sequence[AnnotatedTrack], frame: int, size: tuple[int, int]) -> Masks:
     """bool [N, height, width] of tracks that are all there in the frame."""
-    found = [rle for track in tracks if (rle := track.segmentations[frame]) is not None]
-    masks = [resize_masks(decode_rle(rle)[None], size)[0] for rle in found]
+    rles = [rle for track in tracks if (rle := track.segmentations[frame]) is not None]
+    masks = [resize_masks(decode_rle(rle)[None], size)[0] for rle in rles]
     return np.stack(masks) if masks else np.zeros((0, *size), bool)
 
 

@@ -170,10 +170,10 @@ class Trainer:
                 scaled = self._scaler.scale(losses.total * self.team.size)
                 scaled.backward()  # type: ignore[no-untyped-call]
             total += torch.stack([each.detach() for each in losses])
-        found = Losses(*self.team.sum(total).unbind())
-        if not bool(found.total.isfinite()):
-            raise self._not_a_number(found, "loss")
-        return found
+        losses_of_all = Losses(*self.team.sum(total).unbind())
+        if not bool(losses_of_all.total.isfinite()):
+            raise self._not_a_number(losses_of_all, "loss")
+        return losses_of_all
 
     def _outputs(self, clips: list[TrainingClip]) -> ClipOutput:
         frames = torch.stack([clip.frames for clip in clips]).to(self.team.device).float()
@@ -224,8 +224,12 @@ class Trainer:
             raise VisoloError(f"'{path}' was not left by a training")
         changed = [name for name in ours if theirs.get(name) != ours[name]]
         if changed:
-            told = ", ".join(f"{name} {theirs.get(name)}, not {ours[name]}" for name in changed)
-            raise VisoloError(f"'{path}' was left by a training with another schedule: {told}")
+            differences = ", ".join(
+                f"{name} {theirs.get(name)}, not {ours[name]}" for name in changed
+            )
+            raise VisoloError(
+                f"'{path}' was left by a training with another schedule: {differences}"
+            )
         try:
             self.model.load_state_dict(state["model"])
             self._optimiser.load_state_dict(state["optimiser"])

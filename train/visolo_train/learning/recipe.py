@@ -169,8 +169,8 @@ def _text(name_or_path: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        told = reason(error) if isinstance(error, OSError) else "it is not text"
-        raise VisoloError(f"cannot read '{path}': {told}") from error
+        why = reason(error) if isinstance(error, OSError) else "it is not text"
+        raise VisoloError(f"cannot read '{path}': {why}") from error
 
 
 def _apply(document: dict[str, Any], change: str) -> None:

@@ -83,9 +83,9 @@ def _imagenet(backbone: str) -> dict[str, Any]:
             )
         )
     except (URLError, OSError, RuntimeError) as error:
-        told = reason(error) if isinstance(error, OSError) else str(error)
+        why = reason(error) if isinstance(error, OSError) else str(error)
         raise VisoloError(
-            f"cannot download {weights.url} ({told}): fetch it where there is a network, and "
+            f"cannot download {weights.url} ({why}): fetch it where there is a network, and "
             "name the file with start.backbone=FILE"
         ) from error
 

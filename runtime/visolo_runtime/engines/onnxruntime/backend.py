@@ -77,13 +77,13 @@ class OnnxRuntimeBackend(HostBackend):
                 f"ONNX Runtime's {self._provider} does not start here and would compute on the "
                 "CPU: check the driver, CUDA and cuDNN"
             )
-        for found, tensors in (
+        for nodes, tensors in (
             (session.get_inputs(), spec.inputs),
             (session.get_outputs(), spec.outputs),
         ):
             signature = {
                 node.name: (_NUMPY_NAMES.get(node.type, node.type), len(node.shape))
-                for node in found
+                for node in nodes
             }
             check_signature(file.name, signature, list(tensors))
         return _OnnxEngine(session)

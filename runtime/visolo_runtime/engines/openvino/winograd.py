@@ -68,13 +68,14 @@ def _product(roots: Sequence[Fraction], at: Fraction) -> Fraction:
 
 def _coefficients(roots: Sequence[Fraction]) -> list[Fraction]:
     """Of the polynomial with these roots, the constant first."""
-    found = [Fraction(1)]
+    coefficients = [Fraction(1)]
     for root in roots:
-        shifted = [Fraction(0), *found]
-        found = [
-            high - root * low for high, low in zip(shifted, [*found, Fraction(0)], strict=True)
+        shifted = [Fraction(0), *coefficients]
+        coefficients = [
+            high - root * low
+            for high, low in zip(shifted, [*coefficients, Fraction(0)], strict=True)
         ]
-    return found
+    return coefficients
 
 
 def input_transform() -> NDArray[np.float32]:

@@ -42,9 +42,9 @@ class DeviceStopwatch:
 
     def milliseconds(self) -> dict[str, float]:
         """By stage, all times of this frame added up; waits for the device."""
-        found: dict[str, float] = {}
+        spent: dict[str, float] = {}
         for stage, times in self._times.items():
             for begin, end in self._events[stage][:times]:
                 end.wait()
-                found[stage] = found.get(stage, 0.0) + end.milliseconds_since(begin)
-        return found
+                spent[stage] = spent.get(stage, 0.0) + end.milliseconds_since(begin)
+        return spent

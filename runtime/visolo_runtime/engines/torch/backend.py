@@ -123,10 +123,10 @@ def check_compiled(graphs: GraphFiles) -> None:
     Raises:
         NotHereError: if another PyTorch compiled it, or for another processor.
     """
-    made, here = (graphs.library, *graphs.targets), (torch.__version__, processor())
-    if made != here:
+    there, here = (graphs.library, *graphs.targets), (torch.__version__, processor())
+    if there != here:
         raise NotHereError(
-            f"compiled by PyTorch {' for '.join(map(str, made))}, here is PyTorch "
+            f"compiled by PyTorch {' for '.join(map(str, there))}, here is PyTorch "
             f"{' on '.join(here)}: export --format aotinductor on this machine"
         )
 
@@ -145,5 +145,5 @@ def _load(format: str, file: Path) -> Function:
             return compiled
         return torch.export.load(plain_program(file)).module()
     except Exception as error:  # of many kinds, from the depths of PyTorch
-        told = " ".join(str(error).split())[:200]
-        raise VisoloError(f"PyTorch cannot load '{file}': {told}") from error
+        reason = " ".join(str(error).split())[:200]
+        raise VisoloError(f"PyTorch cannot load '{file}': {reason}") from error
