@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from visolo_core.errors import NotHereError, VisoloError
-from visolo_runtime.bench import Entrant, FrameSource, Measured, Plan, measure
+from visolo_runtime.bench import Entrant, Measured, Plan, measure
+from visolo_runtime.bench_source import frame_source
 from visolo_runtime.bundle import Bundle
 from visolo_runtime.engines.backends import BACKENDS
 from visolo_runtime.session.loading import TORCH, Model, load
-from visolo_runtime.video.sample_clip import sample_frames
-from visolo_runtime.video.sources import open_source
 
 
 def usable(model: Path, wanted: list[str]) -> tuple[list[Entrant], dict[str, str]]:
@@ -49,17 +48,6 @@ def usable(model: Path, wanted: list[str]) -> tuple[list[Entrant], dict[str, str
     if not entrants:
         raise VisoloError(f"nothing here can run '{model}': {'; '.join(reasons.values())}")
     return entrants, reasons
-
-
-def frames_of(source: str | None, count: int) -> tuple[str, FrameSource]:
-    """A name for the source, and what begins it anew."""
-    if source is None:
-        kept = list(sample_frames(count))
-        return "generated clip, not decoded", lambda: kept
-    clip = open_source(source)[0]
-    if clip.live:
-        raise VisoloError(f"'{source}' is live and cannot be begun anew: name a file or a folder")
-    return clip.name, clip.frames
 
 
 def report(measured: list[Measured], source: str, reasons: dict[str, str]) -> dict[str, Any]:
@@ -95,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error("--frames and --rounds must be 1 or more, --warm-up 0 or more")
     try:
         entrants, reasons = usable(options.model, options.backend)
-        name, frames = frames_of(options.source, options.frames + options.warm_up)
+        frames, name = frame_source(options.source, options.frames + options.warm_up)
         plan = Plan(options.frames, options.warm_up, options.rounds)
         found = report(measure(entrants, frames, plan), name, reasons)
     except VisoloError as error:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,7 +19,7 @@ from visolo.commands.options import (
 )
 
 if TYPE_CHECKING:
-    from visolo_runtime.bench import FrameSource, Measured
+    from visolo_runtime.bench_report import BenchReport
 
 
 def bench(
@@ -65,11 +64,13 @@ def bench(
     from visolo_core.errors import VisoloError
     from visolo_runtime.bench import Entrant, Plan, measure
     from visolo_runtime.bench_picture import draw_measurement
+    from visolo_runtime.bench_report import BenchReport
+    from visolo_runtime.bench_source import frame_source
     from visolo_runtime.session.loading import load
 
     if picture is not None and not picture.absolute().parent.is_dir():
         raise VisoloError(f"cannot write '{picture}': its folder does not exist")
-    play, source_name = _source(source, warm_up + frames)
+    play, source_name = frame_source(source, warm_up + frames)
     wanted = [("A", model, backend, precision)]
     if against or against_backend or against_precision:
         wanted.append(
@@ -81,100 +82,53 @@ def bench(
     ]
     console = Console(stderr=True, highlight=False)
     with console.status("") as status:
-        found = measure(
+        measured = measure(
             entrants,
             play,
             Plan(frames, warm_up, rounds, masks, ahead),
             lambda name, number: status.update(f"round {number + 1} of {rounds}, {name}"),
         )
-    report = _report(found, source_name, target_fps, ahead)
+    report = BenchReport(measured, source_name, ahead, target_fps)
     if picture is not None:
-        draw_measurement(found, source_name, picture)
+        draw_measurement(measured, source_name, picture)
     if as_json:
-        typer.echo(json.dumps(report))
+        typer.echo(json.dumps(report.as_dict()))
     else:
-        _print(found, report)
-    if report["passed"] is False:
+        _print(report)
+    if report.passed is False:
         raise typer.Exit(EXIT_CHECK_FAILED)
 
 
-def _source(source: str | None, count: int) -> tuple[FrameSource, str]:
-    """Begins the source anew, and its name."""
-    from visolo_core.errors import VisoloError
-    from visolo_runtime.video.sample_clip import sample_frames
-    from visolo_runtime.video.sources import open_source
-
-    if source is None:
-        kept = list(sample_frames(count))  # drawing costs more than small networks do
-        return lambda: kept, "generated clip, not decoded"
-    clip = open_source(source)[0]
-    if clip.live:
-        raise VisoloError(f"'{source}' is live and cannot be begun anew: name a file or a folder")
-    return clip.frames, clip.name
-
-
-def _report(
-    found: Sequence[Measured], source: str, target: float | None, ahead: bool
-) -> dict[str, Any]:
-    import os
-    import platform
-
-    import numpy as np
-
-    from visolo_runtime.bench import ratios
-
-    pairs = ratios(found[0], found[1]) if len(found) > 1 else []
-    return {
-        "source": source,
-        "ahead": ahead,
-        "machine": {"processor": _processor(), "cores": os.cpu_count(), "os": platform.system()},
-        "models": [each.as_dict() for each in found],
-        "ratios": pairs,
-        "ratio": float(np.median(pairs)) if pairs else None,
-        "target_fps": target,
-        "passed": None if target is None else found[0].fps >= target,
-    }
-
-
-def _processor() -> str:
-    import platform
-
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return platform.processor()
-    names = (line.partition(":")[2].strip() for line in text.splitlines() if "model name" in line)
-    return next(names, platform.machine())
-
-
-def _print(found: Sequence[Measured], report: dict[str, Any]) -> None:
+def _print(report: BenchReport) -> None:
     from rich.console import Console
     from rich.table import Table
 
     from visolo_runtime.bench import ALL_STAGES
 
-    table = Table(title=f"ms a frame: {report['source']}, {report['machine']['processor']}")
+    table = Table(title=f"ms a frame: {report.source}, {report.processor}")
     table.add_column("")
-    for each in found:
+    for each in report.measured:
         table.add_column(f"{each.name} {each.precision}", justify="right")
-    stages = [each.stage_ms() for each in found]
+    stages = [each.stage_ms() for each in report.measured]
     for stage in ALL_STAGES:
         if any(each[stage] for each in stages):
             table.add_row(stage, *(f"{each[stage]:.2f}" for each in stages))
     table.add_section()
-    table.add_row("host's share of a step", *(f"{100 * each.host_share():.1f} %" for each in found))
+    table.add_row(
+        "host's share of a step", *(f"{100 * each.host_share():.1f} %" for each in report.measured)
+    )
     for share in (50, 90, 99):
-        table.add_row(f"p{share}", *(f"{each.percentile(share):.2f}" for each in found))
-    table.add_row("FPS", *(f"{each.fps:.1f}" for each in found))
+        table.add_row(f"p{share}", *(f"{each.percentile(share):.2f}" for each in report.measured))
+    table.add_row("FPS", *(f"{each.fps:.1f}" for each in report.measured))
     console = Console(highlight=False)
     console.print(table)
-    for each in found:
+    for each in report.measured:
         console.print(
             f"{each.name}: {each.description}, {each.resident_mb:.0f} MB resident", markup=False
         )
-    if report["ratio"] is not None:
-        pairs = ", ".join(f"{ratio:.2f}" for ratio in report["ratios"])
-        console.print(f"A is {report['ratio']:.2f} times as fast as B (by rounds: {pairs})")
-    if report["passed"] is not None:
-        word = "passed" if report["passed"] else "FAILED"
-        console.print(f"{word}: {found[0].fps:.1f} FPS, target {report['target_fps']:g}")
+    if report.ratio is not None:
+        pairs = ", ".join(f"{ratio:.2f}" for ratio in report.ratios)
+        console.print(f"A is {report.ratio:.2f} times as fast as B (by rounds: {pairs})")
+    if report.passed is not None:
+        word = "passed" if report.passed else "FAILED"
+        console.print(f"{word}: {report.measured[0].fps:.1f} FPS, target {report.target_fps:g}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,55 +16,14 @@ def info(
     as_json: Json = False,
 ) -> None:
     """Say what is in a bundle or a weights file; a bundle's checksums are verified."""
-    found = describe(path)
+    from visolo_runtime.model_info import describe
+
+    report = describe(path).as_dict()
     if as_json:
-        typer.echo(json.dumps(found))
+        typer.echo(json.dumps(report))
         return
-    for name, value in found.items():
+    for name, value in report.items():
         typer.echo(f"{name + ':':<14} {_line(value)}")
-
-
-def describe(path: Path) -> dict[str, Any]:
-    """Kind, configuration, labels and files of a model, ready for json.
-
-    Raises:
-        VisoloError: if it is neither a bundle nor weights, or is damaged.
-    """
-    from visolo_core.checkpoint_header import SAFETENSORS, read_header
-    from visolo_core.errors import VisoloError
-
-    if path.is_dir():
-        return _describe_bundle(path)
-    if not path.exists():
-        raise VisoloError(f"there is no model '{path}'")
-    # The header of a safetensors file can be read on machines without PyTorch.
-    if path.suffix == SAFETENSORS:
-        header = read_header(path)
-    else:
-        from visolo_core.nn.checkpoint import load_checkpoint
-
-        header = load_checkpoint(path).header
-    return {
-        "kind": "weights",
-        "path": str(path),
-        "model": asdict(header.config),
-        "labels": asdict(header.labels),
-        "bytes": path.stat().st_size,
-    }
-
-
-def _describe_bundle(path: Path) -> dict[str, Any]:
-    from visolo_runtime.bundle import Bundle
-
-    bundle = Bundle(path)
-    bundle.check_files()
-    manifest = bundle.manifest.model_dump(mode="json")
-    return {
-        "kind": "bundle",
-        "path": str(path),
-        **manifest,
-        "bytes": sum(entry.size for entry in bundle.manifest.files.values()),
-    }
 
 
 def _line(value: Any) -> str:

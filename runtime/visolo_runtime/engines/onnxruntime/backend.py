@@ -129,7 +129,7 @@ def _import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def installed_distributions() -> dict[str, str]:
+def installed_runtimes() -> dict[str, str]:
     """The ONNX Runtime packages that are installed, with their versions.
 
     All of them put their files into one folder, ``onnxruntime``; only one may be there.
