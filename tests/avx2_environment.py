@@ -3,8 +3,11 @@
     env $(python tests/avx2_environment.py) python -m pytest tests/export/test_golden.py
 
 Another processor adds up in another order. With these, one machine shows the numbers of two.
-ONNX Runtime and OpenVINO's few products by MLAS choose by the processor alone: MLAS has no switch.
-``tests/test_instruction_limit.py`` proves that the others obey.
+``tests/test_instruction_limit.py`` proves what obeys. Not all does: ONNX Runtime computes with MLAS,
+which chooses by the processor alone and has no switch. OpenVINO's convolutions and products by
+oneDNN obey, its own kernels for normalising and resizing stay with AVX-512, and the one that
+normalises then reads beyond its end where a row is no multiple of its vectors. That is a mixture
+which no processor has by itself.
 """
 
 from __future__ import annotations
