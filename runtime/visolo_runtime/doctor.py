@@ -31,7 +31,7 @@ _IDENTITY = bytes.fromhex(
 
 
 @dataclass(frozen=True)
-class Machine:
+class Computer:
     """What there is to compute on."""
 
     system: str
@@ -63,7 +63,7 @@ class BackendCheck:
 class Diagnosis:
     """All that is known of a machine."""
 
-    machine: Machine
+    machine: Computer
     packages: dict[str, str | None]
     """versions by name; None of what is not installed"""
     backends: dict[str, BackendCheck]
@@ -91,7 +91,7 @@ def examine() -> Diagnosis:
         "onnxruntime": _check_onnxruntime(),
         "torch": _check_torch(packages["torch"]),
     }
-    machine = Machine(
+    machine = Computer(
         system=platform.platform(),
         processor=platform.machine(),
         cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
