@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
 
-.PHONY: demo test lint types unit slow gpu-check clean
+.PHONY: demo test lint types unit slow gpu-check gpu-standin clean
 
 demo: $(READY)
 	$(BIN)/visolo demo --output demo
@@ -35,6 +35,11 @@ gpu-check: $(READY)
 	$(BIN)/visolo doctor > gpu-check.txt || true
 	$(BIN)/python -m pytest -m gpu tests/gpu 2>&1 | tee -a gpu-check.txt
 	$(BIN)/python benchmarks/gpu_speed.py 2>&1 | tee -a gpu-check.txt
+
+# The device layer over pycuda and a driver that needs no GPU. pycuda is built once, in a minute.
+gpu-standin: $(READY)
+	$(BIN)/python tests/standin/prepare.py .standin
+	$(BIN)/python -m pytest -m standin tests/standin
 
 $(READY): pyproject.toml packaging_hook.py
 	$(PYTHON) -m venv $(VENV)

@@ -44,7 +44,7 @@ def rebuild_engines(bundle: Bundle, graphs: GraphFiles, targets: tuple[str, ...]
             temporary.write_bytes(built.plan)
         with replaced(plan.with_suffix(".json")) as temporary:
             temporary.write_text(json.dumps(built.as_dict(), indent=1))
-    renewed = graphs.model_copy(update={"library": library.version, "targets": list(targets)})
+    renewed = graphs.model_copy(update={"library": library.version, "targets": list(built.targets)})
     names = [*graphs.files.values(), *graphs.extra]
     manifest = manifest.model_copy(
         update={

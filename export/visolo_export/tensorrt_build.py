@@ -23,6 +23,7 @@ from visolo_core.contract import MASKS, STREAMS, GraphSpec, TensorSpec
 from visolo_core.errors import VisoloError
 from visolo_runtime.bundle import file_entry
 from visolo_runtime.engines.buffers import DECODE_LIMIT
+from visolo_runtime.engines.tensorrt.backend import find_device
 from visolo_runtime.engines.tensorrt.library import LINES_TOLD, Library, import_library, new_log
 
 Lengths = Mapping[str, tuple[int, int, int]]
@@ -51,6 +52,7 @@ class BuiltEngine:
     library: Library
     version: str
     targets: tuple[str, ...]
+    """GPUs that it runs on, such as ``sm86``."""
     onnx_sha256: str
     seconds: float
     layers: tuple[Layer, ...]
@@ -131,9 +133,12 @@ class TensorRt:
             timing_cache: read where it exists, and written, so that the next build is quicker.
 
         Raises:
+            NotHereError: if no targets are given, and this machine has no GPU or no pycuda.
             VisoloError: if the graph cannot be read or built.
         """
         self.check_targets(targets)
+        # Asked before an engine is built for minutes that nobody could tell the GPU of.
+        built_for = tuple(targets) or (find_device(self.library).architecture,)
         trt, log = self._trt, new_log(self._trt)
         begin = time.perf_counter()
         # TensorRT's parser lets things pass that are not valid.
@@ -148,6 +153,10 @@ class TensorRt:
         self._parse(file, network, log)
         config = builder.create_builder_config()
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+        if rtx and hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
+            # Without it (and in TensorRT-RTX 1.1) an engine may allocate when it runs, and its
+            # work cannot be recorded then.
+            config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
         self._set_targets(config, targets, log)
         profile = self._set_profile(builder, config, spec, lengths, log)
         cache = self._timing_cache(config, timing_cache)
@@ -160,7 +169,7 @@ class TensorRt:
             bytes(plan),
             self.library,
             self.version,
-            tuple(targets),
+            built_for,
             file_entry(file).sha256,
             time.perf_counter() - begin,
             layers_of(log.lines),

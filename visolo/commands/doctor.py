@@ -98,11 +98,12 @@ def problems(runtimes: dict[str, str], backends: dict[str, dict[str, Any]]) -> l
 
 def _tensorrt(name: Library) -> dict[str, Any]:
     from visolo_core.errors import NotHereError
-    from visolo_runtime.engines.tensorrt.device import CudaDevice
+    from visolo_runtime.engines.tensorrt.backend import find_device
     from visolo_runtime.engines.tensorrt.engine import TensorRtRuntime
 
     try:
-        runtime, device = TensorRtRuntime(name), CudaDevice()
+        device = find_device(name)
+        runtime = TensorRtRuntime(name, device)
     except NotHereError as error:
         return {"usable": False, "detail": str(error)}
     return {"usable": True, "detail": f"{runtime.version}, {device.name}, {device.architecture}"}
