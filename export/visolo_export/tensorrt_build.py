@@ -20,7 +20,7 @@ from typing import Any
 import onnx
 
 from visolo_core.contract import MASKS, STREAMS, GraphSpec, TensorSpec
-from visolo_core.errors import VisoloError
+from visolo_core.errors import NotHereError, VisoloError
 from visolo_runtime.bundle import file_entry
 from visolo_runtime.engines.buffers import DECODE_LIMIT
 from visolo_runtime.engines.tensorrt.backend import find_device
@@ -137,8 +137,7 @@ class TensorRt:
             VisoloError: if the graph cannot be read or built.
         """
         self.check_targets(targets)
-        # Asked before an engine is built for minutes that nobody could tell the GPU of.
-        built_for = tuple(targets) or (find_device(self.library).architecture,)
+        built_for = tuple(targets) or (self._present_target(),)
         trt, log = self._trt, new_log(self._trt)
         begin = time.perf_counter()
         # TensorRT's parser lets things pass that are not valid.
@@ -181,6 +180,14 @@ class TensorRt:
     def name(self) -> str:
         """Library and version, for people."""
         return f"{'TensorRT-RTX' if self.library == 'tensorrt-rtx' else 'TensorRT'} {self.version}"
+
+    def _present_target(self) -> str:
+        """The GPU that is there, which an engine that is built without targets runs on."""
+        try:
+            return find_device(self.library).architecture
+        except NotHereError as error:
+            hint = "name GPUs with --target, or " if self.known_targets else ""
+            raise NotHereError(f"{hint}build where the GPU is: {error}") from error
 
     def _parse(self, file: Path, network: Any, log: Any) -> None:
         parser = self._trt.OnnxParser(network, log)

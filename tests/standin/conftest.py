@@ -45,7 +45,7 @@ def driver(whole_driver: StandIn) -> Iterator[StandIn]:
 
 
 @pytest.fixture
-def device(driver: StandIn) -> CudaDevice:
+def device(model: Model, driver: StandIn) -> CudaDevice:
     from visolo_runtime.engines.tensorrt.device import cuda_device
 
     return cuda_device()
@@ -70,7 +70,10 @@ def tiny_bundle(models: Path, visolo: Callable[..., Outcome]) -> Path:
 @pytest.fixture(scope="session")
 def model(tiny_bundle: Path) -> Model:
     """On the CPU. The network is untrained, and so are its scores."""
-    return load(tiny_bundle, "onnxruntime", _lenient, threads=1)
+    opened = load(tiny_bundle, "onnxruntime", _lenient, threads=1)
+    gc.collect()
+    gc.freeze()  # PyTorch made the bundle, and its many objects would be looked at in every test
+    return opened
 
 
 def _lenient(config: InferenceConfig) -> InferenceConfig:
