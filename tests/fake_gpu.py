@@ -258,16 +258,19 @@ class FakeRtxContext(FakeContext):
 class FakeRuntimeCache:
     """Named as ``IRuntimeCache``. It holds the name of each engine that was compiled."""
 
-    def __init__(self) -> None:
+    def __init__(self, queues: Queues) -> None:
+        self._queues = queues
         self.kernels: set[str] = set()
 
     def deserialize(self, blob: bytes) -> bool:
+        self._queues.check_current()
         if not blob.startswith(b"this GPU:"):
             return False
         self.kernels.update(blob.decode()[9:].split())
         return True
 
     def serialize(self) -> bytes:
+        self._queues.check_current()
         return f"this GPU:{' '.join(sorted(self.kernels))}".encode()
 
 
@@ -277,8 +280,11 @@ class FakeRuntimeConfig:
     dynamic_shapes_kernel_specialization_strategy = "lazy"
     _cache: FakeRuntimeCache | None = None
 
+    def __init__(self, queues: Queues) -> None:
+        self._queues = queues
+
     def create_runtime_cache(self) -> FakeRuntimeCache:
-        return FakeRuntimeCache()
+        return FakeRuntimeCache(self._queues)
 
     def set_runtime_cache(self, cache: FakeRuntimeCache) -> bool:
         self._cache = cache
@@ -327,7 +333,7 @@ class FakeRtxEngine(FakeEngine):
     """Of TensorRT-RTX, which compiles kernels when an engine runs."""
 
     def create_runtime_config(self) -> FakeRuntimeConfig:
-        return FakeRuntimeConfig()
+        return FakeRuntimeConfig(self._queues)
 
     def create_execution_context(self, config: FakeRuntimeConfig | None = None) -> FakeContext:
         assert config is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from visolo.commands import doctor
 from visolo_core.contract import GRAPHS, GraphSpec
 from visolo_core.errors import NotHereError, VisoloError
 from visolo_core.results import Track
-from visolo_runtime.bundle import Bundle, GraphFiles
+from visolo_runtime.bundle import Bundle, GraphFiles, file_entry
 from visolo_runtime.engines.buffers import DECODE_LIMIT, Buffers
 from visolo_runtime.engines.engine import Engines
 from visolo_runtime.engines.tensorrt.backend import TensorRtBackend, check_fit, open_tensorrt
@@ -290,8 +291,37 @@ def test_kernels_are_compiled_once(
     load_plans(other, lite_bundle, tmp_path)
     assert device.counts["compiled"] == 3
     assert other.kernels is not None
-    other.kernels.save()
+    with device.current():
+        other.kernels.save()
     assert (tmp_path / "kernels.cache").read_bytes() == written
+
+
+def test_a_bundle_with_engines(
+    device: FakeDevice, rtx: TensorRtRuntime, lite_bundle: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """It is opened on the GPU, and the kernels that were compiled for it lie beside its engines."""
+    folder = Path(shutil.copytree(lite_bundle, tmp_path / "with engines.visolo"))
+    files = {graph: f"tensorrt-rtx/{graph}.engine" for graph in GRAPHS}
+    (folder / "tensorrt-rtx").mkdir()
+    for graph, plan in files.items():
+        (folder / plan).write_bytes(str(folder / f"{graph}.onnx").encode())
+    manifest = Bundle(folder).manifest
+    graphs = GraphFiles(
+        format="tensorrt-rtx", precision="fp32", files=files, library="1.7.1", targets=["sm86"]
+    )
+    entries = {plan: file_entry(folder / plan) for plan in files.values()}
+    manifest.model_copy(
+        update={"graphs": [*manifest.graphs, graphs], "files": manifest.files | entries}
+    ).write(folder)
+    monkeypatch.setattr("visolo_runtime.engines.tensorrt.backend.cuda_device", lambda index: device)
+    model = load(folder)
+    assert model.engines.description == "tensorrt-rtx 1.7.1, fake GPU"
+    assert (folder / "tensorrt-rtx" / "kernels-sm86.cache").exists()
+    assert run(model.engines, model.stream_options(), 3)
+    monkeypatch.setattr(device, "architecture", "sm89")
+    with pytest.raises(VisoloError, match=r"built for sm86, this GPU is sm89: run visolo rebuild"):
+        load(folder)
 
 
 def test_kernels_beside_a_bundle_that_may_only_be_read(
@@ -301,7 +331,8 @@ def test_kernels_beside_a_bundle_that_may_only_be_read(
     kernels.save()
     runtime = TensorRtRuntime("tensorrt-rtx", rtx.device, kernels)
     load_plans(runtime, lite_bundle, tmp_path)
-    kernels.save()
+    with rtx.device.current():
+        kernels.save()
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".cache"] == []
 
 
