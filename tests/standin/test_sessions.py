@@ -128,6 +128,28 @@ def test_a_session_opens_while_another_records(
     assert target.tolist() == [5] * 100
 
 
+def test_other_libraries_do_not_break_a_recording(driver: StandIn, device: CudaDevice) -> None:
+    """What they do on the legacy stream waits for all streams that block, and would break the
+    recording of one."""
+    from pycuda import driver as cuda
+
+    def others_work() -> None:
+        with device.current():
+            cuda.memset_d8(memory.address, 7, 100)
+
+    def record() -> None:
+        thread = threading.Thread(target=others_work)
+        thread.start()
+        thread.join()
+
+    with device.current():
+        stream = device.stream()
+        memory = device.allocate(100, stream)
+        stream.wait()
+        device.capture(stream, record)
+    assert driver.count("cuMemsetD8_v2") == 1
+
+
 def test_dropped_in_another_thread(
     driver: StandIn, open_engines: OpenEngines, model: Model
 ) -> None:
@@ -246,6 +268,7 @@ def test_no_room_at_any_allocation(
         driver.fail(function, nth, OUT_OF_MEMORY, times=2)  # pycuda collects garbage and retries
         with pytest.raises(VisoloError, match=r"no room|cannot set aside"):
             engines.buffers()
+        assert driver.misuses() == []
         driver.reset(LAZY)
         assert driver.live() == before
 
