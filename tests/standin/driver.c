@@ -464,6 +464,8 @@ CUresult cuDevicePrimaryCtxRelease(CUdevice device) {
   if (!context->users) return CUDA_ERROR_INVALID_CONTEXT;
   if (--context->users) return CUDA_SUCCESS;
   /* All that it holds goes with it. */
+  for (CUstream each = streams; each; each = each->next)
+    if (each->context == context && each->first) misuse("a context with queued work is released");
   for (memory *each = memories; each; each = each->next)
     if (each->context == context && each->live) check_canaries(each), each->live = 0;
   for (CUstream each = streams; each; each = each->next)

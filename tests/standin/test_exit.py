@@ -19,6 +19,14 @@ from standin.stand_in import StandIn
 driver = StandIn(Path(sys.argv[1]))
 driver.reset(0)
 
+class Waiting:
+    "Waits for its stream when it is dropped, as sessions do."
+    def __init__(self, device, stream):
+        self.device, self.stream = device, stream
+    def __del__(self):
+        with self.device.current():
+            self.stream.wait()
+
 def hold():
     from visolo_runtime.engines.tensorrt.device import cuda_device
     device = cuda_device()
@@ -28,8 +36,7 @@ def hold():
         memory, pinned = device.allocate(1000, stream), device.pinned((10,), "float32")
         recorded = device.capture(stream, lambda: device.upload(memory.address, pinned, stream))
         recorded.launch(stream)
-        stream.wait()
-    globals().update(kept=[stream, event, memory, pinned, recorded])
+    globals().update(kept=[Waiting(device, stream), stream, event, memory, pinned, recorded])
 
 if sys.argv[2] == "thread":
     thread = threading.Thread(target=hold)

@@ -15,7 +15,7 @@ import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import numpy as np
@@ -150,10 +150,12 @@ class CudaDevice(Device):
     def _release(self) -> None:
         """Give the primary context back, and with it all that is left in it.
 
-        pycuda would detach it, which is wrong for a primary context and fails; told to detach it
-        itself it releases it, but leaves it in the driver's stack.
+        pycuda's destructor calls cuCtxDetach, which fails for a primary context. Its ``detach``
+        releases it, but leaves it on the driver's stack.
         """
         self._context.push()
+        with suppress(self._cuda.Error):  # a device that has failed is not waited for
+            self._cuda.Context.synchronize()
         self._context.detach()
         self._driver.try_call("cuCtxPopCurrent_v2", ctypes.byref(ctypes.c_void_p()))
         self._current.close()
@@ -284,7 +286,8 @@ class _PycudaStream(CudaStream):
         self._device, self.inner, self.handle = device, stream, int(stream.handle)
 
     def wait(self) -> None:
-        self.inner.synchronize()
+        if not self._device.current().closed:
+            self.inner.synchronize()
 
     def __del__(self) -> None:
         with self._device.current():
