@@ -5,6 +5,7 @@
 # make site          the pages and a reference of the Python API, into ./site
 # make wheels        visolo and visolo-gpu, into ./dist, checked
 # make release       whether this version can be published; publishes nothing
+# make gpu-standin   the GPU's device layer over a driver that needs no GPU
 # make gpu-check     what needs a GPU, into gpu-check.txt
 # Each makes its own environment first.
 
@@ -22,7 +23,7 @@ PIP_INSTALL := -m pip install --disable-pip-version-check --constraint constrain
 MANIFEST := pyproject.toml packaging_hook.py constraints.txt
 
 .PHONY: demo test lint types unit parity-avx2 slow coverage site wheels release can-release \
-	gpu-check constraints clean
+	gpu-check gpu-standin constraints clean
 
 demo: $(BASE)
 	$(BIN)/visolo demo --output demo
@@ -81,6 +82,11 @@ gpu-check:
 	$(GPU_BIN)/python $(PIP_INSTALL) --force-reinstall --no-deps dist/visolo_gpu-*.whl
 	.ci/gpu-check $(GPU_BIN) 2>&1 | tee gpu-check.txt
 
+# The device layer over pycuda and a driver that needs no GPU. pycuda is built once, in minutes.
+gpu-standin: $(READY)
+	$(BIN)/python tests/standin/prepare.py .standin
+	$(BIN)/python -m pytest -m standin tests/standin
+
 # The newest versions that the ranges allow.
 constraints: $(READY)
 	$(BIN)/python tools/write_constraints.py constraints.txt
@@ -105,4 +111,4 @@ $(DOCS): $(BASE)
 	touch $(DOCS)
 
 clean:
-	rm -rf $(VENV) .venv-gpu demo dist build site gpu-check.txt .coverage
+	rm -rf $(VENV) .venv-gpu .standin demo dist build site gpu-check.txt .coverage

@@ -22,9 +22,8 @@ from visolo_export.bundle_writer import write_bundle
 from visolo_export.formats import EngineOptions
 from visolo_runtime.bundle import Bundle
 from visolo_runtime.engines.tensorrt.backend import open_tensorrt
-from visolo_runtime.engines.tensorrt.device import CudaDevice
-from visolo_runtime.engines.tensorrt.engine import TensorRtRuntime
-from visolo_runtime.engines.tensorrt.library import Library
+from visolo_runtime.engines.tensorrt.device import cuda_device
+from visolo_runtime.engines.tensorrt.library import Library, import_library
 from visolo_runtime.session.loading import shipped_model
 from visolo_runtime.session.session import Session
 from visolo_runtime.session.stream import StreamOptions
@@ -36,7 +35,7 @@ _WARM_UP = 20  # frames
 def library() -> Library:
     """TensorRT where it is installed, else TensorRT-RTX."""
     try:
-        TensorRtRuntime("tensorrt")
+        import_library("tensorrt")
     except NotHereError:
         return "tensorrt-rtx"
     return "tensorrt"
@@ -59,7 +58,7 @@ def main() -> None:
     parser.add_argument("weights", type=Path, nargs="?", default=weights)
     parser.add_argument("--frames", type=int, default=300)
     options = parser.parse_args()
-    name, device = library(), CudaDevice()
+    name, device = library(), cuda_device()
     targets = (device.architecture,) if name == "tensorrt-rtx" else ()
     checkpoint, inference = load_checkpoint(options.weights), InferenceConfig()
     print(f"{name} on {device.name} ({device.architecture}), {options.weights.name}\n")

@@ -2,12 +2,12 @@
 
     env $(python tests/avx2_environment.py) python -m pytest tests/export/test_golden.py
 
-Another processor adds up in another order. With these, one machine shows the numbers of two.
-``tests/test_instruction_limit.py`` proves what obeys. Not all does: ONNX Runtime computes with MLAS,
-which chooses by the processor alone and has no switch. OpenVINO's convolutions and products by
-oneDNN obey, its own kernels for normalising and resizing stay with AVX-512, and the one that
-normalises then reads beyond its end where a row is no multiple of its vectors. That is a mixture
-which no processor has by itself.
+Another processor adds up in another order, so with these variables one machine shows the numbers of
+two. ``tests/test_instruction_limit.py`` checks which libraries obey. Not all do. ONNX Runtime
+computes with MLAS, which chooses by the processor alone and has no switch. OpenVINO's convolutions
+and matrix products, which are oneDNN's, obey; its own kernels for normalising and resizing stay with
+AVX-512, and the one that normalises then reads beyond its end where a row is not a multiple of its
+vectors. No processor computes with such a mixture by itself.
 """
 
 from __future__ import annotations

@@ -3,6 +3,8 @@
 Device memory is host memory at its real address, so that engines find what was bound. Work that is
 given to a stream waits there until something waits for the stream: what the code under test reads
 too early, or frees too early, comes out wrong, as it would on a GPU.
+
+``tests/standin`` gives the same TensorRT real queues instead: those of a driver in C.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime
@@ -87,12 +89,6 @@ class FakeStream(CudaStream):
         self.device.counts["wait"] += 1
         self.work_until(self.given)
 
-    def after(self, event: CudaEvent) -> None:
-        assert isinstance(event, FakeEvent)
-        recorded = event.recorded
-        if recorded:
-            self.give(lambda: recorded[0].work_until(recorded[1]))
-
 
 class FakeGraph(CudaGraph):
     def __init__(self, device: FakeDevice, works: list[Work]) -> None:
@@ -122,8 +118,9 @@ class FakeDevice(Device):
         yield
         self._depth -= 1
 
-    def allocate(self, nbytes: int) -> DeviceMemory:
-        self._check()
+    def allocate(self, nbytes: int, stream: CudaStream) -> DeviceMemory:
+        self.check_current()
+        assert isinstance(stream, FakeStream)
         self.counts["allocation"] += 1
         if nbytes > self.free:
             raise VisoloError(f"{self.name} has no room for {nbytes} bytes more")
@@ -131,16 +128,17 @@ class FakeDevice(Device):
         return FakeMemory(nbytes)
 
     def pinned(self, shape: tuple[int, ...], dtype: str) -> Array:
+        self.check_current()
         return np.zeros(shape, dtype)
 
     def stream(self) -> CudaStream:
-        self._check()
+        self.check_current()
         stream = FakeStream(self, 1000 + len(self.streams))
         self.streams[stream.handle] = stream
         return stream
 
     def event(self) -> CudaEvent:
-        self._check()
+        self.check_current()
         self.counts["event"] += 1
         return FakeEvent()
 
@@ -159,31 +157,52 @@ class FakeDevice(Device):
         self._give(stream, lambda: ctypes.memmove(target, source, nbytes))
 
     def capture(self, stream: CudaStream, work: Work) -> CudaGraph:
-        self._check()
+        self.check_current()
         assert isinstance(stream, FakeStream)
         stream.recording = []
-        work()
-        works, stream.recording = stream.recording, None
+        try:
+            work()
+        finally:
+            works, stream.recording = stream.recording, None
         return FakeGraph(self, works)
+
+    def launch(self, stream: int, work: Work, addresses: list[int]) -> bool:
+        self.streams[stream].give(work)
+        return True
 
     def _give(self, stream: CudaStream, work: Callable[[], Any]) -> None:
         assert isinstance(stream, FakeStream)
         stream.give(lambda: (work(), None)[1])
 
     def _count(self, what: str, nbytes: int) -> None:
-        self._check()
+        self.check_current()
         self.counts[what] += 1
         self.counts[f"{what} bytes"] += nbytes
 
-    def _check(self) -> None:
+    def check_current(self) -> None:
         assert self._depth, "the device is not current"
+
+
+class Queues(Protocol):
+    """What the played engines need of a device, fake or behind a driver."""
+
+    counts: Counter[str]
+
+    def launch(self, stream: int, work: Work, addresses: list[int]) -> bool:
+        """Give work that uses these addresses to the stream of that handle."""
+
+    def check_current(self) -> None:
+        """Fail if the device's context is not current in this thread."""
 
 
 class FakeContext:
     """Named as TensorRT's ``IExecutionContext``."""
 
-    def __init__(self, device: FakeDevice, session: Any) -> None:
-        self._device, self._session = device, session
+    nvtx_verbosity = "detailed"
+
+    def __init__(self, queues: Queues, session: Any) -> None:
+        self._queues, self._session = queues, session
+        queues.check_current()
         self._addresses: dict[str, int] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
 
@@ -197,26 +216,89 @@ class FakeContext:
 
     def execute_async_v3(self, stream: int) -> bool:
         """What is bound now counts, not what will be bound when the work is done."""
+        self._queues.check_current()
         addresses, shapes = dict(self._addresses), dict(self._shapes)
-        self._device.counts["engine"] += 1
-        self._device.streams[stream].give(lambda: self._compute(addresses, shapes))
+        session, shapes_now = self._session, self._shapes
+        self._queues.counts["engine"] += 1
+        return self._queues.launch(
+            stream,
+            lambda: _compute(session, addresses, shapes, shapes_now),
+            list(addresses.values()),
+        )
+
+    def __del__(self) -> None:
+        self._queues.check_current()
+        self._shapes["gone"] = ()
+
+
+def _compute(
+    session: Any,
+    addresses: dict[str, int],
+    shapes: dict[str, tuple[int, ...]],
+    shapes_now: dict[str, tuple[int, ...]],
+) -> None:
+    """Run an engine. A context whose shapes have changed since its work was recorded replays it
+    wrongly (TensorRT issue 3798), and so does one that is gone: zeros come out."""
+    feeds = {
+        node.name: _view(addresses[node.name], shapes.get(node.name, node.shape), node.type)
+        for node in session.get_inputs()
+    }
+    for node, found in zip(session.get_outputs(), session.run(None, feeds), strict=True):
+        values = found if shapes == shapes_now else np.zeros_like(found)
+        _view(addresses[node.name], found.shape, node.type)[...] = values
+
+
+class FakeRtxContext(FakeContext):
+    """Of TensorRT-RTX."""
+
+    def is_stream_capturable(self, stream: int) -> bool:
+        return not self._queues.counts["refuses to be recorded"]
+
+
+class FakeRuntimeCache:
+    """Named as ``IRuntimeCache``. It holds the name of each engine that was compiled."""
+
+    def __init__(self, queues: Queues) -> None:
+        self._queues = queues
+        self.kernels: set[str] = set()
+
+    def deserialize(self, blob: bytes) -> bool:
+        self._queues.check_current()
+        if not blob.startswith(b"this GPU:"):
+            return False
+        self.kernels.update(blob.decode()[9:].split())
         return True
 
-    def _compute(self, addresses: dict[str, int], shapes: dict[str, tuple[int, ...]]) -> None:
-        feeds = {
-            node.name: _view(addresses[node.name], shapes.get(node.name, node.shape), node.type)
-            for node in self._session.get_inputs()
-        }
-        outputs = self._session.get_outputs()
-        for node, found in zip(outputs, self._session.run(None, feeds), strict=True):
-            _view(addresses[node.name], found.shape, node.type)[...] = found
+    def serialize(self) -> bytes:
+        self._queues.check_current()
+        return f"this GPU:{' '.join(sorted(self.kernels))}".encode()
+
+
+class FakeRuntimeConfig:
+    """Named as ``IRuntimeConfig``."""
+
+    dynamic_shapes_kernel_specialization_strategy = "lazy"
+    _cache: FakeRuntimeCache | None = None
+
+    def __init__(self, queues: Queues) -> None:
+        self._queues = queues
+
+    def create_runtime_cache(self) -> FakeRuntimeCache:
+        return FakeRuntimeCache(self._queues)
+
+    def set_runtime_cache(self, cache: FakeRuntimeCache) -> bool:
+        self._cache = cache
+        return True
+
+    def get_runtime_cache(self) -> FakeRuntimeCache | None:
+        return self._cache
 
 
 class FakeEngine:
     """Named as TensorRT's ``ICudaEngine``."""
 
-    def __init__(self, device: FakeDevice, onnx_file: Path) -> None:
-        self._device = device
+    def __init__(self, queues: Queues, onnx_file: Path) -> None:
+        self._queues, self._file = queues, onnx_file
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(
@@ -241,29 +323,65 @@ class FakeEngine:
         return tuple(side if isinstance(side, int) else -1 for side in shape)
 
     def create_execution_context(self) -> FakeContext:
-        return FakeContext(self._device, self._session)
+        return FakeContext(self._queues, self._session)
+
+    def __del__(self) -> None:
+        self._queues.check_current()
 
 
-def fake_tensorrt(device: FakeDevice, version: str = "11.4.0") -> Any:
-    """A module to stand in for ``tensorrt``; a plan is the name of an ONNX file."""
+class FakeRtxEngine(FakeEngine):
+    """Of TensorRT-RTX, which compiles kernels when an engine runs."""
+
+    def create_runtime_config(self) -> FakeRuntimeConfig:
+        return FakeRuntimeConfig(self._queues)
+
+    def create_execution_context(self, config: FakeRuntimeConfig | None = None) -> FakeContext:
+        assert config is not None
+        self._queues.counts[f"{config.dynamic_shapes_kernel_specialization_strategy} context"] += 1
+        cache = config.get_runtime_cache()
+        if cache is None or self._file.stem not in cache.kernels:
+            self._queues.counts["compiled"] += 1
+        if cache is not None:
+            cache.kernels.add(self._file.stem)
+        return FakeRtxContext(self._queues, self._session)
+
+
+def fake_tensorrt(queues: Queues, version: str = "11.4.0", rtx: bool = False) -> Any:
+    """A module to stand in for ``tensorrt`` or ``tensorrt_rtx``; a plan is the name of an ONNX
+    file."""
 
     class Logger:
-        Severity = SimpleNamespace(ERROR="error", INTERNAL_ERROR="internal error")
+        ERROR = "error"
 
-        def log(self, severity: Any, message: str) -> None:
+        def __init__(self, severity: str) -> None:
+            self.severity = severity
+
+    class ErrorRecorder:
+        def report_error(self, code: int, description: str) -> bool:
             raise NotImplementedError
 
     class Runtime:
-        def __init__(self, log: Any) -> None:
-            self._log = log
+        error_recorder: ErrorRecorder
+
+        def __init__(self, log: Logger) -> None:
+            queues.check_current()
 
         def deserialize_cuda_engine(self, plan: bytes) -> FakeEngine | None:
+            queues.check_current()
             if not plan.endswith(b".onnx"):
-                self._log.log(Logger.Severity.ERROR, "the plan\n  is damaged")
+                self.error_recorder.report_error(1, "the plan\n  is damaged")
                 return None
-            return FakeEngine(device, Path(plan.decode()))
+            kind = FakeRtxEngine if rtx else FakeEngine
+            return kind(queues, Path(plan.decode()))
 
-    return SimpleNamespace(__version__=version, ILogger=Logger, Runtime=Runtime)
+    return SimpleNamespace(
+        __version__=version,
+        Logger=Logger,
+        IErrorRecorder=ErrorRecorder,
+        Runtime=Runtime,
+        ProfilingVerbosity=SimpleNamespace(NONE="none"),
+        DynamicShapesKernelSpecializationStrategy=SimpleNamespace(EAGER="eager"),
+    )
 
 
 def _view(address: int, shape: Any, kind: str) -> Array:

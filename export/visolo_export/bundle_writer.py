@@ -180,7 +180,7 @@ class _Writer:
             files=files,
             extra=[f"{place.name}/{graph}.json" for graph in GRAPHS],
             library=library.version,
-            targets=list(options.targets),
+            targets=list(built.targets),
         )
 
     def _reporting(self, form: str) -> Callable[[str], None]:

@@ -68,7 +68,7 @@ def rebuild_engines(
                 "files": {graph: f"{place.name}/{graph}.engine" for graph in GRAPHS},
                 "extra": [f"{place.name}/{graph}.json" for graph in GRAPHS],
                 "library": library.version,
-                "targets": list(targets),
+                "targets": list(built.targets),
             }
         )
         _with_engines(bundle, old, new).write(folder)

@@ -21,9 +21,10 @@ from typing import Any
 import onnx
 
 from visolo_core.contract import MASKS, STREAMS, GraphSpec, TensorSpec
-from visolo_core.errors import VisoloError
+from visolo_core.errors import NotHereError, VisoloError
 from visolo_runtime.bundle import file_entry
 from visolo_runtime.engines.buffers import DECODE_LIMIT
+from visolo_runtime.engines.tensorrt.backend import find_device
 from visolo_runtime.engines.tensorrt.library import LINES_TOLD, Library, import_library, new_log
 
 Lengths = Mapping[str, tuple[int, int, int]]
@@ -52,6 +53,7 @@ class BuiltEngine:
     library: Library
     version: str
     targets: tuple[str, ...]
+    """GPUs that it runs on, such as ``sm86``."""
     onnx_sha256: str
     seconds: float
     layers: tuple[EngineLayer, ...]
@@ -134,9 +136,11 @@ class TensorRt:
             timing_cache: read where it exists, and written, so that the next build is quicker.
 
         Raises:
+            NotHereError: if no targets are given, and this machine has no GPU or no pycuda.
             VisoloError: if the graph cannot be read or built.
         """
         self.check_targets(targets)
+        built_for = tuple(targets) or (self._present_target(),)
         trt, log = self._trt, new_log(self._trt)
         begin = time.perf_counter()
         # TensorRT's parser lets things pass that are not valid.
@@ -151,6 +155,10 @@ class TensorRt:
         self._parse(file, network, log)
         config = builder.create_builder_config()
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+        if rtx and hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
+            # Without it (and in TensorRT-RTX 1.1) an engine may allocate when it runs, and its
+            # work cannot be recorded then.
+            config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
         self._set_targets(config, targets, log)
         profile = self._set_profile(builder, config, spec, lengths, log)
         cache = self._timing_cache(config, timing_cache)
@@ -163,7 +171,7 @@ class TensorRt:
             bytes(plan),
             self.library,
             self.version,
-            tuple(targets),
+            built_for,
             file_entry(file).sha256,
             time.perf_counter() - begin,
             layers_of(log.lines),
@@ -175,6 +183,14 @@ class TensorRt:
     def name(self) -> str:
         """Library and version, for people."""
         return f"{'TensorRT-RTX' if self.library == 'tensorrt-rtx' else 'TensorRT'} {self.version}"
+
+    def _present_target(self) -> str:
+        """The GPU that is there, which an engine that is built without targets runs on."""
+        try:
+            return find_device(self.library).architecture
+        except NotHereError as error:
+            hint = "name GPUs with --target, or " if self.known_targets else ""
+            raise NotHereError(f"{hint}build where the GPU is: {error}") from error
 
     def _parse(self, file: Path, network: Any, log: Any) -> None:
         parser = self._trt.OnnxParser(network, log)

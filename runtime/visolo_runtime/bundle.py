@@ -50,7 +50,7 @@ class GraphFiles(_Strict):
     library: str | None = None
     """of TensorRT engines and AOTInductor: the version that built them, and that alone runs them"""
     targets: list[str] = []
-    """GPUs that TensorRT-RTX engines, or processors that AOTInductor's code, were built for"""
+    """GPUs that TensorRT's engines, or processors that AOTInductor's code, were built for"""
 
 
 class Calibration(_Strict):

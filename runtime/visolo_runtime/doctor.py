@@ -13,7 +13,7 @@ from visolo_core.distribution import CPU, GPU, RUNTIMES, installed_distributions
 from visolo_core.errors import NotHereError
 from visolo_runtime.engines.onnxruntime.backend import installed_runtimes
 from visolo_runtime.engines.openvino.backend import OpenVinoBackend
-from visolo_runtime.engines.tensorrt.device import CudaDevice
+from visolo_runtime.engines.tensorrt.backend import find_device
 from visolo_runtime.engines.tensorrt.engine import TensorRtRuntime
 from visolo_runtime.engines.tensorrt.library import Library
 
@@ -146,7 +146,8 @@ def _check(describe: Callable[[], str]) -> BackendCheck:
 
 
 def _tensorrt(name: Library) -> str:
-    runtime, device = TensorRtRuntime(name), CudaDevice()
+    device = find_device(name)
+    runtime = TensorRtRuntime(name, device)
     return f"{runtime.version}, {device.name}, {device.architecture}"
 
 

@@ -12,9 +12,10 @@ import onnx
 import pytest
 from PIL import Image
 
+from fake_gpu import FakeDevice
 from helpers import run_visolo
 from visolo_core.contract import GraphName, GraphSpec, TensorSpec
-from visolo_core.errors import VisoloError
+from visolo_core.errors import NotHereError, VisoloError
 from visolo_export.calibration import record_feeds
 from visolo_export.precision import calibrate, to_fp16, to_int8
 from visolo_export.tensorrt_build import TensorRt, layers_of, usual_lengths
@@ -132,6 +133,26 @@ def test_graphs_that_cannot_be_built(
 ) -> None:
     with pytest.raises(VisoloError, match=words):
         TensorRt("tensorrt-rtx").build(make(tmp_path / "g.onnx"), SPEC, {}, ("sm86",))
+
+
+def test_the_gpu_that_is_there(lite_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An engine that was built without targets says which GPU it was built on; on a machine without
+    a GPU one is told to name them."""
+    graph: GraphName = "memory"
+    file, spec = lite_bundle / "memory.onnx", Bundle(lite_bundle).manifest.contract[graph]
+    lengths = usual_lengths(24, 1)
+    with pytest.raises(NotHereError, match="name GPUs with --target, or build where the GPU is"):
+        TensorRt("tensorrt-rtx").build(file, spec, lengths)
+    set_targets = TensorRt._set_targets
+    monkeypatch.setattr("visolo_export.tensorrt_build.find_device", lambda library: FakeDevice())
+    monkeypatch.setattr(
+        TensorRt,
+        "_set_targets",
+        lambda self, config, targets, log: set_targets(self, config, ("sm86",), log),
+    )
+    built = TensorRt("tensorrt-rtx").build(file, spec, lengths)
+    assert built.targets == ("sm86",)
+    assert built.as_dict()["targets"] == ["sm86"]
 
 
 def test_float32_on_sm75(bundle: Path, tmp_path: Path) -> None:

@@ -8,24 +8,25 @@ import pytest
 
 from helpers import run_visolo
 from visolo_core.errors import NotHereError
-from visolo_runtime.engines.tensorrt.device import CudaDevice
-from visolo_runtime.engines.tensorrt.engine import TensorRtRuntime
+from visolo_runtime.engines.tensorrt.device import CudaDevice, cuda_device
+from visolo_runtime.engines.tensorrt.library import import_library
 from visolo_runtime.session.loading import shipped_model
 
 
 @pytest.fixture(scope="session")
 def gpu() -> CudaDevice:
     """The GPU; without one these tests fail, since they were asked for by name."""
-    return CudaDevice()
+    return cuda_device()
 
 
 @pytest.fixture(scope="session")
 def library() -> str:
     """TensorRT where it is installed, else TensorRT-RTX."""
     try:
-        return TensorRtRuntime("tensorrt").name
+        import_library("tensorrt")
+        return "tensorrt"
     except NotHereError:
-        return TensorRtRuntime("tensorrt-rtx").name
+        return "tensorrt-rtx"
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from visolo_export.comparison import compare_tracks
 from visolo_runtime.bundle import Bundle
 from visolo_runtime.engines.engine import Engines
 from visolo_runtime.engines.tensorrt.backend import TensorRtBackend, open_tensorrt
-from visolo_runtime.engines.tensorrt.device import CudaDevice
+from visolo_runtime.engines.tensorrt.device import CudaDevice, cuda_device
 from visolo_runtime.engines.tensorrt.library import Library
 from visolo_runtime.session.loading import load
 from visolo_runtime.session.session import Session
@@ -139,17 +139,18 @@ def test_it_lives_beside_pytorch(engines: Engines, options: StreamOptions) -> No
 
 def test_out_of_memory_is_a_sentence(gpu: CudaDevice) -> None:
     with gpu.current(), pytest.raises(VisoloError, match="no room for"):
-        gpu.allocate(2**50)
+        gpu.allocate(2**50, gpu.stream())
 
 
 def test_a_gpu_that_is_not_there() -> None:
     with pytest.raises(VisoloError, match="no GPU 99"):
-        CudaDevice(99)
+        cuda_device(99)
 
 
 def test_copies_and_streams(gpu: CudaDevice) -> None:
     with gpu.current():
-        memory, stream = gpu.allocate(4000), gpu.stream()
+        stream = gpu.stream()
+        memory = gpu.allocate(4000, stream)
         source, target = gpu.pinned((1000,), "float32"), gpu.pinned((1000,), "float32")
         source[:] = np.arange(1000)
         begin, end = gpu.event(), gpu.event()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,16 +13,27 @@ import numpy as np
 import pytest
 
 from alone import alone, same
-from fake_gpu import FakeContext, FakeDevice, FakeEngine, fake_tensorrt
-from visolo_core.contract import GRAPHS
-from visolo_core.errors import VisoloError
+from fake_gpu import (
+    FakeContext,
+    FakeDevice,
+    FakeEngine,
+    FakeRtxContext,
+    FakeRtxEngine,
+    FakeRuntimeCache,
+    FakeRuntimeConfig,
+    fake_tensorrt,
+)
+from visolo_core.contract import GRAPHS, GraphSpec
+from visolo_core.errors import NotHereError, VisoloError
 from visolo_core.results import Track
-from visolo_runtime.bundle import Bundle, GraphFiles
+from visolo_runtime.bundle import Bundle, GraphFiles, file_entry
+from visolo_runtime.doctor import examine
 from visolo_runtime.engines.buffers import DECODE_LIMIT, Buffers
 from visolo_runtime.engines.engine import Engines
-from visolo_runtime.engines.tensorrt.backend import TensorRtBackend, check_fit
+from visolo_runtime.engines.tensorrt.backend import TensorRtBackend, check_fit, open_tensorrt
 from visolo_runtime.engines.tensorrt.device_buffers import DeviceBuffers
 from visolo_runtime.engines.tensorrt.engine import TensorRtRuntime
+from visolo_runtime.engines.tensorrt.kernel_cache import KernelCache
 from visolo_runtime.session.loading import load
 from visolo_runtime.session.session import Session
 from visolo_runtime.session.stream import StreamOptions
@@ -37,28 +49,31 @@ def device() -> FakeDevice:
 @pytest.fixture
 def runtime(monkeypatch: pytest.MonkeyPatch, device: FakeDevice) -> TensorRtRuntime:
     monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(device))
-    return TensorRtRuntime("tensorrt")
+    return TensorRtRuntime("tensorrt", device)
+
+
+@pytest.fixture
+def rtx(monkeypatch: pytest.MonkeyPatch, device: FakeDevice, tmp_path: Path) -> TensorRtRuntime:
+    """TensorRT-RTX, with compiled kernels kept in a file."""
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx", fake_tensorrt(device, "1.7.1", rtx=True))
+    return TensorRtRuntime("tensorrt-rtx", device, KernelCache(tmp_path / "kernels.cache"))
 
 
 @pytest.fixture
 def engines(
     runtime: TensorRtRuntime, device: FakeDevice, lite_bundle: Path, tmp_path: Path
 ) -> Engines:
-    return load_plans(runtime, device, lite_bundle, tmp_path)
+    return load_plans(runtime, lite_bundle, tmp_path)
 
 
 def load_plans(
-    runtime: TensorRtRuntime,
-    device: FakeDevice,
-    bundle: Path,
-    folder: Path,
-    use_graphs: bool = True,
+    runtime: TensorRtRuntime, bundle: Path, folder: Path, use_graphs: bool = True
 ) -> Engines:
     plans = {graph: folder / f"{graph}.engine" for graph in GRAPHS}
     for graph, plan in plans.items():
         plan.write_bytes(str(bundle / f"{graph}.onnx").encode())
     manifest = Bundle(bundle).manifest
-    backend = TensorRtBackend(runtime, device, plans, use_graphs)
+    backend = TensorRtBackend(runtime, plans, use_graphs)
     return Engines.compile(backend, manifest.contract, manifest.batch)
 
 
@@ -82,7 +97,7 @@ def test_the_same_instances_as_in_host_memory(
     use_graphs: bool,
 ) -> None:  # fmt: skip
     model = load(lite_bundle, "onnxruntime", threads=1)
-    engines = load_plans(runtime, device, lite_bundle, tmp_path, use_graphs)
+    engines = load_plans(runtime, lite_bundle, tmp_path, use_graphs)
     ours = run(engines, model.stream_options(), 14)
     theirs = run(model.engines, model.stream_options(), 14)
     assert len(ours) == len(theirs) > 0
@@ -100,7 +115,7 @@ def test_graphs_are_timed_on_the_device(
 ) -> None:  # fmt: skip
     """Each graph and copy between its own two events, added up, and only those that were done."""
     model = load(lite_bundle, "onnxruntime", threads=1)
-    buffers = load_plans(runtime, device, lite_bundle, tmp_path, use_graphs).buffers()
+    buffers = load_plans(runtime, lite_bundle, tmp_path, use_graphs).buffers()
     assert buffers.device_ms() == {}
     for _ in range(3):
         buffers.frame(*a_frame(buffers))
@@ -124,7 +139,7 @@ def test_engines_for_several_streams(
     tmp_path: Path,
 ) -> None:
     """A stream takes one row of the batch, and yields what it yields with engines of its own."""
-    several = load_plans(runtime, device, batched_bundle, tmp_path)
+    several = load_plans(runtime, batched_bundle, tmp_path)
     model = load(lite_bundle, "onnxruntime", threads=1)
     ours = run(several, model.stream_options(), 8, rows=2)
     theirs = run(model.engines, model.stream_options(), 8)
@@ -149,7 +164,7 @@ def test_several_streams_go_through_the_engines_together(
     """
     if unaligned:
         monkeypatch.setattr("visolo_runtime.engines.tensorrt.device_buffers._ALIGNMENT", 2**20)
-    engines = load_plans(runtime, device, batched_bundle, tmp_path, use_graphs)
+    engines = load_plans(runtime, batched_bundle, tmp_path, use_graphs)
     assert engines.buffers(4).batch == (1 if unaligned else 3)
     model = load(batched_bundle, "onnxruntime", threads=1)
     frames = list(sample_frames(9))
@@ -172,12 +187,35 @@ def test_several_streams_go_through_the_engines_together(
             same(first, other)
 
 
+def test_recordings_of_groups_of_all_sizes(
+    runtime: TensorRtRuntime, device: FakeDevice, batched_bundle: Path, tmp_path: Path
+) -> None:
+    """A recording is right as long as its context keeps the shapes that it was recorded with: a
+    context for each number of rows, and none of the recordings is made again."""
+    buffers = load_plans(runtime, batched_bundle, tmp_path).buffers(3)
+    image = next(iter(sample_frames(1, *buffers.input_size)))
+    groups = [range(3), range(1), range(2), range(1, 3), range(2, 3)]
+
+    def scores(rows: range) -> list[Any]:
+        valid = [np.arange(buffers.slots + 1) == buffers.slots] * len(rows)
+        results = buffers.frame(rows, [image] * len(rows), valid)
+        return [result.scores.copy() for result in results]
+
+    recorded = [scores(rows) for rows in groups]
+    device.counts.clear()
+    for rows, before in zip(groups, recorded, strict=True):
+        assert np.array_equal(scores(rows), before)
+        assert np.array_equal(before[0], recorded[0][0])
+    assert device.counts["graph launch"] == len(groups)
+    assert recorded[0][0].any()
+
+
 def test_what_a_frame_of_several_streams_costs(
     runtime: TensorRtRuntime, device: FakeDevice, batched_bundle: Path, tmp_path: Path
 ) -> None:
     """One upload for all, one call of each engine, one wait, one download; nothing dense is
     copied but the value that goes into each slot."""
-    buffers = load_plans(runtime, device, batched_bundle, tmp_path).buffers(3)
+    buffers = load_plans(runtime, batched_bundle, tmp_path).buffers(3)
     call = a_frame(buffers, rows=3)
     rows, images, valid = call
     for slot in range(2):
@@ -219,6 +257,130 @@ def test_what_a_frame_costs(engines: Engines, device: FakeDevice) -> None:
     assert device.counts["graph launch"] == 2
     assert device.counts["engine"] == device.counts["allocation"] == 0
     assert device.counts["wait"] == 1
+
+
+def test_layers_are_not_named_to_a_profiler(engines: Engines, device: FakeDevice) -> None:
+    """Engines are built with all that can be said of them; saying it costs at every call."""
+    with device.current():
+        context: Any = engines.by_graph["frame"].context()
+    assert context._context.nvtx_verbosity == "none"
+
+
+def test_kernels_are_compiled_once(
+    rtx: TensorRtRuntime, device: FakeDevice, lite_bundle: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """All contexts of a process share them, and the next process begins with them."""
+    assert rtx.kernels is not None
+    with device.current():
+        load_plans(rtx, lite_bundle, tmp_path).buffers(2)
+        rtx.kernels.save()
+    assert device.counts["compiled"] == 3
+    assert device.counts["eager context"] > device.counts["lazy context"] > 0
+    written = (tmp_path / "kernels.cache").read_bytes()
+    device.counts.clear()
+    again = TensorRtRuntime("tensorrt-rtx", device, KernelCache(tmp_path / "kernels.cache"))
+    load_plans(again, lite_bundle, tmp_path)
+    assert device.counts["compiled"] == 0
+    (tmp_path / "kernels.cache").write_bytes(b"another GPU: frame memory decode")
+    other = TensorRtRuntime("tensorrt-rtx", device, KernelCache(tmp_path / "kernels.cache"))
+    load_plans(other, lite_bundle, tmp_path)
+    assert device.counts["compiled"] == 3
+    assert other.kernels is not None
+    with device.current():
+        other.kernels.save()
+    assert (tmp_path / "kernels.cache").read_bytes() == written
+
+
+def test_a_bundle_with_engines(
+    device: FakeDevice, rtx: TensorRtRuntime, lite_bundle: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """It is opened on the GPU, and the kernels that were compiled for it lie beside its engines."""
+    folder = Path(shutil.copytree(lite_bundle, tmp_path / "with engines.visolo"))
+    files = {graph: f"tensorrt-rtx/{graph}.engine" for graph in GRAPHS}
+    (folder / "tensorrt-rtx").mkdir()
+    for graph, plan in files.items():
+        (folder / plan).write_bytes(str(folder / f"{graph}.onnx").encode())
+    manifest = Bundle(folder).manifest
+    graphs = GraphFiles(
+        format="tensorrt-rtx", precision="fp32", files=files, library="1.7.1", targets=["sm86"]
+    )
+    entries = {plan: file_entry(folder / plan) for plan in files.values()}
+    manifest.model_copy(
+        update={"graphs": [*manifest.graphs, graphs], "files": manifest.files | entries}
+    ).write(folder)
+    monkeypatch.setattr("visolo_runtime.engines.tensorrt.backend.cuda_device", lambda index: device)
+    model = load(folder)
+    assert model.engines.description == "tensorrt-rtx 1.7.1, fake GPU"
+    assert (folder / "tensorrt-rtx" / "kernels-sm86.cache").exists()
+    assert run(model.engines, model.stream_options(), 3)
+    monkeypatch.setattr(device, "architecture", "sm89")
+    with pytest.raises(VisoloError, match=r"built for sm86, this GPU is sm89: run visolo rebuild"):
+        load(folder)
+
+
+def test_kernels_beside_a_bundle_that_may_only_be_read(
+    rtx: TensorRtRuntime, lite_bundle: Path, tmp_path: Path
+) -> None:
+    kernels = KernelCache(tmp_path / "no such folder" / "kernels.cache")
+    kernels.save()
+    runtime = TensorRtRuntime("tensorrt-rtx", rtx.device, kernels)
+    load_plans(runtime, lite_bundle, tmp_path)
+    with rtx.device.current():
+        kernels.save()
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".cache"] == []
+
+
+def test_what_the_library_does_not_let_us_record(
+    rtx: TensorRtRuntime, device: FakeDevice, lite_bundle: Path, tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """TensorRT-RTX says so when it is asked, and nothing is recorded then."""
+    device.counts["refuses to be recorded"] = 1
+    buffers = load_plans(rtx, lite_bundle, tmp_path).buffers()
+    caplog.clear()
+    for _ in range(3):
+        buffers.frame(*a_frame(buffers))
+        buffers.store(range(1), [0])
+    (warning,) = caplog.messages
+    assert "frame graph is not recorded" in warning
+    assert "cannot be recorded" in warning
+    assert device.counts["graph launch"] == 0
+
+
+def test_a_library_that_does_not_start(device: FakeDevice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However it fails, it is passed over like one that is not installed."""
+
+    def fail(log: Any) -> None:
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    library = fake_tensorrt(device)
+    monkeypatch.setattr(library, "Runtime", fail)
+    monkeypatch.setitem(sys.modules, "tensorrt", library)
+    with pytest.raises(NotHereError, match=r"tensorrt 11.4.0 does not start here: pybind11"):
+        TensorRtRuntime("tensorrt", device)
+
+
+def test_a_machine_without_a_gpu(
+    device: FakeDevice, monkeypatch: pytest.MonkeyPatch, lite_bundle: Path
+) -> None:
+    """The GPU is looked for before the library is started."""
+    library = fake_tensorrt(device)
+    monkeypatch.setattr(library, "Runtime", None)
+    monkeypatch.setitem(sys.modules, "tensorrt", library)
+    monkeypatch.setattr("visolo_runtime.engines.tensorrt.backend.cuda_device", _no_gpu)
+    manifest = Bundle(lite_bundle).manifest
+    files = manifest.graphs[0].files
+    graphs = GraphFiles(format="tensorrt", precision="fp32", files=files, library="11.4.0")
+    with pytest.raises(NotHereError, match="no GPU 0"):
+        open_tensorrt(Bundle(lite_bundle), graphs, "tensorrt")
+    check = examine().backends["tensorrt"]
+    assert (check.usable, check.detail) == (False, "there is no GPU 0 to be used")
+
+
+def _no_gpu(index: int) -> None:
+    raise NotHereError(f"there is no GPU {index} to be used")
 
 
 def test_tensors_can_be_read_and_written(engines: Engines) -> None:
@@ -264,6 +426,9 @@ def test_engines_for_another_version_or_gpu(lite_bundle: Path) -> None:
         format="tensorrt-rtx", precision="fp32", files={}, library="1.7.1", targets=["sm86"]
     )
     check_fit(bundle, graphs, "1.7.1", "sm86")
+    plain = graphs.model_copy(update={"format": "tensorrt"})
+    with pytest.raises(VisoloError, match=r"for sm86, this GPU is sm89: run visolo rebuild"):
+        check_fit(bundle, plain, "1.7.1", "sm89")
     with pytest.raises(VisoloError, match=r"built by tensorrt-rtx 1.7.1, here .* visolo rebuild"):
         check_fit(bundle, graphs, "1.8.0", "sm86")
     with pytest.raises(VisoloError, match=r"for sm86, this GPU is sm89.*--target sm89"):
@@ -271,7 +436,15 @@ def test_engines_for_another_version_or_gpu(lite_bundle: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fake", "real"), [(FakeEngine, "ICudaEngine"), (FakeContext, "IExecutionContext")]
+    ("fake", "real"),
+    [
+        (FakeEngine, "ICudaEngine"),
+        (FakeRtxEngine, "ICudaEngine"),
+        (FakeContext, "IExecutionContext"),
+        (FakeRtxContext, "IExecutionContext"),
+        (FakeRuntimeConfig, "IRuntimeConfig"),
+        (FakeRuntimeCache, "IRuntimeCache"),
+    ],
 )
 def test_the_fake_is_named_as_the_real_one(fake: type, real: str) -> None:
     """Names, and numbers of arguments as the bindings' own documentation has them."""
@@ -281,6 +454,8 @@ def test_the_fake_is_named_as_the_real_one(fake: type, real: str) -> None:
         if name.startswith("_"):
             continue
         assert hasattr(binding, name), name
+        if not callable(method):
+            continue
         told = getattr(binding, name).__doc__
         signature = re.match(rf"{name}\((.*?)\) ->", told.strip())
         if signature and "*args" not in signature[1]:
@@ -288,3 +463,18 @@ def test_the_fake_is_named_as_the_real_one(fake: type, real: str) -> None:
             assert method.__code__.co_argcount == count, (name, signature[0])
     assert hasattr(trt.ICudaEngine, "num_io_tensors")
     assert hasattr(trt.Runtime, "deserialize_cuda_engine")
+    assert hasattr(trt.ProfilingVerbosity, "NONE")
+    assert hasattr(trt.DynamicShapesKernelSpecializationStrategy, "EAGER")
+
+
+def test_the_real_library_gives_its_reason(tmp_path: Path) -> None:
+    """Errors come to the recorder in the library's own words, in a real TensorRT-RTX, without
+    anything of ours being called for its other lines."""
+    pytest.importorskip("tensorrt_rtx", reason="install tensorrt-rtx")
+    runtime = TensorRtRuntime("tensorrt-rtx", FakeDevice())
+    plan = tmp_path / "frame.engine"
+    plan.write_bytes(b"no plan of anything" * 100)
+    spec = GraphSpec((), ())
+    with pytest.raises(VisoloError, match=r"cannot load '.*frame.engine': .*deserializeCudaEngine"):
+        runtime.load(plan, spec)
+    assert runtime.take_reason() == "it does not say why"  # said once

@@ -8,31 +8,26 @@ from visolo_core.contract import GraphName, GraphSpec
 from visolo_core.errors import VisoloError
 from visolo_runtime.bundle import Bundle, GraphFiles
 from visolo_runtime.engines.engine import Backend, Engines
-from visolo_runtime.engines.tensorrt.device import CudaDevice, Device
+from visolo_runtime.engines.tensorrt.device import Device, cuda_device
 from visolo_runtime.engines.tensorrt.device_buffers import DeviceBuffers
 from visolo_runtime.engines.tensorrt.engine import TensorRtEngine, TensorRtRuntime
-from visolo_runtime.engines.tensorrt.library import Library
+from visolo_runtime.engines.tensorrt.kernel_cache import KernelCache
+from visolo_runtime.engines.tensorrt.library import Library, import_library
 
 
 class TensorRtBackend(Backend):
     """TensorRT or TensorRT-RTX on a GPU.
 
     Args:
-        runtime: the library.
-        device: the GPU.
+        runtime: the library, on that GPU.
         plans: the engine file of each graph.
         use_graphs: record the engines' work and replay it.
     """
 
     def __init__(
-        self,
-        runtime: TensorRtRuntime,
-        device: Device,
-        plans: dict[GraphName, Path],
-        use_graphs: bool = True,
+        self, runtime: TensorRtRuntime, plans: dict[GraphName, Path], use_graphs: bool = True
     ) -> None:
-        self.name = runtime.name
-        self.device = device
+        self.name, self.device = runtime.name, runtime.device
         self._runtime, self._plans, self._use_graphs = runtime, plans, use_graphs
 
     @property
@@ -42,8 +37,7 @@ class TensorRtBackend(Backend):
 
     def engine(self, graph: GraphName, spec: GraphSpec) -> TensorRtEngine:
         """Load a plan."""
-        with self.device.current():
-            return self._runtime.load(self._plans[graph], spec)
+        return self._runtime.load(self._plans[graph], spec)
 
     def buffers(self, engines: Engines, rows: int) -> DeviceBuffers:
         """On the GPU."""
@@ -67,10 +61,26 @@ def open_tensorrt(
         VisoloError: if the engines were built by another version or for another GPU.
     """
     plans = bundle.files_of(graphs)
-    runtime, device = TensorRtRuntime(name), CudaDevice(gpu)
+    device = find_device(name, gpu)
+    kernels = KernelCache(plans["frame"].with_name(f"kernels-{device.architecture}.cache"))
+    runtime = TensorRtRuntime(name, device, kernels)
     check_fit(bundle, graphs, runtime.version, device.architecture)
-    backend = TensorRtBackend(runtime, device, plans, use_graphs)
-    return Engines.compile(backend, bundle.manifest.contract, bundle.manifest.batch)
+    backend = TensorRtBackend(runtime, plans, use_graphs)
+    engines = Engines.compile(backend, bundle.manifest.contract, bundle.manifest.batch)
+    with device.current():
+        kernels.save()
+    return engines
+
+
+def find_device(name: Library, gpu: int = 0) -> Device:
+    """The GPU for a library. What is missing is noticed before the library is started: without a
+    GPU it fails in ways of its own.
+
+    Raises:
+        NotHereError: if the library, pycuda or the GPU is missing.
+    """
+    import_library(name)
+    return cuda_device(gpu)
 
 
 def check_fit(bundle: Bundle, graphs: GraphFiles, version: str, architecture: str) -> None:

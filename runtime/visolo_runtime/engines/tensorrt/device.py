@@ -2,16 +2,20 @@
 
 ``CudaDevice`` is pycuda's driver interface behind it. It works in the device's primary context,
 which PyTorch, CuPy and ONNX Runtime share, and only ever has it pushed for the length of a call:
-so it can live beside them, and in several threads.
+so it can live beside them, and in several threads. What it hands out makes the context current by
+itself when it is dropped, in whichever thread: pycuda frees things in the thread that retained the
+context and leaks them in all others.
 """
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import sys
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import numpy as np
@@ -19,6 +23,8 @@ import numpy as np
 from visolo_core.distribution import pip_install
 from visolo_core.errors import NotHereError, VisoloError
 from visolo_runtime.engines.buffers import Array
+
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, for which pycuda has no name
 
 
 class DeviceMemory(ABC):
@@ -29,7 +35,7 @@ class DeviceMemory(ABC):
 
 
 class CudaStream(ABC):
-    """Work that is done in order."""
+    """Work that is done in order, and that waits for no other stream."""
 
     handle: int
     """As TensorRT wants it."""
@@ -37,10 +43,6 @@ class CudaStream(ABC):
     @abstractmethod
     def wait(self) -> None:
         """Until all of it is done."""
-
-    @abstractmethod
-    def after(self, event: CudaEvent) -> None:
-        """Let what comes next begin when ``event`` has happened."""
 
 
 class CudaEvent(ABC):
@@ -79,8 +81,8 @@ class Device(ABC):
         """The block in which calls to this device may be made, from any thread."""
 
     @abstractmethod
-    def allocate(self, nbytes: int) -> DeviceMemory:
-        """Zeroed device memory.
+    def allocate(self, nbytes: int, stream: CudaStream) -> DeviceMemory:
+        """Device memory that is all zeros for what the stream is given next.
 
         Raises:
             VisoloError: if there is not enough.
@@ -120,13 +122,13 @@ class Device(ABC):
 
 
 class CudaDevice(Device):
-    """A GPU through pycuda.
+    """A GPU through pycuda. :func:`cuda_device` opens it.
 
     Args:
         index: of the GPU.
 
     Raises:
-        VisoloError: if pycuda is not installed, or there is no such GPU.
+        NotHereError: if pycuda is not installed, or there is no such GPU.
     """
 
     def __init__(self, index: int = 0) -> None:
@@ -139,42 +141,63 @@ class CudaDevice(Device):
             raise NotHereError(f"there is no GPU {index} to be used: {error}") from error
         self.name = str(device.name())
         self.architecture = "sm" + "".join(map(str, device.compute_capability()))
+        self._current = _Current(self._context.push, self._cuda.Context.pop)
+        self._driver = _Driver()
+        # Nobody can say in which order the interpreter drops things at its end, nor whether.
+        atexit.register(self._release)
 
-    @contextmanager
-    def current(self) -> Iterator[None]:
-        """The primary context, pushed and popped."""
+    def _release(self) -> None:
+        """Give the primary context back, and with it all that is left in it.
+
+        pycuda's destructor calls cuCtxDetach, which fails for a primary context. Its ``detach``
+        releases it, but leaves it on the driver's stack.
+        """
         self._context.push()
-        try:
-            yield
-        finally:
-            self._cuda.Context.pop()
+        with suppress(self._cuda.Error):  # a device that has failed is not waited for
+            self._cuda.Context.synchronize()
+        self._context.detach()
+        self._driver.try_call("cuCtxPopCurrent_v2", ctypes.byref(ctypes.c_void_p()))
+        self._current.close()
 
-    def allocate(self, nbytes: int) -> DeviceMemory:
-        """Zeroed device memory."""
+    def current(self) -> _Current:
+        """The primary context, pushed and popped."""
+        return self._current
+
+    def allocate(self, nbytes: int, stream: CudaStream) -> DeviceMemory:
+        """Cleared on the stream: clearing on the legacy stream would wait for, and break, what
+        others record on blocking streams."""
+        size = max(1, nbytes)
         try:
-            allocation = self._cuda.mem_alloc(max(1, nbytes))
+            memory = _PycudaMemory(self, self._cuda.mem_alloc(size), nbytes)
         except self._cuda.MemoryError as error:
             free, total = self._cuda.mem_get_info()
             raise VisoloError(
                 f"{self.name} has no room for {nbytes / 1e6:.0f} MB more "
                 f"({free / 1e6:.0f} of {total / 1e6:.0f} MB are free)"
             ) from error
-        self._cuda.memset_d8(int(allocation), 0, max(1, nbytes))
-        return _PycudaMemory(self, allocation, nbytes)
+        self._cuda.memset_d8_async(memory.address, 0, size, _stream(stream))
+        return memory
 
     def pinned(self, shape: tuple[int, ...], dtype: str) -> Array:
         """Page-locked host memory."""
-        array: Array = self._cuda.pagelocked_empty(shape, np.dtype(dtype))
+        try:
+            owner = _PinnedMemory(self, self._cuda.pagelocked_empty(shape, np.dtype(dtype)))
+        except self._cuda.MemoryError as error:
+            raise VisoloError(
+                f"this machine cannot set aside {shape} {dtype} for copies"
+            ) from error
+        array: Array = np.asarray(owner)
         array[...] = 0
         return array
 
     def stream(self) -> CudaStream:
-        """A stream of pycuda's."""
-        return _PycudaStream(self._cuda.Stream())
+        """A non-blocking stream: whatever others do on the legacy stream neither waits for it nor
+        breaks what it records."""
+        return _PycudaStream(self, self._cuda.Stream(_NON_BLOCKING))
 
     def event(self) -> CudaEvent:
         """An event of pycuda's."""
-        return _PycudaEvent(self._cuda.Event())
+        return _PycudaEvent(self, self._cuda.Event())
 
     def upload(self, address: int, source: Array, stream: CudaStream) -> None:
         """Asynchronous."""
@@ -190,7 +213,49 @@ class CudaDevice(Device):
 
     def capture(self, stream: CudaStream, work: Callable[[], None]) -> CudaGraph:
         """A CUDA graph."""
-        return _DriverGraph(_Driver(), stream, work)
+        return _DriverGraph(self, self._driver, stream, work)
+
+
+_devices: dict[int, CudaDevice] = {}
+_opening = threading.Lock()
+
+
+def cuda_device(index: int = 0) -> CudaDevice:
+    """The GPU of that index, one for the life of the process.
+
+    Its primary context is retained once, and what it holds (kernels, other libraries' state) is
+    not thrown away between two models.
+
+    Raises:
+        NotHereError: if pycuda is not installed, or there is no such GPU.
+    """
+    with _opening:
+        if index not in _devices:
+            _devices[index] = CudaDevice(index)
+        return _devices[index]
+
+
+class _Current(AbstractContextManager[None]):
+    """A context that is current in a block.
+
+    A block leaves no state in it, so that blocks can lie in one another and in several threads.
+    """
+
+    def __init__(self, push: Callable[[], None], pop: Callable[[], None]) -> None:
+        self._push, self._pop = push, pop
+        self.closed = False
+
+    def close(self) -> None:
+        """There is nothing left to be freed: make nothing current any more."""
+        self.closed = True
+
+    def __enter__(self) -> None:
+        if not self.closed:
+            self._push()
+
+    def __exit__(self, *error: object) -> None:
+        if not self.closed:
+            self._pop()
 
 
 class _PycudaMemory(DeviceMemory):
@@ -199,28 +264,38 @@ class _PycudaMemory(DeviceMemory):
         self.address, self.nbytes = int(allocation), nbytes
 
     def __del__(self) -> None:
-        # The context must be current to free memory, whichever thread drops the last reference.
-        # At the interpreter's end the driver is gone, and its memory with it.
-        if not sys.is_finalizing():
-            with self._device.current():
-                self._allocation.free()
+        with self._device.current():
+            self._allocation.free()
+
+
+class _PinnedMemory:
+    """Owner of an array's memory, which lives as long as the array and its views."""
+
+    def __init__(self, device: CudaDevice, array: Any) -> None:
+        self._device, self._array = device, array
+        self.__array_interface__ = array.__array_interface__
+
+    def __del__(self) -> None:
+        with self._device.current():
+            self._array.base.free()
 
 
 class _PycudaStream(CudaStream):
-    def __init__(self, stream: Any) -> None:
-        self.inner, self.handle = stream, int(stream.handle)
+    def __init__(self, device: CudaDevice, stream: Any) -> None:
+        self._device, self.inner, self.handle = device, stream, int(stream.handle)
 
     def wait(self) -> None:
-        self.inner.synchronize()
+        if not self._device.current().closed:
+            self.inner.synchronize()
 
-    def after(self, event: CudaEvent) -> None:
-        assert isinstance(event, _PycudaEvent)
-        self.inner.wait_for_event(event.inner)
+    def __del__(self) -> None:
+        with self._device.current():
+            del self.inner
 
 
 class _PycudaEvent(CudaEvent):
-    def __init__(self, event: Any) -> None:
-        self.inner = event
+    def __init__(self, device: CudaDevice, event: Any) -> None:
+        self._device, self.inner = device, event
 
     def record(self, stream: CudaStream) -> None:
         self.inner.record(_stream(stream))
@@ -231,6 +306,10 @@ class _PycudaEvent(CudaEvent):
     def milliseconds_since(self, earlier: CudaEvent) -> float:
         assert isinstance(earlier, _PycudaEvent)
         return float(self.inner.time_since(earlier.inner))
+
+    def __del__(self) -> None:
+        with self._device.current():
+            del self.inner
 
 
 def _stream(stream: CudaStream) -> Any:
@@ -243,28 +322,37 @@ class _DriverGraph(CudaGraph):
 
     _THREAD_LOCAL = 1  # other threads go on with what they do while this one records
 
-    def __init__(self, driver: _Driver, stream: CudaStream, work: Callable[[], None]) -> None:
-        self._driver = driver
+    def __init__(
+        self, device: CudaDevice, driver: _Driver, stream: CudaStream, work: Callable[[], None]
+    ) -> None:
+        self._device, self._driver = device, driver
         handle = ctypes.c_void_p(stream.handle)
         graph, executable = ctypes.c_void_p(), ctypes.c_void_p()
         driver.call("cuStreamBeginCapture_v2", handle, ctypes.c_int(self._THREAD_LOCAL))
         try:
             work()
+        except BaseException:
+            # The stream must be let go, and what the driver says to that would hide the reason.
+            driver.try_call("cuStreamEndCapture", handle, ctypes.byref(graph))
+            if graph:
+                driver.try_call("cuGraphDestroy", graph)
+            raise
+        driver.call("cuStreamEndCapture", handle, ctypes.byref(graph))
+        try:
+            flags = ctypes.c_ulonglong(0)
+            driver.call("cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, flags)
         finally:
-            driver.call("cuStreamEndCapture", handle, ctypes.byref(graph))
-        driver.call(
-            "cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, ctypes.c_ulonglong(0)
-        )
-        driver.call("cuGraphDestroy", graph)
+            driver.try_call("cuGraphDestroy", graph)
         self._executable = executable
 
     def launch(self, stream: CudaStream) -> None:
         self._driver.call("cuGraphLaunch", self._executable, ctypes.c_void_p(stream.handle))
 
     def __del__(self) -> None:
-        executable = getattr(self, "_executable", None)
-        if executable is not None and not sys.is_finalizing():
-            self._driver.library.cuGraphExecDestroy(executable)
+        executable, current = getattr(self, "_executable", None), self._device.current()
+        if executable is not None and not current.closed:
+            with current:
+                self._driver.try_call("cuGraphExecDestroy", executable)
 
 
 class _Driver:
@@ -272,7 +360,7 @@ class _Driver:
 
     def __init__(self) -> None:
         name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-        self.library = ctypes.CDLL(name)
+        self._library = ctypes.CDLL(name)
 
     def call(self, function: str, *arguments: Any) -> None:
         """Call a function of the driver.
@@ -280,12 +368,16 @@ class _Driver:
         Raises:
             VisoloError: with the driver's own words, if it fails.
         """
-        status = getattr(self.library, function)(*arguments)
+        status = self.try_call(function, *arguments)
         if status:
             text = ctypes.c_char_p()
-            self.library.cuGetErrorString(ctypes.c_int(status), ctypes.byref(text))
-            said = (text.value or b"unknown error").decode()
-            raise VisoloError(f"CUDA graph: {function} failed with {status}, {said}")
+            self.try_call("cuGetErrorString", ctypes.c_int(status), ctypes.byref(text))
+            words = (text.value or b"unknown error").decode()
+            raise VisoloError(f"CUDA graph: {function} failed with {status}, {words}")
+
+    def try_call(self, function: str, *arguments: Any) -> int:
+        """The same, where nothing can be done about a failure; the driver's status."""
+        return int(getattr(self._library, function)(*arguments))
 
 
 def _import_pycuda() -> Any:

@@ -9,7 +9,8 @@ engines together without being copied.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from math import prod
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from visolo_core.contract import MASKS, STREAMS, GraphName
 from visolo_core.decoding import Ints
+from visolo_core.errors import VisoloError
 from visolo_runtime.engines.buffers import (
     DECODE_LIMIT,
     Array,
@@ -27,9 +29,10 @@ from visolo_runtime.engines.buffers import (
 )
 from visolo_runtime.engines.engine import Engines
 from visolo_runtime.engines.tensorrt.device import CudaGraph, CudaStream, Device, DeviceMemory
-from visolo_runtime.engines.tensorrt.engine import TensorRtContext
+from visolo_runtime.engines.tensorrt.engine import TensorRtContext, TensorRtEngine
 from visolo_runtime.engines.tensorrt.stopwatch import DeviceStopwatch
 
+_LOG = logging.getLogger(__name__)
 _ALIGNMENT = 256  # bytes, that TensorRT asks of addresses
 _UPLOADED = ("image", "memory_valid")
 _DOWNLOADED = ("scores", "query", "key", "kernels")
@@ -66,6 +69,7 @@ class DeviceBuffers(Buffers):
         self._contexts: dict[tuple[GraphName, int], TensorRtContext] = {}
         self._graphs: dict[tuple[GraphName, range, int], CudaGraph] = {}
         self._frame_rows = range(0)
+        self._memories: list[DeviceMemory] = []
         with device.current():
             self._stream = device.stream()
             self._allocate()
@@ -74,29 +78,45 @@ class DeviceBuffers(Buffers):
             self._decode = self._new_decode_context()
         self._stopwatch = DeviceStopwatch(device)
 
+    def __del__(self) -> None:
+        # The memory must not go while the device still works in it; not every call waits.
+        stream: CudaStream | None = getattr(self, "_stream", None)
+        if stream is not None:
+            with self._device.current():
+                stream.wait()
+
     # ------------------------------------------------------------------------------- set-up
 
     def _allocate(self) -> None:
         device, batch = self._device, self.batch
         self._kept = {
-            name: device.allocate(self.rows * stride) for name, stride in self._strides.items()
+            name: self._new_memory(self.rows * stride) for name, stride in self._strides.items()
         }
-        self._staged = {name: device.allocate(batch * self._row_bytes(name)) for name in _UPLOADED}
+        self._staged = {name: self._new_memory(batch * self._row_bytes(name)) for name in _UPLOADED}
         self._pinned = {
             name: device.pinned(self._shape(name, batch), self.specs[name].dtype)
             for name in _UPLOADED
         }
-        self._outputs = _Block(device, {name: self._shape(name, batch) for name in _DOWNLOADED})
-        self._values = device.allocate(batch * self._slot_bytes("memory_value"))
+        self._outputs = self._new_block({name: self._shape(name, batch) for name in _DOWNLOADED})
+        self._values = self._new_memory(batch * self._slot_bytes("memory_value"))
         _, depth, _ = self._shape("kernels")
-        self._kernels = device.allocate(DECODE_LIMIT * depth * 4)
+        self._kernels = self._new_memory(DECODE_LIMIT * depth * 4)
         self._pinned_kernels = device.pinned((DECODE_LIMIT, depth), "float32")
-        self._masks = device.allocate(DECODE_LIMIT * prod(self.input_size))
+        self._masks = self._new_memory(DECODE_LIMIT * prod(self.input_size))
         self._pinned_masks = device.pinned((DECODE_LIMIT, *self.input_size), "uint8")
         pairs = (DECODE_LIMIT, DECODE_LIMIT)
-        self._counts = _Block(
-            device, {name: pairs[: 2 if name == "intersection" else 1] for name in _COUNTS}
+        self._counts = self._new_block(
+            {name: pairs[: 2 if name == "intersection" else 1] for name in _COUNTS}
         )
+
+    def _new_memory(self, nbytes: int) -> DeviceMemory:
+        # Kept from the first moment: if there is no room for the next piece, this one must stay
+        # until it has been cleared.
+        self._memories.append(self._device.allocate(nbytes, self._stream))
+        return self._memories[-1]
+
+    def _new_block(self, shapes: dict[str, tuple[int, ...]]) -> _Block:
+        return _Block(self._device, self._new_memory, shapes)
 
     def _new_decode_context(self) -> TensorRtContext:
         context: TensorRtContext = self._engines.by_graph["decode"].context()
@@ -111,7 +131,9 @@ class DeviceBuffers(Buffers):
         shapes than a context has now may be replayed wrongly."""
         context = self._contexts.get((graph, count))
         if context is None:
-            context = self._engines.by_graph[graph].context()
+            engine = self._engines.by_graph[graph]
+            assert isinstance(engine, TensorRtEngine)
+            context = engine.context(recorded=self._use_graphs)
             context.set_lengths({STREAMS: count})
             if graph == "frame":
                 for name, memory in self._staged.items():
@@ -207,9 +229,28 @@ class DeviceBuffers(Buffers):
             context.run(self._stream)
         # An engine allocates when it first runs; only after that can it be recorded.
         if self._use_graphs:
-            self._graphs[graph, rows, slot] = self._device.capture(
+            self._record(context, (graph, rows, slot))
+
+    def _record(self, context: TensorRtContext, key: tuple[GraphName, range, int]) -> None:
+        """Record what has just been done once plainly. Where that fails all goes on plainly."""
+        try:
+            if not context.can_be_recorded(self._stream):
+                raise VisoloError("the library says that its work cannot be recorded")
+            self._graphs[key] = self._device.capture(
                 self._stream, lambda: context.run(self._stream)
             )
+        except VisoloError as error:
+            self._use_graphs = False
+            _LOG.warning(
+                "the %s graph is not recorded and costs more each frame: %s", key[0], str(error)
+            )  # its words: it holds on to these buffers itself
+
+    def warm_up(self) -> None:
+        """Each graph once, on a black image: kernels are compiled and memory is set aside now."""
+        rows, black = range(1), np.zeros((*self.input_size, 3), np.uint8)
+        self.frame(rows, [black], [np.arange(self.slots + 1) == self.slots])
+        self.store(rows, [0])
+        self.decode(0, np.zeros(1, np.int64))
 
     def device_ms(self) -> dict[str, float]:
         """By events on the device's stream."""
@@ -271,14 +312,19 @@ class DeviceBuffers(Buffers):
 class _Block:
     """Tensors of float32 that lie one behind the other, to be downloaded in one go."""
 
-    def __init__(self, device: Device, shapes: dict[str, tuple[int, ...]]) -> None:
+    def __init__(
+        self,
+        device: Device,
+        allocate: Callable[[int], DeviceMemory],
+        shapes: dict[str, tuple[int, ...]],
+    ) -> None:
         self._shapes = shapes
         self._offsets: dict[str, int] = {}
         end = 0
         for name, shape in shapes.items():
             self._offsets[name] = end
             end += _aligned(_bytes(shape, "float32"))
-        self._memory: DeviceMemory = device.allocate(end)
+        self._memory = allocate(end)
         self._pinned = device.pinned((end // 4,), "float32")
 
     def address(self, name: str) -> int:

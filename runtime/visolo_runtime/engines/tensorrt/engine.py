@@ -1,7 +1,7 @@
 """TensorRT engines: plans loaded, addresses bound, work given to a stream of the device.
 
 ``tensorrt`` 10 and 11 and ``tensorrt_rtx`` have the calls that are made here in common. What they
-report as False or None becomes an exception with the lines of their log.
+report as False or None becomes an exception with the errors that they recorded.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from visolo_core.contract import GraphSpec
-from visolo_core.errors import VisoloError
+from visolo_core.errors import NotHereError, VisoloError
 from visolo_runtime.engines.engine import Engine, check_signature
-from visolo_runtime.engines.tensorrt.device import CudaStream
-from visolo_runtime.engines.tensorrt.library import Library, import_library, new_log
+from visolo_runtime.engines.tensorrt.device import CudaStream, Device
+from visolo_runtime.engines.tensorrt.kernel_cache import KernelCache
+from visolo_runtime.engines.tensorrt.library import Library, import_library, new_error_recorder
 
 _NUMPY_NAMES = {"FLOAT": "float32", "UINT8": "uint8", "BOOL": "bool"}
 
@@ -24,42 +25,49 @@ class TensorRtRuntime:
 
     Args:
         name: ``tensorrt`` or ``tensorrt-rtx``.
+        device: the GPU.
+        kernels: where compiled kernels are kept, for a library that compiles them when it runs.
 
     Raises:
-        NotHereError: if it is not installed.
+        NotHereError: if it is not installed, or does not start.
     """
 
-    def __init__(self, name: Library) -> None:
-        self._trt = import_library(name)
-        self.name = name
-        self.version: str = self._trt.__version__
-        self._log = new_log(self._trt, keep=False)
-        self._runtime = self._trt.Runtime(self._log)
+    def __init__(self, name: Library, device: Device, kernels: KernelCache | None = None) -> None:
+        self.trt = import_library(name)
+        self.name, self.device, self.kernels = name, device, kernels
+        self.version: str = self.trt.__version__
+        self._errors = new_error_recorder(self.trt)
+        try:
+            with device.current():
+                # It prints what the recorder is not given.
+                self._logger = self.trt.Logger(self.trt.Logger.ERROR)
+                self._runtime = self.trt.Runtime(self._logger)
+                self._runtime.error_recorder = self._errors
+        except Exception as error:  # without a driver that suits it, of any kind
+            first = next(iter(str(error).splitlines()), type(error).__name__)
+            raise NotHereError(f"{name} {self.version} does not start here: {first}") from error
 
     def load(self, plan: Path, spec: GraphSpec) -> TensorRtEngine:
-        """Load an engine; the device's context must be current.
+        """Load an engine.
 
         Raises:
             VisoloError: if it is damaged, of another version, for another GPU, or keeps another
                 contract.
         """
-        self._log.errors.clear()
-        engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
+        with self.device.current():
+            engine = self._runtime.deserialize_cuda_engine(plan.read_bytes())
         if engine is None:
-            raise VisoloError(f"{self.name} {self.version} cannot load '{plan}': {self.reason()}")
-        for mode, tensors in (("INPUT", spec.inputs), ("OUTPUT", spec.outputs)):
-            names = [
-                name
-                for name in map(engine.get_tensor_name, range(engine.num_io_tensors))
-                if engine.get_tensor_mode(name).name == mode
-            ]
-            signature = {name: (_type(engine, name), _axes(engine, name)) for name in names}
-            check_signature(plan.name, signature, list(tensors))
-        return TensorRtEngine(self, engine, spec)
+            raise VisoloError(
+                f"{self.name} {self.version} cannot load '{plan}': {self.take_reason()}"
+            )
+        loaded = TensorRtEngine(self, engine, spec)
+        del engine  # from here on it is the other's to drop
+        loaded.check_signature(plan.name)
+        return loaded
 
-    def reason(self) -> str:
-        """What went wrong, in the library's words."""
-        return str(self._log.reason())
+    def take_reason(self) -> str:
+        """What went wrong since this was called last, in the library's words."""
+        return str(self._errors.take_reason())
 
 
 class TensorRtContext:
@@ -84,9 +92,21 @@ class TensorRtContext:
         """Give the work to a stream; it is not done when this returns."""
         self._check(self._context.execute_async_v3(stream.handle), "run")
 
+    def can_be_recorded(self, stream: CudaStream) -> bool:
+        """Whether the library allows its work on this stream to be recorded.
+
+        TensorRT-RTX says so; TensorRT has no such call, and the driver refuses what cannot be.
+        """
+        ask = getattr(self._context, "is_stream_capturable", None)
+        return ask is None or bool(ask(stream.handle))
+
     def _check(self, succeeded: bool, what: str) -> None:
         if not succeeded:
-            raise VisoloError(f"{self._runtime.name} cannot {what}: {self._runtime.reason()}")
+            raise VisoloError(f"{self._runtime.name} cannot {what}: {self._runtime.take_reason()}")
+
+    def __del__(self) -> None:
+        with self._runtime.device.current():
+            del self._context
 
 
 class TensorRtEngine(Engine[TensorRtContext]):
@@ -95,12 +115,58 @@ class TensorRtEngine(Engine[TensorRtContext]):
     def __init__(self, runtime: TensorRtRuntime, engine: Any, spec: GraphSpec) -> None:
         self._runtime, self._engine, self._spec = runtime, engine, spec
 
-    def context(self) -> TensorRtContext:
-        """A new use of it, with addresses of its own."""
-        context = self._engine.create_execution_context()
+    def check_signature(self, file: str) -> None:
+        """Compare its tensors with the contract.
+
+        Raises:
+            VisoloError: if they differ.
+        """
+        for mode, tensors in (("INPUT", self._spec.inputs), ("OUTPUT", self._spec.outputs)):
+            signature = {
+                name: (_type(self._engine, name), _axes(self._engine, name))
+                for name in map(self._engine.get_tensor_name, range(self._engine.num_io_tensors))
+                if self._engine.get_tensor_mode(name).name == mode
+            }
+            check_signature(file, signature, list(tensors))
+
+    def context(self, recorded: bool = False) -> TensorRtContext:
+        """A new use of it, with addresses of its own; the device's context must be current.
+
+        Args:
+            recorded: its work is going to be recorded.
+
+        Raises:
+            VisoloError: if the device has no room for it.
+        """
+        settings = self._settings(recorded)
+        context = self._engine.create_execution_context(*settings)
         if context is None:
-            raise VisoloError(f"{self._runtime.name} has no room: {self._runtime.reason()}")
+            raise VisoloError(f"{self._runtime.name} has no room: {self._runtime.take_reason()}")
+        # Engines are built to say what every layer is, and would say it to a profiler every time.
+        context.nvtx_verbosity = self._runtime.trt.ProfilingVerbosity.NONE
         return TensorRtContext(self._runtime, context, self._spec)
+
+    def _settings(self, recorded: bool) -> tuple[Any, ...]:
+        """How TensorRT-RTX, which compiles kernels when it runs, shall go about it.
+
+        Its own recording (``cuda_graph_strategy``) stays off as it is by default: the engines' work
+        is recorded here, for each slot that it writes to, and one recording cannot hold another.
+        """
+        if self._runtime.name != "tensorrt-rtx":
+            return ()
+        settings = self._engine.create_runtime_config()
+        if recorded:
+            # By default kernels for a shape are compiled in the background, and others run until
+            # they are ready: those would be recorded, and replayed for good.
+            strategy = self._runtime.trt.DynamicShapesKernelSpecializationStrategy.EAGER
+            settings.dynamic_shapes_kernel_specialization_strategy = strategy
+        if self._runtime.kernels is not None:
+            self._runtime.kernels.share(settings)
+        return (settings,)
+
+    def __del__(self) -> None:
+        with self._runtime.device.current():
+            del self._engine
 
 
 def _type(engine: Any, name: str) -> str:

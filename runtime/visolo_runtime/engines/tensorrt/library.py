@@ -30,12 +30,11 @@ def import_library(name: Library) -> Any:
         ) from error
 
 
-def new_log(trt: Any, keep: bool = True) -> Any:
-    """A logger that remembers errors.
+def new_log(trt: Any) -> Any:
+    """A logger that remembers errors, and all other lines too, as ``lines``; for building.
 
     Args:
         trt: the module of the library.
-        keep: remember all other lines too, as ``lines``.
     """
 
     class Log(trt.ILogger):  # type: ignore[misc]
@@ -45,8 +44,7 @@ def new_log(trt: Any, keep: bool = True) -> Any:
             self.errors: list[str] = []
 
         def log(self, severity: Any, message: str) -> None:
-            if keep:
-                self.lines.append(message)
+            self.lines.append(message)
             if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
                 self.errors.append(" ".join(message.split()))
 
@@ -55,3 +53,46 @@ def new_log(trt: Any, keep: bool = True) -> Any:
             return "; ".join(self.errors[:LINES_TOLD]) or "it does not say why"
 
     return Log()
+
+
+def new_error_recorder(trt: Any) -> Any:
+    """What remembers errors, and only them; for running.
+
+    A logger in Python would take the interpreter's lock for every line, from the library's own
+    threads too. This is called when something fails and at no other time; what is reported to it
+    does not reach the logger.
+
+    Args:
+        trt: the module of the library.
+    """
+
+    class ErrorRecorder(trt.IErrorRecorder):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IErrorRecorder.__init__(self)
+            self.errors: list[tuple[Any, str]] = []
+
+        def report_error(self, code: Any, description: str) -> bool:
+            self.errors.append((code, " ".join(description.split())))
+            return False  # the library need not stop
+
+        def num_errors(self) -> int:
+            return len(self.errors)
+
+        def get_error_code(self, index: int) -> Any:
+            return self.errors[index][0]
+
+        def get_error_desc(self, index: int) -> str:
+            return self.errors[index][1]
+
+        def has_overflowed(self) -> bool:
+            return False
+
+        def clear(self) -> None:
+            self.errors.clear()
+
+        def take_reason(self) -> str:
+            """The first things that went wrong since this was called last."""
+            reported, self.errors = self.errors, []
+            return "; ".join(text for _, text in reported[:LINES_TOLD]) or "it does not say why"
+
+    return ErrorRecorder()
