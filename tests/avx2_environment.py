@@ -3,11 +3,10 @@
     env $(python tests/avx2_environment.py) python -m pytest tests/export/test_golden.py
 
 Another processor adds up in another order. With these, one machine shows the numbers of two.
-``tests/test_instruction_limit.py`` proves what obeys. Not all does: ONNX Runtime computes with MLAS,
-which chooses by the processor alone and has no switch. OpenVINO's convolutions and products by
-oneDNN obey, its own kernels for normalising and resizing stay with AVX-512, and the one that
-normalises then reads beyond its end where a row is no multiple of its vectors. That is a mixture
-which no processor has by itself.
+``tests/test_instruction_limit.py`` proves what obeys. Not all does: ONNX Runtime computes with
+MLAS, which chooses by the processor alone and has no switch. OpenVINO's convolutions and products
+by oneDNN obey; its own kernels for normalising and resizing stay with AVX-512, and the one that
+normalises crashes in rows that its vectors do not fill. No processor mixes the two by itself.
 """
 
 from __future__ import annotations
