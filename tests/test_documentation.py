@@ -135,7 +135,7 @@ def parse_script(line: str, patch: pytest.MonkeyPatch) -> None:
 
 def check_target(name: str) -> None:
     """A target of the Makefile."""
-    if name not in re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE):
+    if name not in re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE):
         raise WrongLineError(f"make {name}: there is no such target")
 
 

@@ -32,7 +32,8 @@ TENSOR_TOLERANCE = 2e-3
 RES4_TOLERANCE = 5e-3
 SCORE_TOLERANCE = 1e-3
 LOGIT_NOISE = 2e-2
-HALF_LOGIT_NOISE = 1.0
+HALF_LOGIT_NOISE = 0.2
+"""With the mask branch in float16, whose 11 bits move logits by 4e-2; again four times as much."""
 BACKENDS = ("torch", "onnxruntime")
 FORMS = (*BACKENDS, "openvino", "torchscript", "pt2")
 

@@ -101,11 +101,11 @@ def test_a_training_step(
         found = gradients[name]
         assert found is not None
         # Gradients hang on which side of zero a few ReLUs fall in another library: the norms move
-        # by a thousandth from processor to processor, so three are allowed, and single entries
-        # by more.
+        # by a thousandth from processor to processor, single entries by five thousandths of the
+        # largest. Three and four times as much is allowed.
         assert found.norm().item() == pytest.approx(golden["norm"], rel=3e-3), name
         first = found.ravel()[:8].numpy()
-        assert np.abs(first - golden["first8"]).max() < 1e-2 * golden["absmax"], name
+        assert np.abs(first - golden["first8"]).max() < 2e-2 * golden["absmax"], name
     frozen = {name for name, gradient in gradients.items() if gradient is None}
     assert frozen == set(facts["frozen"])
 
