@@ -5,9 +5,9 @@
 Another processor adds up in another order, so with these variables one machine shows the numbers of
 two. ``tests/test_instruction_limit.py`` checks which libraries obey. Not all do. ONNX Runtime
 computes with MLAS, which chooses by the processor alone and has no switch. OpenVINO's convolutions
-and matrix products are oneDNN's and obey; its own kernels for normalising and resizing stay with
-AVX-512, and the one that normalises crashes in rows that its vectors do not fill. No processor mixes
-the two by itself.
+and matrix products are oneDNN's and obey; its own kernels for normalising and resizing stay
+with AVX-512, and the one that normalises crashes in rows that its vectors do not fill. No processor
+mixes the two by itself.
 """
 
 from __future__ import annotations

@@ -64,11 +64,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def lite_weights(models: Path) -> Path:
     """An untrained network of the lite kind with six classes, smaller still to keep tests quick."""
+    from untrained import untrained
     from visolo_core.categories import SHAPES
     from visolo_core.checkpoint_header import CheckpointHeader
     from visolo_core.config import LITE
     from visolo_core.nn.checkpoint import Checkpoint, save_checkpoint
-    from visolo_core.nn.initialise import untrained
 
     config = replace(
         LITE,

@@ -133,10 +133,6 @@ class Bundle:
                 "export the bundle again"
             )
 
-    def formats(self) -> list[str]:
-        """The formats that are there, in the order of the manifest."""
-        return list(dict.fromkeys(graphs.format for graphs in self.manifest.graphs))
-
     def graphs(self, format: str, precision: str = "") -> GraphFiles:
         """The graphs in a format and precision; without one, the first that are there.
 

@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import TINY, GoldenSet, Outcome
+from untrained import untrained
 from visolo_core.categories import unnamed
 from visolo_core.checkpoint_header import CheckpointHeader, read_header
 from visolo_core.errors import VisoloError
 from visolo_core.nn.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from visolo_core.nn.initialise import untrained
 
 Visolo = Callable[..., Outcome]
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from helpers import TINY
+from untrained import untrained
 from visolo_core.memory_policy import EMPTY
 from visolo_core.nn import Visolo
 from visolo_core.nn.backbone import Backbone, fold_batch_norms
-from visolo_core.nn.initialise import untrained
 from visolo_core.nn.memory import Memory
 
 

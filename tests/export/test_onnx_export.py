@@ -10,12 +10,12 @@ import onnx
 import pytest
 
 from helpers import Outcome
+from untrained import untrained
 from visolo_core.categories import unnamed
 from visolo_core.checkpoint_header import CheckpointHeader
 from visolo_core.config import ModelConfig
 from visolo_core.contract import GRAPHS
 from visolo_core.nn.checkpoint import Checkpoint, save_checkpoint
-from visolo_core.nn.initialise import untrained
 from visolo_export.onnx_export import OPSET
 from visolo_runtime.bundle import Bundle
 from visolo_runtime.session.loading import load

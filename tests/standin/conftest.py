@@ -54,10 +54,10 @@ def device(model: Model, driver: StandIn) -> CudaDevice:
 @pytest.fixture(scope="session")
 def tiny_bundle(models: Path, visolo: Callable[..., Outcome]) -> Path:
     """A network of milliseconds, up to three streams together."""
+    from untrained import untrained
     from visolo_core.categories import SHAPES
     from visolo_core.checkpoint_header import CheckpointHeader
     from visolo_core.nn.checkpoint import Checkpoint, save_checkpoint
-    from visolo_core.nn.initialise import untrained
 
     weights, path = models / "tiny.safetensors", models / "tiny.visolo"
     config = replace(TINY, backbone_width=16, classes=len(SHAPES))

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from helpers import TINY
+from untrained import untrained
 from visolo_core.categories import SHAPES
 from visolo_core.errors import VisoloError
-from visolo_core.nn.initialise import untrained
 from visolo_train.data.annotations import Annotations, read_annotations
 from visolo_train.data.synthetic import draw_clip
 from visolo_train.data.synthetic_data import write_synthetic_data

@@ -6,7 +6,7 @@ import math
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from visolo_core.config import ModelConfig
 from visolo_core.nn.layers import ConvNorm
@@ -40,36 +40,12 @@ def ready_to_train(config: ModelConfig, seed: int = 0) -> Visolo:
             module.weight.normal_(0, math.sqrt(2 / fan_in), generator=generator)
             if module.bias is not None:
                 module.bias.zero_()
-    _offset_products(model, match=-math.log((1 - PRIOR) / PRIOR), mask=-1.0)
+    offset_products(model, match=-math.log((1 - PRIOR) / PRIOR), mask=-1.0)
     initialise_classifier(model.category_branch.classifier, seed)
     return model.train()
 
 
-@torch.no_grad()
-def untrained(config: ModelConfig, seed: int = 0) -> Visolo:
-    """A network with random weights, the same for a seed, in evaluation mode.
-
-    Nothing was learnt, but it behaves on video: the classifier is loud enough for some cells to
-    pass the score threshold, kernels draw blobs, and most cells of a frame match none of another.
-    """
-    model = Visolo(config)
-    generator = torch.Generator().manual_seed(seed)
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            fan_in = module.weight[0].numel()
-            module.weight.normal_(0, math.sqrt(2 / fan_in), generator=generator)
-            # Filters without a mean answer to structure, not to brightness.
-            module.weight.sub_(module.weight.mean(dim=(1, 2, 3), keepdim=True))
-            if module.bias is not None:
-                module.bias.zero_()
-    _offset_products(model, match=-6.0, mask=-2.0)
-    classifier = model.category_branch.classifier
-    classifier.weight.mul_(2)
-    nn.init.constant_(cast(Tensor, classifier.bias), -7.0)
-    return model.eval()
-
-
-def _offset_products(model: Visolo, match: float, mask: float) -> None:
+def offset_products(model: Visolo, match: float, mask: float) -> None:
     """Make the first channel of either side of an inner product a constant, a common offset."""
     query, key = (cast(ConvNorm, head[1]).norm for head in _tracking_heads(model))
     features, kernels = model.mask_branch.predict.norm, model.kernel_branch.predict.norm
