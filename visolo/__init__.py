@@ -9,7 +9,7 @@
             print(instances.frame, each.track_id, each.label, each.score, each.box)
 
 Importing this package loads nothing heavy; a name is loaded when it is first used, and PyTorch only
-where it is the backend that was asked for.
+where it is the requested backend.
 """
 
 from __future__ import annotations

@@ -16,8 +16,8 @@ COMMANDS = {
     "run": ("visolo.commands.run:run", "Track instances in a video with a model."),
     "bench": ("visolo.commands.bench:bench", "Measure speed, of one model or of two."),
     "demo": ("visolo.commands.demo:demo", "Show the shipped small model at work."),
-    "info": ("visolo.commands.info:info", "Say what is in a bundle or a weights file."),
-    "doctor": ("visolo.commands.doctor:doctor", "Say what this machine can run."),
+    "info": ("visolo.commands.info:info", "Describe a bundle or a weights file."),
+    "doctor": ("visolo.commands.doctor:doctor", "Report what this machine can run."),
     "convert": (
         "visolo.commands.convert:convert",
         "Turn an official checkpoint into visolo weights.",
@@ -33,11 +33,11 @@ COMMANDS = {
     "score": ("visolo.commands.score:score", "Average precision of a results file."),
     "verify": (
         "visolo.commands.verify:verify",
-        "Prove that two forms of a model compute the same.",
+        "Verify that two forms of a model compute the same.",
     ),
 }
 EXIT_WRONG_INPUT = 2
-# Packages that only some commands need, and the extra that brings them.
+# Packages that only some commands need, and the extra that installs each.
 _EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "onnx", "onnxscript", "safetensors"), "export"),
     "tensorboard": "train",

@@ -1,6 +1,6 @@
 """The tensor contract: names, types and shapes of what goes in and out of the three graphs.
 
-Whoever writes a graph and whoever runs one take the names from here.
+Both the exporter and the runtime take the names from here.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def match_values(query: Floats, key: Floats) -> Floats:
 
 
 def grid_weight(query: Floats, keys: list[Floats]) -> Floats:
-    """How surely each cell of a frame is found again in earlier frames.
+    """How well each cell of a frame matches earlier frames.
 
     Args:
         query: float32 [D/2, S], queries of the frame.

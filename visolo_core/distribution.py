@@ -1,7 +1,7 @@
 """Under which name this package was installed, and the commands that add what is missing.
 
-One tree makes two distributions: ``visolo`` brings ONNX Runtime for CPUs, ``visolo-gpu`` the one
-for GPUs. Both install the same modules.
+One tree makes two distributions: ``visolo`` depends on ONNX Runtime for CPUs, ``visolo-gpu`` on
+that for GPUs. Both install the same modules.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from importlib import metadata
 
 CPU, GPU = "visolo", "visolo-gpu"
 RUNTIMES = {CPU: "onnxruntime", GPU: "onnxruntime-gpu"}
-"""The ONNX Runtime that each of them brings."""
+"""The ONNX Runtime that each of them depends on."""
 
 
 def installed_distributions() -> tuple[str, ...]:

@@ -1,12 +1,12 @@
-"""The one exception that users of the toolkit are meant to see."""
+"""The exceptions that users of the toolkit see."""
 
 
 class VisoloError(Exception):
-    """Wrong input or wrong use, told in one sentence: what was given, what to do.
+    """Wrong input or wrong use, in one sentence: what was given and what to do.
 
     The command line prints the sentence without a traceback and exits with status 2.
     """
 
 
 class NotHereError(VisoloError):
-    """A library or a device is missing on this machine; another may do in its place."""
+    """A library or a device is missing on this machine; another may be used instead."""

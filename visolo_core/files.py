@@ -123,7 +123,7 @@ def inside(folder: Path, name: str) -> Path:
     try:
         is_inside = path.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a null character
-        raise VisoloError(f"{name!r} in '{folder}' is no usable path: {error}") from error
+        raise VisoloError(f"{name!r} in '{folder}' is not a usable path: {error}") from error
     if not is_inside:
         raise VisoloError(f"'{name}' leads out of '{folder}': only paths inside it are allowed")
     return path

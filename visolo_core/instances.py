@@ -83,7 +83,7 @@ class Instances:
 
     @cached_property
     def masks(self) -> Masks:
-        """bool [N, height, width]; made when first asked for."""
+        """bool [N, height, width]; computed on first use."""
         return resize_masks(self.input_masks, self.size)
 
     @cached_property
@@ -95,7 +95,7 @@ class Instances:
 
     @cached_property
     def rles(self) -> tuple[Rle, ...]:
-        """Run-length encodings of :attr:`masks`; made when first asked for."""
+        """Run-length encodings of :attr:`masks`; computed on first use."""
         return tuple(encode_rle(mask) for mask in self.masks)
 
     def to_supervision(self) -> Any:

@@ -52,16 +52,16 @@ def run_lengths(counts: str) -> NDArray[np.int64]:
     look at their sum, and reads memory that is not its own where they fall short of the frame.
 
     Raises:
-        ValueError: if it is no such encoding.
+        ValueError: if it is not such an encoding.
     """
     chunks = np.frombuffer(counts.encode("ascii", "replace"), np.uint8).astype(np.int64) - 48
     if not chunks.size or chunks.min() < 0 or chunks.max() > 63 or chunks[-1] & 32:
-        raise ValueError("its run lengths are no compressed counts")
+        raise ValueError("its run lengths are not compressed counts")
     last = np.flatnonzero(chunks & 32 == 0)
     first = np.concatenate([[0], last[:-1] + 1])
     digits = last - first + 1
     if digits.max() > _MAX_DIGITS:
-        raise ValueError("its run lengths are no compressed counts")
+        raise ValueError("its run lengths are not compressed counts")
     place = np.arange(chunks.size) - np.repeat(first, digits)
     lengths = np.add.reduceat((chunks & 31) << (5 * place), first)
     lengths -= np.where(chunks[last] & 16, np.int64(1) << (5 * digits), 0)

@@ -1,9 +1,9 @@
 """Which frames stay in memory: pure functions of frame numbers.
 
 The paper's rule: frame t reads every fifth frame up to t-3 and the two frames before it. The
-official model therefore grows for ever. Here the memory has a fixed number of slots. Until they
-are full the rule is the paper's, frame for frame; from then on the kept frames are thinned so
-that they stand the denser the more recent they are, and the last two are never given up.
+official model's memory therefore grows without bound. Here the memory has a fixed number of slots.
+Until they are full the rule is the paper's, frame for frame. From then on the kept frames are
+thinned so that recent ones are closer together, and the last two are never dropped.
 """
 
 from __future__ import annotations

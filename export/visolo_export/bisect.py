@@ -39,7 +39,7 @@ class Divergence:
 def divergence_from_weights(
     weights: Path, bundle: Bundle, precision: Precision, image: NDArray[np.uint8]
 ) -> Divergence | None:
-    """Where a bundle's ONNX frame graph parts from a new export of weights, with empty memory.
+    """Where a bundle's ONNX frame graph differs from a new export of weights, with empty memory.
 
     Args:
         weights: of the same network.

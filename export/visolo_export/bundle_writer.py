@@ -57,7 +57,7 @@ def write_bundle(
         folder: the bundle to write; an older bundle of that name is replaced when all is done.
         inference: thresholds, and the number of memory slots of the graphs.
         weights_sha256: checksum of the checkpoint's file, for the manifest.
-        report: called with what is being made.
+        report: called with what is being exported.
         formats: of the graphs, one at least.
         precisions: each format comes in each of them; the first is what a run takes.
         engine_options: of TensorRT.
@@ -70,7 +70,7 @@ def write_bundle(
             library is missing or refuses; if int8 is wanted without calibration.
     """
     if folder.exists() and not is_bundle(folder):
-        raise VisoloError(f"'{folder}' exists and is no bundle: name a new directory")
+        raise VisoloError(f"'{folder}' exists and is not a bundle: name a new directory")
     if "int8" in precisions and calibration is None:
         raise VisoloError("int8 needs frames to find ranges with: name them with --calibrate")
     for format in formats:
@@ -188,7 +188,7 @@ class _Writer:
 
 
 def _versions(formats: Sequence[Format]) -> dict[str, str]:
-    """Of what made the bundle."""
+    """Of the software that wrote the bundle."""
     packages = ["torch", "torchvision", "onnx", "onnxscript"]
     if "openvino" in formats:
         packages.append("openvino")

@@ -1,4 +1,4 @@
-"""Frames that int8 ranges are found with, and what the graphs are fed while they run.
+"""Frames to calibrate int8 ranges on, and what the graphs are fed while they run.
 
 The memory that the frame graph reads is what the network itself has stored on the way: random
 numbers in its place would give ranges that no video has.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from visolo_core.masks import decode_rle
+from visolo_core.masks import Masks, decode_rle
 from visolo_core.results import Track
 
 EDGE_SHARE = 0.02
@@ -59,7 +59,9 @@ class TrackComparison:
     max_score_difference: float | None
     """among partners; None without any"""
     min_mask_iou: float | None
-    """over all masks of partners, see :func:`mask_agreement`; None without any"""
+    """over all masks of partners; None without any"""
+    min_mask_agreement: float | None
+    """the same by :func:`mask_agreement`, which is what a tolerance judges"""
 
     @property
     def same_tracks(self) -> bool:
@@ -84,7 +86,11 @@ def compare_tracks(reference: Sequence[Track], candidate: Sequence[Track]) -> Tr
     for signature, tracks in by_signature.items():
         rivals = groups[signature]
         options = sorted(
-            ((_min_iou(a, b), i, j) for i, a in enumerate(tracks) for j, b in enumerate(rivals)),
+            (
+                (_lowest(mask_iou, a, b), i, j)
+                for i, a in enumerate(tracks)
+                for j, b in enumerate(rivals)
+            ),
             reverse=True,
         )
         taken_a, taken_b = set(), set()
@@ -102,6 +108,7 @@ def compare_tracks(reference: Sequence[Track], candidate: Sequence[Track]) -> Tr
         tuple(track.track_id for track in candidate if id(track) not in partners),
         max((abs(a.score - b.score) for a, b, _ in pairs), default=None),
         min((iou for _, _, iou in pairs), default=None),
+        min((_lowest(mask_agreement, a, b) for a, b, _ in pairs), default=None),
     )
 
 
@@ -109,14 +116,14 @@ def _signature(track: Track) -> tuple[object, ...]:
     return track.label, tuple(mask is not None for mask in track.segmentations)
 
 
-def _min_iou(first: Track, second: Track) -> float:
-    """Smallest agreement of masks of two tracks that are seen in the same frames."""
-    ious = [
-        mask_agreement(decode_rle(a), decode_rle(b))
-        for a, b in zip(first.segmentations, second.segmentations, strict=True)
+def _lowest(measure: Callable[[Masks, Masks], float], reference: Track, candidate: Track) -> float:
+    """Lowest figure of the masks of two tracks that are seen in the same frames."""
+    figures = [
+        measure(decode_rle(a), decode_rle(b))
+        for a, b in zip(reference.segmentations, candidate.segmentations, strict=True)
         if a is not None and b is not None
     ]
-    return min(ious, default=1.0)
+    return min(figures, default=1.0)
 
 
 def mask_iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:

@@ -33,7 +33,7 @@ class EngineOptions:
     targets: tuple[str, ...] = ()
     """GPUs such as ``sm86``; without any, the GPU of this machine."""
     timing_cache: Path | None = None
-    """Read and written, so that the next build is quicker."""
+    """Read and written, so that the next build is faster."""
 
 
 def listed(texts: Iterable[str]) -> list[str]:

@@ -38,7 +38,7 @@ def export_graphs(
         model: the network.
         contract: names and shapes of all inputs and outputs.
         folder: where the files go; it exists.
-        report: told the name of each graph before it is exported.
+        report: called with the name of each graph before it is exported.
 
     Returns:
         the file name of each graph.
@@ -61,7 +61,7 @@ def example_inputs(spec: GraphSpec) -> tuple[Tensor, ...]:
 
 
 def dynamic_shapes(spec: GraphSpec) -> tuple[dict[int, Any], ...]:
-    """Which axes of the inputs may have any length, as ``torch.export`` wants to hear it."""
+    """Which axes of the inputs may have any length, as ``torch.export`` expects it."""
     axes = {name: torch.export.Dim(name, min=1) for name in _EXAMPLE}
     return tuple(
         {axis: axes[side] for axis, side in enumerate(tensor.shape) if isinstance(side, str)}

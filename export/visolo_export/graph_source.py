@@ -1,4 +1,4 @@
-"""The ONNX graphs of a network in any precision, each made once, when it is first wanted."""
+"""The ONNX graphs of a network in any precision, each made once, when it is first needed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class GraphSource:
         inference: with the number of memory slots.
         folder: where graphs are kept; it exists, and nothing else is in it.
         calibration: for int8.
-        report: called with what is being made.
+        report: called with what is being exported.
         float32_modules: that stay float32 in every precision.
         batch: streams that can go through the frame and memory graphs together.
 
@@ -84,7 +84,7 @@ class GraphSource:
 
         Args:
             precision: of them.
-            symmetric: of int8, as TensorRT wants it.
+            symmetric: of int8, as TensorRT requires.
         """
         key = f"{precision}-symmetric" if precision == "int8" and symmetric else precision
         if key not in self._graphs:

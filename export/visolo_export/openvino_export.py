@@ -1,4 +1,4 @@
-"""The three graphs as OpenVINO's own files, made from the ONNX files."""
+"""The three graphs as OpenVINO's own files, converted from the ONNX files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def export_openvino(
     Args:
         onnx_files: of each graph.
         folder: where the files go; it exists.
-        report: told the name of each graph before it is converted.
+        report: called with the name of each graph before it is converted.
 
     Returns:
         the xml file's name of each graph; the weights lie beside it as ``.bin``.

@@ -6,7 +6,7 @@ picture too, and modules that are named, where a network asks for it.
 
 int8: each quantised convolution reads its input and its weights through a pair of QuantizeLinear
 and DequantizeLinear, and libraries compute it in integers. Ranges come from calibration. CPUs are
-quicker with an unsigned, shifted input; TensorRT takes symmetric ones only. ONNX Runtime's
+faster with an unsigned, shifted input; TensorRT takes symmetric ones only. ONNX Runtime's
 quantiser does the work.
 """
 
@@ -125,7 +125,7 @@ def _cast_to(cast: onnx.NodeProto) -> int:
 
 @dataclass(frozen=True)
 class Ranges:
-    """What calibration found: the least and largest value of each tensor."""
+    """What calibration measured: the smallest and largest value of each tensor."""
 
     tensors: Any
     """ONNX Runtime's own record"""
@@ -180,7 +180,7 @@ def to_int8(
         source: the float32 graph.
         target: where to write.
         ranges: of its tensors.
-        symmetric: for TensorRT; asymmetric inputs are quicker on CPUs.
+        symmetric: for TensorRT; asymmetric inputs are faster on CPUs.
         keep: names of convolutions that stay float32.
         only: names of those that alone are quantised; all without it.
     """
@@ -228,11 +228,11 @@ def sensitivities(
         ranges: of its tensors.
         feeds: inputs to measure with; a few are enough.
         folder: for files on the way.
-        report: told the convolutions that are done, and all.
+        report: called with the number of convolutions done, and of all.
 
     Returns:
-        by convolution: the root mean square error over the standard deviation, of the worst
-        output.
+        by convolution: the root mean square error over the standard deviation, of the
+        output where it is largest.
     """
     truth = [_outputs(source, [feed])[0] for feed in feeds]
     names, errors = convolutions(source), {}

@@ -24,7 +24,7 @@ from visolo_runtime.engines.tensorrt.library import LIBRARIES
 def rebuild_engines(
     folder: Path, format: str, precision: str = "", targets: Sequence[str] = ()
 ) -> GraphFiles:
-    """Replace engines by new ones, made of the ONNX graphs in the same bundle.
+    """Replace engines by new ones, built from the ONNX graphs in the same bundle.
 
     The bundle keeps its other graphs; the figures of its last verification go, since they are of
     the old engines.
@@ -33,7 +33,7 @@ def rebuild_engines(
         folder: a bundle with such engines, and ONNX graphs of the same precision.
         format: ``tensorrt`` or ``tensorrt-rtx``.
         precision: of the engines; empty for the first that the bundle has.
-        targets: GPUs that they shall run on; none stands for the one that is there.
+        targets: GPUs to build for; none means the present one.
 
     Returns:
         the new engines, as the manifest lists them.

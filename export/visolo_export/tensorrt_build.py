@@ -133,7 +133,7 @@ class TensorRt:
             spec: its inputs and outputs.
             lengths: of what is not fixed in the shapes of this graph or others.
             targets: GPUs such as ``sm86``; without any, the GPU of this machine.
-            timing_cache: read where it exists, and written, so that the next build is quicker.
+            timing_cache: read where it exists, and written, so that the next build is faster.
 
         Raises:
             NotHereError: if no targets are given, and this machine has no GPU or no pycuda.
@@ -147,7 +147,7 @@ class TensorRt:
         try:
             onnx.checker.check_model(file, full_check=True)
         except Exception as error:  # of several kinds
-            raise VisoloError(f"'{file}' is no valid graph: {_first_line(error)}") from error
+            raise VisoloError(f"'{file}' is not a valid graph: {_first_line(error)}") from error
         builder = trt.Builder(log)
         flags = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
         rtx = self.library == "tensorrt-rtx"  # always strongly typed
@@ -237,7 +237,7 @@ class TensorRt:
             return None
         cache = config.create_timing_cache(file.read_bytes() if file.exists() else b"")
         if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
-            raise VisoloError(f"'{file}' is no timing cache of {self.name}: delete it")
+            raise VisoloError(f"'{file}' is not a timing cache of {self.name}: delete it")
         return cache
 
 
@@ -266,7 +266,7 @@ def usual_lengths(cells: int, batch: int) -> Lengths:
 
 
 def layers_of(lines: Sequence[str]) -> tuple[EngineLayer, ...]:
-    """The layers of an engine, as a verbose log with detailed profiling tells them."""
+    """The layers of an engine, as a verbose log with detailed profiling lists them."""
     block = next((text for text in lines if text.lstrip().startswith("Layers:")), "")
     layers = []
     for line in block.splitlines():

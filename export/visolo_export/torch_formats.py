@@ -1,7 +1,7 @@
 """The three graphs in PyTorch's own formats.
 
 ``torchscript`` is read by every PyTorch since 1.0, from C++ too, and is on its way out.
-``pt2`` is its successor: the program that ``torch.export`` found, as operators and weights.
+``pt2`` is its successor: the program that ``torch.export`` traced, as operators and weights.
 ``aotinductor`` is that program compiled, by the C++ compiler of this machine, for its processor.
 """
 

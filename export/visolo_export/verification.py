@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from visolo_core.contract import GRAPHS, GraphName
 from visolo_core.decoding import Ints
-from visolo_export.comparison import TensorError, TrackComparison, compare_tracks, mask_agreement
+from visolo_export.comparison import (
+    TensorError,
+    TrackComparison,
+    compare_tracks,
+    mask_agreement,
+    mask_iou,
+)
 from visolo_runtime.bundle import Precision
 from visolo_runtime.engines.buffers import Array, Buffers, DecodedMasks, FrameResult
 from visolo_runtime.engines.engine import Engines
@@ -70,7 +76,9 @@ class Verification:
     tolerance: Tolerance
     tensors: dict[GraphName, dict[str, TensorError]]
     decoded_mask_iou: float | None
-    """smallest agreement of the two masks of a cell, decoded from the same inputs"""
+    """smallest IoU of the two masks of a cell, decoded from the same inputs"""
+    decoded_mask_agreement: float | None
+    """the same by ``mask_agreement``, which is what the tolerance judges"""
     tracks: TrackComparison
     drift: dict[str, list[float]]
     """closed-loop, by tensor of the frame graph: relative error in each frame"""
@@ -91,7 +99,10 @@ class Verification:
             graph: {name: error.as_dict() for name, error in tensors.items()}
             for graph, tensors in self.tensors.items()
         }
-        return asdict(self) | {
+        report = asdict(self)
+        # Agreements judge; the figures that are reported are plain overlaps.
+        del report["decoded_mask_agreement"], report["tracks"]["min_mask_agreement"]
+        return report | {
             "tensors": tensors,
             "drift": {
                 name: [error if np.isfinite(error) else None for error in errors]
@@ -113,6 +124,7 @@ class _ParityBuffers(Buffers):
             for graph in GRAPHS
         }
         self.mask_iou: float | None = None
+        self.mask_agreement: float | None = None
 
     def frame(
         self, rows: range, images: Sequence[NDArray[np.uint8]], valid: Sequence[NDArray[np.bool_]]
@@ -122,7 +134,7 @@ class _ParityBuffers(Buffers):
         self._candidate.frame(rows, images, valid)
         for name, error in self.errors["frame"].items():
             error.add(self.read(name), self._candidate.read(name))
-        # From here on the candidate works on what the reference found.
+        # From here on the candidate works on the reference's tensors.
         self._copy("mask_features", "kernels", "key", "features")
         return results
 
@@ -137,8 +149,9 @@ class _ParityBuffers(Buffers):
         for name, error in self.errors["decode"].items():
             error.add(getattr(mine, name), getattr(its, name))
         for first, second in zip(mine.masks, its.masks, strict=True):
-            iou = mask_agreement(first > 0, second > 0)
-            self.mask_iou = iou if self.mask_iou is None else min(self.mask_iou, iou)
+            masks = first > 0, second > 0
+            self.mask_iou = _lower(self.mask_iou, mask_iou(*masks))
+            self.mask_agreement = _lower(self.mask_agreement, mask_agreement(*masks))
         return mine
 
     def read(self, name: str, row: int = 0) -> Array:
@@ -188,7 +201,19 @@ def verify(
             error.add(*(each.read(name) for each in both))
             errors.append(error.relative)
     tracks = compare_tracks(*(session.finish() for session in sessions))
-    return Verification(len(frames), tolerance, parity.errors, parity.mask_iou, tracks, drift)
+    return Verification(
+        len(frames),
+        tolerance,
+        parity.errors,
+        parity.mask_iou,
+        parity.mask_agreement,
+        tracks,
+        drift,
+    )
+
+
+def _lower(lowest: float | None, figure: float) -> float:
+    return figure if lowest is None else min(lowest, figure)
 
 
 def limit_of(tensor: str, tolerance: Tolerance) -> tuple[str, float] | None:
@@ -214,7 +239,8 @@ def _tensor_failures(result: Verification) -> list[str]:
                 measured = getattr(error, limit[0])
                 failures.append(f"{graph}.{name}: {limit[0]} error {measured:.2g} > {limit[1]:.2g}")
     least = result.tolerance.mask_iou
-    if result.decoded_mask_iou is not None and result.decoded_mask_iou < least:
+    agreement = result.decoded_mask_agreement
+    if agreement is not None and agreement < least:
         failures.append(f"decode.masks: IoU {result.decoded_mask_iou:.5f} < {least}")
     return failures
 
@@ -234,6 +260,6 @@ def _track_failures(result: Verification) -> list[str]:
             f"closed-loop: score difference {tracks.max_score_difference:.2g} > "
             f"{result.tolerance.score:.2g}"
         )
-    if tracks.min_mask_iou is not None and tracks.min_mask_iou < least:
+    if tracks.min_mask_agreement is not None and tracks.min_mask_agreement < least:
         failures.append(f"closed-loop: mask IoU {tracks.min_mask_iou:.5f} < {least}")
     return failures

@@ -49,9 +49,9 @@ class VerificationOptions:
     ap_tolerance: float = 0.01
     """Largest loss of AP on it, in 0 to 1."""
     bisect: bool = False
-    """Look for the first layer of the ONNX frame graph that parts from the weights."""
+    """Look for the first layer of the ONNX frame graph that differs from the weights."""
     record: bool = False
-    """Note the figures in the bundle's manifest."""
+    """Record the figures in the bundle's manifest."""
     threads: int = 0
     """Of the engines; 0 leaves it to them."""
 
@@ -77,7 +77,7 @@ class ApComparison:
 
 @dataclass(frozen=True)
 class Bisection:
-    """Where the frame graph parts from a new export of the weights."""
+    """Where the frame graph differs from a new export of the weights."""
 
     first: Divergence | None
     """None if no layer does"""
@@ -85,7 +85,7 @@ class Bisection:
 
 @dataclass(frozen=True)
 class VerificationReport:
-    """All that a verification brought to light."""
+    """Everything that a verification measured."""
 
     verification: Verification
     source: str
@@ -162,7 +162,7 @@ def verify_bundle(
 
     Raises:
         VisoloError: if a side cannot be opened, they are different networks, the source has no
-            frame that can be read, ``bisect`` is asked for and the reference is no weights file,
+            frame that can be read, ``bisect`` is asked for and the reference is not a weights file,
             or the figures cannot be recorded.
     """
     bundle = Bundle(candidate.path)

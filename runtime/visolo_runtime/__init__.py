@@ -1,2 +1,2 @@
 """The runtime: a bundle becomes engines, engines and a video become instances. Without PyTorch,
-unless that is the backend that was asked for."""
+unless that is the requested backend."""

@@ -4,7 +4,7 @@ Several models take turns in one process: a round of the first, a round of the s
 time the other way round. What disturbs the machine for a while then disturbs them all, and the
 ratio of two rounds that lie side by side says more than any two times do.
 
-Each round is a new session over the same source, read and decoded anew; its first frames, while
+Each round is a new session over the same source, read and decoded again; its first frames, while
 the memory fills and caches warm up, are not counted. A step ends when its instances are on the
 host, so that a clock of the host is right for the whole of it; graphs on a GPU are timed by events
 on its stream.
@@ -31,7 +31,7 @@ from visolo_runtime.video.frames import Frame
 from visolo_runtime.video.sources import Clip, Skipped
 
 FrameSource = Callable[[], Iterable[NDArray[np.uint8] | Skipped]]
-"""Begins a source anew."""
+"""Replays a source from its beginning."""
 
 READ, OUTPUT = "read", "masks"
 UPLOAD, DOWNLOAD = "upload", "download"
@@ -76,7 +76,7 @@ class Round:
     )
     instances: int = 0
     joules: float | None = None
-    """that the GPU took, where it tells"""
+    """used by the GPU, where it reports that"""
 
     @property
     def fps(self) -> float:
@@ -158,9 +158,9 @@ def measure(
 
     Args:
         entrants: one or more models, loaded.
-        frames: begins the source anew.
+        frames: replays the source.
         plan: what is run.
-        report: told the model and the round (from 0) that begins.
+        report: called with the model and the round (from 0) that begins.
 
     Raises:
         VisoloError: if the source has too few frames.
@@ -255,7 +255,7 @@ def resident_mb() -> float:
 
 
 class GpuMeter:
-    """Energy that a GPU has taken, from NVIDIA's management library.
+    """Energy that a GPU has used, from NVIDIA's management library.
 
     Args:
         library: ``pynvml``.

@@ -1,4 +1,4 @@
-"""A measurement with the machine that it was made on, and its verdict."""
+"""A measurement, the machine it ran on, and its verdict."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ class GraphFiles(_Strict):
 
 
 class Calibration(_Strict):
-    """How int8 ranges were found."""
+    """How int8 ranges were calibrated."""
 
     source: str
     frames: int
@@ -94,7 +94,7 @@ class Manifest(_Strict):
     graphs: list[GraphFiles] = Field(min_length=1)
     files: dict[str, FileEntry]
     producer: dict[str, str]
-    """versions of what made the bundle"""
+    """versions of the software that wrote the bundle"""
     weights_sha256: str | None = None
     """of the checkpoint that was exported"""
     calibration: Calibration | None = None
@@ -216,7 +216,9 @@ def _read_manifest(folder: Path) -> Manifest:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         why = reason(error) if isinstance(error, OSError) else "it is not text"
-        raise VisoloError(f"'{folder}' is no bundle, cannot read its {MANIFEST}: {why}") from error
+        raise VisoloError(
+            f"'{folder}' is not a bundle, cannot read its {MANIFEST}: {why}"
+        ) from error
     try:
         # The version comes first: a later format may not even have these fields.
         version = json.loads(text)["format_version"]
@@ -254,7 +256,8 @@ def _check_consistency(manifest: Manifest, path: Path) -> None:
         )
     if manifest.inference.memory_slots > manifest.slots:
         raise VisoloError(
-            f"'{path}' wants {manifest.inference.memory_slots} memory slots of {manifest.slots}"
+            f"'{path}' asks for {manifest.inference.memory_slots} memory slots, "
+            f"but its graphs have {manifest.slots}"
         )
     for graphs in manifest.graphs:
         missing = [graph for graph in GRAPHS if graph not in graphs.files]

@@ -1,4 +1,4 @@
-"""What this machine can run, and what stands in the way: every library is asked for real."""
+"""What this machine can run and what stands in the way, by trying every library."""
 
 from __future__ import annotations
 

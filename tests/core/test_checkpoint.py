@@ -126,7 +126,7 @@ def test_another_class_count_begins_the_classifier_alone_and_says_so(
     outcome = visolo(
         "convert", source, "-o", path, "--labels", "ovis", "--new-classifier"
     ).succeeded()
-    assert "classifier (80 classes) was begun anew for 25 classes" in outcome.err
+    assert "classifier (80 classes) was replaced by a new one for 25 classes" in outcome.err
     checkpoint = load_checkpoint(path)
     assert checkpoint.header.config.classes == 25
     assert checkpoint.state["category_branch.classifier.weight"].shape == (25, 256, 3, 3)
@@ -195,7 +195,7 @@ def test_code_in_a_checkpoint_never_runs(
     [
         (b"", "damaged"),
         (b"PK\x03\x04 not really", "damaged"),
-        (b"hello", "is no checkpoint"),
+        (b"hello", "is not a checkpoint"),
     ],
 )
 def test_files_that_are_no_checkpoints(

@@ -112,7 +112,7 @@ def test_an_older_bundle_is_replaced_and_anything_else_is_not(
     assert Bundle(target).manifest.inference.score_threshold == 0.2
     assert not (target / "old.engine").exists()
     (tmp_path / "photos").mkdir()
-    visolo("export", lite_weights, "-o", tmp_path / "photos").refused("is no bundle")
+    visolo("export", lite_weights, "-o", tmp_path / "photos").refused("is not a bundle")
     visolo("export", lite_weights, "-o", tmp_path / "no" / "m").refused("cannot write")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.visolo", "photos"]
 

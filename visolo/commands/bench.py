@@ -27,21 +27,21 @@ def bench(
     source: Annotated[
         str | None,
         typer.Argument(
-            help="Video file, folder of frames or json; a generated 640x360 clip if not said."
+            help="Video file, folder of frames or json; by default a generated 640x360 clip."
         ),
     ] = None,
     backend: BackendName = "auto",
     precision: PrecisionName = "",
     against: Annotated[
-        Path | None, typer.Option(help="Another model to take turns with; the same if not said.")
+        Path | None, typer.Option(help="Another model to take turns with; by default the same.")
     ] = None,
-    against_backend: Annotated[str, typer.Option(help="Of the other model.")] = "",
-    against_precision: Annotated[str, typer.Option(help="Of the other model.")] = "",
-    frames: Annotated[int, typer.Option(min=1, help="Frames of a round that are counted.")] = 100,
-    warm_up: Annotated[int, typer.Option(min=0, help="Frames of a round before those.")] = 10,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each model.")] = 5,
+    against_backend: Annotated[str, typer.Option(help="For the other model.")] = "",
+    against_precision: Annotated[str, typer.Option(help="For the other model.")] = "",
+    frames: Annotated[int, typer.Option(min=1, help="Measured frames per round.")] = 100,
+    warm_up: Annotated[int, typer.Option(min=0, help="Unmeasured frames before those.")] = 10,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds per model.")] = 5,
     masks: Annotated[
-        bool, typer.Option(help="Bring every mask to the source's size, as drawing needs it.")
+        bool, typer.Option(help="Resize every mask to the source's size, as drawing does.")
     ] = True,
     ahead: Annotated[
         bool, typer.Option(help="Read and resize frames in a thread, as 'visolo run' does.")
@@ -49,12 +49,14 @@ def bench(
     target_fps: Annotated[
         float | None, typer.Option(min=0, help="Exit status 1 if the model is slower than this.")
     ] = None,
-    picture: Annotated[Path | None, typer.Option(help="Write bars and curves here (PNG).")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Write a chart of stages and frame times here (PNG).")
+    ] = None,
     threads: Threads = 0,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """Measure frames a second end to end, and every stage of a step.
+    """Measure frames per second end to end, and every stage of a step.
 
     With --against, --against-backend or --against-precision two models take turns in one process,
     and the ratio of each pair of rounds is reported.

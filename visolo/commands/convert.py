@@ -20,13 +20,13 @@ def convert(
         str | None,
         typer.Option(
             help="Label set: ytvis2019, ytvis2021, ovis, coco, shapes, or a json file with "
-            "'categories'; if not said, the one with as many classes, ytvis2019 for 40."
+            "'categories'; by default the one with as many classes, ytvis2019 for 40."
         ),
     ] = None,
     new_classifier: Annotated[
         bool,
         typer.Option(
-            help="Begin a new classifier for --labels, to fine-tune from another class count."
+            help="Start a new classifier for --labels, to fine-tune from another class count."
         ),
     ] = False,
     as_json: Json = False,

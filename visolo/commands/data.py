@@ -21,7 +21,7 @@ data_tools = typer.Typer(
 
 AnnotationFile = Annotated[Path, typer.Argument(help="Annotations in YouTube-VIS or COCO format.")]
 Images = Annotated[
-    Path | None, typer.Option(help="Folder of the frames; JPEGImages beside the json else.")
+    Path | None, typer.Option(help="Folder of the frames; by default JPEGImages beside the json.")
 ]
 
 
@@ -38,11 +38,11 @@ def check(
         str, typer.Option(help="Compare the categories with a label set, by name or json file.")
     ] = "",
     decode: Annotated[
-        bool, typer.Option(help="Read every frame whole; --no-decode looks at its size alone.")
+        bool, typer.Option(help="Decode every frame; --no-decode checks only its size.")
     ] = True,
     as_json: Json = False,
 ) -> None:
-    """Look for everything in a data set that a training would stumble over.
+    """Check a data set for everything that would break a training.
 
     Exit status 1 if there is something.
     """
@@ -74,7 +74,7 @@ def coco_to_ytvis(
     output: Annotated[Path, typer.Option("-o", "--output", help="The json file to write.")],
     labels: Annotated[str, typer.Option(help="ytvis2019, ytvis2021 or ovis.")] = "ytvis2019",
 ) -> None:
-    """Write COCO's annotations under the categories of a video data set.
+    """Convert COCO's annotations to the categories of a video data set.
 
     Images that show none of them are left out. The images themselves stay where they are.
     """
@@ -104,15 +104,15 @@ def coco_to_ytvis(
 def split(
     annotations: AnnotationFile,
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder to make; it must not exist.")
+        Path, typer.Option("-o", "--output", help="Folder to create; it must not exist.")
     ],
-    share: Annotated[float, typer.Option(help="Of the videos that are held back.")] = 0.1,
-    salt: Annotated[str, typer.Option(help="Any other word gives another split.")] = "",
+    share: Annotated[float, typer.Option(help="Share of the videos to hold back.")] = 0.1,
+    salt: Annotated[str, typer.Option(help="Another word gives another split.")] = "",
 ) -> None:
-    """Hold a fixed part of a training set back, to score on.
+    """Hold back a fixed part of a training set for scoring.
 
-    Writes OUTPUT/train.json and OUTPUT/val.json. On which side a video falls hangs on its folder's
-    name alone.
+    Writes OUTPUT/train.json and OUTPUT/val.json. The side of a video depends on its folder's name
+    alone.
     """
     import json
 
@@ -134,19 +134,22 @@ def split(
 
 @data_tools.command()
 def synth(
-    output: Annotated[Path, typer.Argument(help="Folder to make; it must not exist.")],
-    videos: Annotated[int, typer.Option(min=1, help="How many videos.")] = 100,
-    seed: Annotated[int, typer.Option(min=0, help="Two sets of one seed are alike.")] = 0,
+    output: Annotated[Path, typer.Argument(help="Folder to create; it must not exist.")],
+    videos: Annotated[int, typer.Option(min=1, help="Number of videos.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same videos.")] = 0,
     frames: Annotated[int, typer.Option(min=1, help="Frames of each video.")] = 16,
     size: Annotated[
         str, typer.Option(metavar="WIDTHxHEIGHT", help="Size of the frames.")
     ] = "336x192",
     paste: Annotated[
         Path | None,
-        typer.Option(help="Cut objects out of this data set (json) and lay them over its frames."),
+        typer.Option(
+            help="Cut objects out of this data set (json) and paste them onto its frames."
+        ),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option(help="Folder of its frames; JPEGImages beside the json else.")
+        Path | None,
+        typer.Option(help="Folder of its frames; by default JPEGImages beside the json."),
     ] = None,
 ) -> None:
     """Make annotated videos, in YouTube-VIS format: of drawn shapes, or of pasted objects.

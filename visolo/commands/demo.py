@@ -15,11 +15,11 @@ _VALIDATION_SEED = 2027  # the model was trained on other seeds
 
 def demo(
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder for what the demo makes.")
+        Path, typer.Option("-o", "--output", help="Folder for the demo's output.")
     ] = Path("demo"),
     frames: Annotated[int, typer.Option(min=1, help="Length of the drawn clip.")] = 90,
     videos: Annotated[
-        int, typer.Option(min=1, help="Drawn videos of 16 frames that the model is scored on.")
+        int, typer.Option(min=1, help="Number of drawn 16-frame videos to score the model on.")
     ] = 30,
 ) -> None:
     """Run the shipped small model on a drawn clip, and score it on drawn videos.

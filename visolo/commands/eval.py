@@ -28,10 +28,11 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="A bundle, or weights (.safetensors, .pt).")],
     data: Annotated[Path, typer.Option(help="Annotations in YouTube-VIS format (json).")],
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the frames; JPEGImages beside the json else.")
+        Path | None,
+        typer.Option(help="Folder of the frames; by default JPEGImages beside the json."),
     ] = None,
     results: Annotated[
-        Path | None, typer.Option(help="Keep the results that were scored here (json).")
+        Path | None, typer.Option(help="Also write the scored results here (json).")
     ] = None,
     backend: BackendName = "auto",
     precision: PrecisionName = "",

@@ -13,30 +13,32 @@ from visolo.commands.options import Json, Settings, changed
 
 def export(
     weights: Annotated[Path, typer.Argument(help="Weights (.safetensors, .pt).")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Bundle to write, a directory.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Bundle (directory) to write.")],
     format: Annotated[
         list[str],
         typer.Option(
             metavar="FORMAT[,FORMAT...]",
             help="onnx, openvino, torchscript, pt2, aotinductor, tensorrt-rtx, tensorrt; several "
-            "in one bundle.",
+            "may go into one bundle.",
         ),
     ] = ["onnx"],  # noqa: B006 - typer does not change it
     precision: Annotated[
         list[str],
         typer.Option(
             metavar="PRECISION[,PRECISION...]",
-            help="fp32, fp16, int8; a run takes the first, unless it says otherwise.",
+            help="fp32, fp16, int8; 'visolo run' uses the first by default.",
         ),
     ] = ["fp32"],  # noqa: B006
     calibrate: Annotated[
         str | None,
-        typer.Option(help="Video, folder of frames or json that int8 ranges are found with."),
+        typer.Option(help="Video, folder of frames or json to calibrate int8 on."),
     ] = None,
-    calibration_frames: Annotated[int, typer.Option(min=1, help="How many frames of it.")] = 64,
+    calibration_frames: Annotated[int, typer.Option(min=1, help="Number of its frames.")] = 64,
     keep: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Share of the layers that int8 leaves out, the worst."),
+        typer.Option(
+            min=0, max=1, help="Share of the layers to keep in float32: the most sensitive."
+        ),
     ] = 0.1,
     float32: Annotated[
         list[str] | None,
@@ -50,20 +52,20 @@ def export(
         list[str] | None,
         typer.Option(
             metavar="SM[,SM...]",
-            help="GPUs that tensorrt-rtx builds for, such as sm86,sm89; the present one if not "
-            "said.",
+            help="GPUs to build tensorrt-rtx engines for, such as sm86,sm89; by default the "
+            "present one.",
         ),
     ] = None,
     timing_cache: Annotated[
-        Path | None, typer.Option(help="File that lets the next tensorrt build be quicker.")
+        Path | None, typer.Option(help="File that speeds up the next tensorrt build.")
     ] = None,
     memory_slots: Annotated[
         int | None,
-        typer.Option(min=0, help="Stored frames that a frame can read; 9 as in the paper."),
+        typer.Option(min=0, help="Stored frames that a frame can read; 9 in the paper."),
     ] = None,
     batch: Annotated[
         int,
-        typer.Option(min=1, help="Streams that can go through the graphs together, at most."),
+        typer.Option(min=1, help="Most streams that can go through the graphs together."),
     ] = 1,
     settings: Settings = None,
     as_json: Json = False,

@@ -1,4 +1,4 @@
-"""What ``visolo eval`` and ``visolo score`` tell about results, and the options that ask for it."""
+"""What ``visolo eval`` and ``visolo score`` report, and the options for it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,11 @@ if TYPE_CHECKING:
     from visolo_train.evaluation.scoring import Score
 
 WithIdentity = Annotated[
-    bool, typer.Option("--identity", help="Measure identities too: HOTA and IDF1.")
+    bool, typer.Option("--identity", help="Also measure identity: HOTA and IDF1.")
 ]
 TrackScore = Annotated[
     float,
-    typer.Option(
-        min=0, max=1, help="Tracks below this score count for neither --identity nor the page."
-    ),
+    typer.Option(min=0, max=1, help="Ignore tracks below this score in --identity and the page."),
 ]
 Html = Annotated[
     Path | None, typer.Option(help="Write a page with figures, curves and pictures here (html).")
@@ -35,7 +33,7 @@ Html = Annotated[
 
 @dataclass(frozen=True)
 class Request:
-    """What is to be told."""
+    """What to report."""
 
     as_json: bool = False
     """On standard output as one object, not for people."""
@@ -44,7 +42,7 @@ class Request:
     html: Path | None = None
 
     def check(self) -> None:
-        """Make sure, before any work, that it can be told.
+        """Make sure, before any work, that it can be reported.
 
         Raises:
             ModuleNotFoundError: if a package is missing.
@@ -113,7 +111,7 @@ def tell(results: Results, request: Request) -> None:
 
 
 def _name(data: Path) -> str:
-    """Name of a data set: its folder's, where the file is called as every other."""
+    """Name of a data set: that of its folder if the file has the usual name."""
     return data.absolute().parent.name if data.stem == "instances" else data.stem
 
 

@@ -15,7 +15,7 @@ def info(
     path: Annotated[Path, typer.Argument(help="A bundle, or weights (.safetensors, .pt).")],
     as_json: Json = False,
 ) -> None:
-    """Say what is in a bundle or a weights file; a bundle's checksums are verified."""
+    """Describe a bundle or a weights file; a bundle's checksums are verified."""
     from visolo_runtime.model_info import describe
 
     report = describe(path).as_dict()

@@ -36,12 +36,10 @@ BackendName = Annotated[
 ]
 PrecisionName = Annotated[
     str,
-    typer.Option(
-        "--precision", help="fp32, fp16 or int8; the first that the bundle has if not said."
-    ),
+    typer.Option("--precision", help="fp32, fp16 or int8; by default the bundle's first."),
 ]
 Threads = Annotated[
-    int, typer.Option("--threads", min=0, help="Threads of the engines; 0: their choice.")
+    int, typer.Option("--threads", min=0, help="Threads of the engines; 0 lets them choose.")
 ]
 
 
@@ -56,7 +54,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """
     width, cross, height = text.lower().partition("x")
     if not (cross and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise VisoloError(f"'{text}' is no size: write WIDTHxHEIGHT, such as 640x360")
+        raise VisoloError(f"'{text}' is not a size: write WIDTHxHEIGHT, such as 640x360")
     return int(height), int(width)
 
 

@@ -1,4 +1,4 @@
-"""What a run shows on standard error while it works, and when it is done."""
+"""What a run shows on standard error while it works and at the end."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class RunProgress:
         self._progress.update(self._task, advance=1, description=clip.name, fps=fps)
 
     def warn(self, sentence: str) -> None:
-        """A frame was skipped; the first few are told one by one."""
+        """A frame was skipped; only the first few are reported one by one."""
         self._warnings += 1
         if self._warnings <= _WARNINGS_SHOWN:
             self._console.print(f"visolo: {sentence}", markup=False, soft_wrap=True)

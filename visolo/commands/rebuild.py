@@ -14,14 +14,14 @@ def rebuild(
         str, typer.Option(metavar="FORMAT", help="tensorrt or tensorrt-rtx.")
     ] = "tensorrt",
     precision: Annotated[
-        str, typer.Option(help="fp32 or fp16; the first that the bundle has if not said.")
+        str, typer.Option(help="fp32 or fp16; by default the bundle's first.")
     ] = "",
     target: Annotated[
         list[str] | None,
         typer.Option(
             metavar="SM[,SM...]",
-            help="GPUs that tensorrt-rtx builds for, such as sm86,sm89; the present one if not "
-            "said.",
+            help="GPUs to build tensorrt-rtx engines for, such as sm86,sm89; by default the "
+            "present one.",
         ),
     ] = None,
 ) -> None:

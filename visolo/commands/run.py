@@ -42,16 +42,16 @@ def run(
     ] = None,
     frames: Annotated[
         Path | None,
-        typer.Option(help="Write one JSON line a frame here as it happens; - for stdout."),
+        typer.Option(help="Write one JSON line per frame here, as it happens; - for stdout."),
     ] = None,
     backend: BackendName = "auto",
     precision: PrecisionName = "",
     images: Annotated[
-        Path | None, typer.Option(help="Frames of a json source; JPEGImages beside it if not said.")
+        Path | None, typer.Option(help="Frames of a json source; by default JPEGImages beside it.")
     ] = None,
     output_size: Annotated[
         str | None,
-        typer.Option(metavar="WIDTHxHEIGHT", help="Size of the masks; the source's if not said."),
+        typer.Option(metavar="WIDTHxHEIGHT", help="Size of the masks; by default the source's."),
     ] = None,
     max_frames: Annotated[
         int | None, typer.Option(min=1, help="Stop each clip after so many frames.")
@@ -59,14 +59,14 @@ def run(
     threads: Threads = 0,
     streams: Annotated[
         int,
-        typer.Option(min=0, help="Clips that are run side by side; 0: one for each source."),
+        typer.Option(min=0, help="Clips to run side by side; 0 for one per source."),
     ] = 0,
     live: Annotated[
         str,
         typer.Option(
             metavar="latest|all",
-            help="What of a camera or stream is run: the latest frame, those before it are "
-            "dropped; or all, and the source waits.",
+            help="Which frames of a camera or stream to run: the latest, dropping those before "
+            "it; or all, making the source wait.",
         ),
     ] = "latest",
     settings: Settings = None,

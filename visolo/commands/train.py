@@ -19,10 +19,10 @@ def train(
     ],
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", help="Folder of the training; runs/RECIPE without it."),
+        typer.Option("-o", "--output", help="Folder of the training; by default runs/RECIPE."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where the folder's training stopped.")
+        bool, typer.Option("--resume", help="Continue the folder's training.")
     ] = False,
     settings: Annotated[
         list[str] | None,

@@ -20,36 +20,36 @@ from visolo.commands.options import (
 def verify(
     bundle: Annotated[Path, typer.Argument(help="A bundle.")],
     reference: Annotated[
-        Path, typer.Option(help="The weights that it was exported from, or any bundle.")
+        Path, typer.Option(help="The weights it was exported from, or any bundle.")
     ],
     backend: BackendName = "auto",
     precision: PrecisionName = "",
-    reference_backend: Annotated[str, typer.Option(help="Of the reference.")] = "auto",
-    reference_precision: Annotated[str, typer.Option(help="Of the reference.")] = "",
+    reference_backend: Annotated[str, typer.Option(help="For the reference.")] = "auto",
+    reference_precision: Annotated[str, typer.Option(help="For the reference.")] = "",
     source: Annotated[
         str | None,
-        typer.Option(help="Video, folder or json to run; a generated clip if not said."),
+        typer.Option(help="Video, folder or json to run; by default a generated clip."),
     ] = None,
-    frames: Annotated[int, typer.Option(min=1, help="How many frames of it.")] = 12,
+    frames: Annotated[int, typer.Option(min=1, help="Number of its frames.")] = 12,
     data: Annotated[
-        Path | None, typer.Option(help="Score both on this data set (json) as well.")
+        Path | None, typer.Option(help="Also score both on this data set (json).")
     ] = None,
     ap_tolerance: Annotated[
         float, typer.Option(min=0, help="Largest loss of AP on it, in 0 to 1.")
     ] = 0.01,
     bisect: Annotated[
-        bool, typer.Option("--bisect", help="Name the first layer of the ONNX graph that parts.")
+        bool, typer.Option("--bisect", help="Name the first layer of the ONNX graph that differs.")
     ] = False,
     html: Annotated[
         Path | None, typer.Option(help="Write a page with error curves over the frames.")
     ] = None,
     record: Annotated[
-        bool, typer.Option("--record", help="Note the figures in the bundle's manifest.")
+        bool, typer.Option("--record", help="Record the figures in the bundle's manifest.")
     ] = False,
     threads: Threads = 0,
     as_json: Json = False,
 ) -> None:
-    """Prove that a bundle computes what its weights, or another form of it, do.
+    """Verify that a bundle computes what its weights, or another form of it, compute.
 
     First every tensor of every graph on the same inputs, then whole clips closed-loop, each side
     with its own memory. What is allowed depends on the precision. Exit status 1 if a difference is

@@ -1,7 +1,7 @@
 """The memory of the network: what a stored frame is worth to the current one.
 
 Paper, section 3.3. A stored frame is a key and two values for each cell; they depend on that
-frame alone and are computed once, when it is stored. (The official code computes them anew for
+frame alone and are computed once, when it is stored. (The official code recomputes them for
 every stored frame at every frame; the result is the same.)
 """
 

@@ -46,7 +46,9 @@ def load_official(
         raise VisoloError(f"'{path}' is a visolo checkpoint already: use it as it is")
     named = isinstance(weights, Mapping) and all(isinstance(name, str) for name in weights)
     if not weights or not named:
-        raise VisoloError(f"'{path}' is no official checkpoint: it has no 'model' with parameters")
+        raise VisoloError(
+            f"'{path}' is not an official checkpoint: it has no 'model' with parameters"
+        )
     # Some are saved from the bare network, without the prefix that the others bear.
     if not any(name.startswith(PREFIX) for name in weights):
         weights = {PREFIX + name: tensor for name, tensor in weights.items()}
@@ -82,6 +84,6 @@ def _begin_classifier(
     state[f"{CLASSIFIER}.weight"] = fresh.weight.detach()
     state[f"{CLASSIFIER}.bias"] = fresh.bias.detach()  # type: ignore[union-attr]
     return config.with_classes(len(labels)), (
-        f"the classifier ({config.classes} classes) was begun anew for {len(labels)} classes of "
-        f"'{labels.name}'; all other weights are kept. Train before use."
+        f"the classifier ({config.classes} classes) was replaced by a new one for {len(labels)} "
+        f"classes of '{labels.name}'; all other weights are kept. Train before use."
     )

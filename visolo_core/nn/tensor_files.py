@@ -23,7 +23,7 @@ def check_state(
     """Hold the tensors of a file against what a network needs.
 
     Args:
-        state: tensors by name, as found in ``path``.
+        state: tensors by name, as read from ``path``.
         shapes: the shape of every tensor that must be there, by name.
         path: for the message.
 
@@ -87,7 +87,7 @@ def load_tensors(path: Path) -> dict[str, Any]:
     """The dictionary in a file of ``torch.save``, tensors and plain values only.
 
     Raises:
-        VisoloError: if the file is missing, damaged, holds anything else, or is no dictionary.
+        VisoloError: if the file is missing, damaged, holds anything else, or is not a dictionary.
     """
     try:
         with warnings.catch_warnings():
@@ -98,13 +98,13 @@ def load_tensors(path: Path) -> dict[str, Any]:
         raise VisoloError(f"cannot read '{path}': {reason(error)}") from error
     except pickle.UnpicklingError as error:
         raise VisoloError(
-            f"'{path}' was not opened, since it holds more than tensors or is no checkpoint: "
+            f"'{path}' was not opened, since it holds more than tensors or is not a checkpoint: "
             f"{_first_sentence(error)}"
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
-        raise VisoloError(f"'{path}' is no checkpoint, or is damaged or cut short") from error
+        raise VisoloError(f"'{path}' is not a checkpoint, or is damaged or cut short") from error
     if not isinstance(loaded, dict):
-        raise VisoloError(f"'{path}' is no checkpoint: it holds a {type(loaded).__name__}")
+        raise VisoloError(f"'{path}' is not a checkpoint: it holds a {type(loaded).__name__}")
     return loaded
 
 

@@ -37,7 +37,7 @@ class Choice:
     engines: Engines
     precision: Precision
     passed_over: tuple[str, ...]
-    """Why better backends were not taken, a sentence each."""
+    """Why better backends were passed over, a sentence each."""
 
 
 def _tensorrt(name: Library) -> Open:

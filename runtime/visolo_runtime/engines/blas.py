@@ -26,7 +26,7 @@ def one_thread() -> Iterator[None]:
 
     The number of threads is a setting of the whole process: others that compute with NumPy at the
     same moment are slower for the length of the block, and compute the same. Blocks may overlap in
-    several threads; the last to leave brings back what the first has found.
+    several threads; the last to leave restores what the first one saw.
     """
     global _controller, _inside, _limit
     with _lock:

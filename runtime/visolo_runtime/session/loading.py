@@ -36,7 +36,7 @@ class Model:
     engines: Engines
     precision: Precision = "fp32"
     passed_over: tuple[str, ...] = ()
-    """Why better backends were not taken, a sentence each."""
+    """Why better backends were passed over, a sentence each."""
 
     def session(
         self,
@@ -47,7 +47,8 @@ class Model:
         """A session with state of its own.
 
         Args:
-            record: keep every mask for ``finish``; without, memory stays constant for ever.
+            record: keep every mask for ``finish``; without, memory stays constant however long the
+                video is.
             output_size: (height, width) of the masks; None gives them the frame's own size.
             channel_order: of frames that are arrays, ``rgb`` or ``bgr``.
 
@@ -87,8 +88,8 @@ def load(
         path: a bundle's directory, or a checkpoint.
         backend: ``auto`` takes the best that the bundle has graphs for and that is installed, and
             PyTorch for weights; or one of ``BACKEND_NAMES``.
-        settings: makes the thresholds and bounds to use of those that the model brings; weights
-            bring the paper's.
+        settings: turns the model's thresholds and bounds into those to use; weights come with
+            the paper's.
         threads: for the engines; 0 lets the library choose.
         precision: of a bundle's graphs: ``fp32``, ``fp16`` or ``int8``; the first that it has
             without one.

@@ -26,7 +26,7 @@ class Session:
         channel_order: of frames that are arrays, ``rgb`` or ``bgr``.
 
     Raises:
-        VisoloError: if more memory slots are asked for than the engines have, or the channel order
+        VisoloError: if more memory slots are requested than the engines have, or the channel order
             is unknown.
     """
 
@@ -46,9 +46,9 @@ class Session:
         """The instances of the next frame, without delay.
 
         Args:
-            frame: uint8 [H, W, 3] in the session's channel order, a picture of Pillow, or what
-                :func:`~visolo_runtime.video.resizing.resized` has made of one; of the same size as
-                the frames before.
+            frame: uint8 [H, W, 3] in the session's channel order, a Pillow image, or the result of
+                :func:`~visolo_runtime.video.resizing.resized`; of the same size as the frames
+                before.
 
         Raises:
             VisoloError: if the frame is of another type, shape or size. The session can go on with
@@ -73,7 +73,7 @@ class Session:
         return frame
 
     def skip(self) -> None:
-        """Pass over a frame of the video that cannot be read: no track has a mask there."""
+        """Pass over a frame that cannot be read: no track has a mask there."""
         self.stream.position += 1
 
     def finish(self) -> list[Track]:

@@ -1,4 +1,4 @@
-"""One video with all state of it that lives on the host.
+"""One video, with all of its state on the host.
 
 A stream owns the frame numbers of its memory slots, the keys that the next frame is compared with,
 and its tracks. What its slots hold lies in its row of the buffers.
@@ -64,7 +64,7 @@ class Stream:
         input_size: height and width of the images in the buffers.
 
     Raises:
-        VisoloError: if more memory slots are asked for than there are.
+        VisoloError: if more memory slots are requested than there are.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Stream:
         inference = options.inference
         if inference.memory_slots > slots:
             raise VisoloError(
-                f"{inference.memory_slots} memory slots were asked for, but the model was "
+                f"{inference.memory_slots} memory slots were requested, but the model was "
                 f"exported with {slots}: export it again with more --memory-slots"
             )
         self.row = row

@@ -33,7 +33,7 @@ class _Anchor:
 
 
 def track_colour(track_id: int) -> Colour:
-    """RGB of a track, the same for ever."""
+    """RGB of a track, always the same."""
     hue = track_id * _GOLDEN_RATIO % 1
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.75, 1.0)
     return round(red * 255), round(green * 255), round(blue * 255)

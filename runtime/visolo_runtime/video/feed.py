@@ -30,7 +30,7 @@ class Ready:
 
     frame: Picture | Skipped
     resized: ResizedFrame | None
-    """the frame as the network takes it, where the feed was asked for that"""
+    """the frame as the network takes it, if the feed resizes"""
     dropped: int
     """frames before it that had to make room"""
     since: float
@@ -42,7 +42,7 @@ class Feed:
 
     Args:
         clip: what is read.
-        policy: ``all`` frames, or the ``latest`` when they come quicker than they are taken.
+        policy: ``all`` frames, or the ``latest`` when they arrive faster than they are used.
         bell: notified when a frame is ready or the clip is over; several feeds may share it.
         resize: to this height and width in the thread, what the network takes. Not for the policy
             ``latest``, by which some of the work would be thrown away.
@@ -96,7 +96,7 @@ class Feed:
             return None
 
     def close(self) -> None:
-        """Stop reading. A read that is under way ends by itself."""
+        """Stop reading. A read in progress ends by itself."""
         with self._bell:
             self._closed = True
             self._queue.clear()
@@ -115,7 +115,7 @@ class Feed:
                 for frame in frames:
                     if not self._put(frame):
                         break
-        except BaseException as caught:  # it is raised again where the frames are taken
+        except BaseException as caught:  # raised again in the thread that takes the frames
             error = caught
         with self._bell:
             self._error, self._over = error, True

@@ -29,7 +29,7 @@ class ResizedFrame:
 Frame = Picture | Image.Image | ResizedFrame
 """What a session takes."""
 
-_WANTED = "a frame must be a uint8 array [H, W, 3] or a picture of Pillow"
+_WANTED = "a frame must be a uint8 array [H, W, 3] or a Pillow image"
 
 
 def check_channel_order(order: str) -> ChannelOrder:
@@ -48,7 +48,7 @@ def as_picture(frame: object) -> Picture:
     """A frame as an array, in the channel order that it has.
 
     Args:
-        frame: uint8 [H, W, 3], or a picture of Pillow of any mode, which becomes RGB.
+        frame: uint8 [H, W, 3], or a Pillow image of any mode, which becomes RGB.
 
     Raises:
         VisoloError: if it is something else; says how to convert it.

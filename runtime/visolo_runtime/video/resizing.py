@@ -33,7 +33,7 @@ def resized(
     """A frame as a session takes it without further work.
 
     Args:
-        frame: uint8 [H, W, 3], or a picture of Pillow.
+        frame: uint8 [H, W, 3], or a Pillow image.
         size: height and width that the network takes.
         channel_order: of a frame that is an array.
         threads: that share the work, where there is enough of it.

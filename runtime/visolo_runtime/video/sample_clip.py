@@ -1,4 +1,4 @@
-"""A generated video, the same for ever: textured shapes that move over a moving background.
+"""A generated video, always the same: textured shapes that move over a moving background.
 
 It stands in where a real video is not at hand: the demo, ``visolo verify`` without ``--source``,
 and tests. Shapes cross each other, leave the frame and come back.

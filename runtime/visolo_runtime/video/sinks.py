@@ -224,7 +224,7 @@ def open_sinks(
     frames: Path | None,
     video: Path | None,
 ) -> list[Sink]:
-    """The sinks that a run asked for; ``-`` for ``frames`` is standard output.
+    """The sinks of a run; ``-`` for ``frames`` is standard output.
 
     Raises:
         VisoloError: if one cannot be written; none is left behind then.

@@ -78,7 +78,7 @@ def open_source(source: str, images: Path | None = None) -> list[Clip]:
 
 
 def open_sources(sources: Sequence[str], images: Path | None = None) -> list[Clip]:
-    """The clips of one or more sources; those of several are numbered anew, from 1.
+    """The clips of one or more sources; those of several are renumbered from 1.
 
     Args:
         sources: each as for :func:`open_source`.
@@ -216,7 +216,7 @@ def _decode(
             except StopIteration:
                 return
             except av.FFmpegError as error:
-                # The container itself is broken from here on; nothing more can be found in it.
+                # The container itself is broken from here on, so nothing more can be read from it.
                 yield Skipped(f"the video breaks off: {_said(error)}")
                 return
             try:

@@ -83,14 +83,14 @@ def scan_annotations(path: Path, on_problem: Callable[[str], None]) -> Annotatio
 
     Args:
         path: of the file.
-        on_problem: told each entry that cannot be used, and why.
+        on_problem: called with each entry that cannot be used, and why.
 
     Raises:
         VisoloError: if it cannot be read, or is of another format altogether.
     """
     document = read_json(path)
     if not isinstance(document, dict):
-        raise VisoloError(f"'{path}' is not in YouTube-VIS or COCO format: it is no json object")
+        raise VisoloError(f"'{path}' is not in YouTube-VIS or COCO format: it is not a json object")
     of_images = "videos" not in document and "images" in document
     place = "images" if of_images else "videos"
     for name in (place, "categories", "annotations"):
@@ -120,7 +120,7 @@ def read_results(path: Path, annotations: Annotations) -> tuple[AnnotatedTrack, 
     """
     document = read_json(path)
     if not isinstance(document, list):
-        raise VisoloError(f"'{path}' is not a results file: it is no json list")
+        raise VisoloError(f"'{path}' is not a results file: it is not a json list")
     by_id = {video.video_id: video for video in annotations.videos}
 
     def result(entry: dict[str, Any]) -> AnnotatedTrack:
@@ -165,7 +165,7 @@ def _polygon(part: Any, height: int, width: int) -> list[float]:
     """x, y, x, y ... in pixels; a little outside of the frame is usual, far outside a mistake."""
     points = np.asarray(part, np.float64)
     if points.ndim != 1 or len(points) < 6 or len(points) % 2:
-        raise ValueError("its polygon is no list of three points or more")
+        raise ValueError("its polygon is not a list of three points or more")
     side = max(height, width)
     if not ((points > -side) & (points < 2 * side)).all():
         raise ValueError("its polygon lies outside of the frame")
@@ -178,12 +178,12 @@ def _each(
     read: Callable[[dict[str, Any]], Entry],
     on_problem: Callable[[str], None],
 ) -> list[Entry]:
-    """Read every entry of a list; what is wrong with one is told with its place."""
+    """Read every entry of a list; a faulty one is reported with its position."""
     read_entries, places = [], dict[Any, int]()
     for place, entry in enumerate(entries):
         try:
             if not isinstance(entry, dict):
-                raise TypeError("it is no json object")
+                raise TypeError("it is not a json object")
             read_entries.append(read(entry))
             number = entry.get("id")
             first = place if number is None else places.setdefault(number, place)
@@ -199,7 +199,7 @@ def _each(
 def _video(entry: dict[str, Any]) -> Video:
     names = entry["file_names"]
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
-        raise ValueError("its file_names are no list of names")
+        raise ValueError("its file_names are not a list of names")
     height, width = int(entry["height"]), int(entry["width"])
     if not (0 < height <= _MAX_SIDE and 0 < width <= _MAX_SIDE):
         raise ValueError(f"its size is {width}x{height}")

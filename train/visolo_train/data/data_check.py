@@ -1,4 +1,4 @@
-"""Everything that is wrong with a data set, found before a training finds it at night."""
+"""Everything that is wrong with a data set, reported before a training fails on it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _AT_ONCE = 1000  # frames that wait for a thread
 
 @dataclass(frozen=True)
 class DataReport:
-    """What was found."""
+    """The problems of a data set, and what it contains."""
 
     problems: tuple[str, ...]
     """Sentences: these stop a training, or spoil it."""
@@ -58,7 +58,7 @@ def check_data(
         images: folder of the frames; None leaves them unread.
         labels: of the network that shall be trained; its ids are compared.
         decode: read the frames whole; only their headers otherwise.
-        progress: told the frames that are checked, and all.
+        progress: called with the number of frames checked, and of all.
 
     Raises:
         VisoloError: if the file cannot be read, or is of another format altogether.

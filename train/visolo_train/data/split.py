@@ -1,6 +1,6 @@
 """A mini-val: a fixed part of a training set, held back, since the official truth is not public.
 
-On which side a video falls hangs on its name alone. So the split is the same on every machine and
+The side of a video depends on its name alone. So the split is the same on every machine and
 in every order, and a video that two editions of a data set share falls on the same side in both:
 a network that was fine-tuned on one may be scored on the mini-val of the other.
 """
@@ -40,7 +40,7 @@ def split_annotations(path: Path, share: float, salt: str = "") -> Split:
         VisoloError: if the file cannot be read or is of another format, or a side has no video.
     """
     if not 0 < share < 1:
-        raise VisoloError(f"a share of {share:g} is no split: take one above 0 and below 1")
+        raise VisoloError(f"a share of {share:g} is not a split: choose one above 0 and below 1")
     document = read_json(path)
     kind = "videos" if isinstance(document, dict) and "videos" in document else "images"
     owner = "video_id" if kind == "videos" else "image_id"

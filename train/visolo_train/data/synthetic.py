@@ -3,7 +3,7 @@
 Textured shapes of the label set ``shapes`` move, turn and change size over a moving textured
 background; they cover one another, leave the frame and come back. Some are twins, alike in class,
 texture and colour, so that only the memory of where each was can tell them apart. Small blobs
-that belong to the background wear the shapes' colours and are no objects.
+that belong to the background have the shapes' colours and are not objects.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def write_synthetic_data(
         seed: two data sets with the same seed and size begin alike.
         frames: of each video.
         size: (height, width).
-        progress: told the number of videos done.
+        progress: called with the number of videos done.
         pasted: where cut-outs and backdrops come from; shapes are drawn without it.
 
     Raises:

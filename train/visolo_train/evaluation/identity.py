@@ -10,7 +10,7 @@ a wrong category is a miss and a false alarm. Counts are then summed over all vi
 categories (TrackEval's detection average), so that an object counts by its frames and a category
 by its objects.
 
-Crowds are no objects. What lies in one is no false alarm: a mask that overlaps no object of its
+Crowds are not objects. What lies in one is not a false alarm: a mask that overlaps no object of its
 category by half and has half of itself in a crowd of that category is left out.
 
 Needs the package ``trackeval``.

@@ -29,7 +29,7 @@ from visolo_train.evaluation.scoring import Score
 if TYPE_CHECKING:
     from visolo_train.evaluation.identity import Identity
 
-_CLIPS_SHOWN = 3  # of the worst, and of the best
+_CLIPS_SHOWN = 3  # of the lowest scores, and of the highest
 _CURVES_SHOWN = 100  # categories with a chart of their own
 _CURVES = {"iou50": 0.5, "iou75": 0.75}
 _MEANINGS = {

@@ -1,4 +1,4 @@
-"""The parts that sections of a report are made of. They take and give html."""
+"""The building blocks of a report's sections, in html."""
 
 from __future__ import annotations
 

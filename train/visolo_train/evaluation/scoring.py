@@ -84,7 +84,7 @@ class Score:
     per_category: dict[int, float]
     """AP by category id."""
     curves: PrecisionRecall = field(repr=False, compare=False)
-    """What the figures are made of."""
+    """What the figures are computed from."""
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for json."""

@@ -180,7 +180,7 @@ class MixedClips(Dataset[TrainingClip]):
     """Clips of several data sets in fixed shares.
 
     Args:
-        parts: data sets with their shares; the shares are taken relative to their sum.
+        parts: data sets with their shares; the shares are relative to their sum.
         seed: of the order.
 
     Raises:

@@ -216,7 +216,7 @@ class Trainer:
         """Take up where :meth:`save` left off.
 
         Raises:
-            VisoloError: if the file is no such checkpoint, or of another schedule or network.
+            VisoloError: if the file is not such a checkpoint, or of another schedule or network.
         """
         state = load_tensors(path)
         theirs, ours = state.get("schedule"), asdict(self.schedule)
@@ -276,7 +276,7 @@ def train(
         checkpoint: written every ``save_every`` steps and at the end.
         save_every: in steps.
         workers: processes that read clips; 0 reads them in this one.
-        report: told the number of steps done and the losses of the last.
+        report: called with the number of steps done and the losses of the last.
         stop: asked after every step, in every process, whether to save and leave.
 
     Returns:
@@ -285,7 +285,7 @@ def train(
     steps, team = trainer.schedule.steps, trainer.team
     for batch in _batches(data, trainer, workers):
         losses = trainer.train_step(batch)
-        # One process that was told to stop stops all, after the same step.
+        # If one process is to stop, all stop after the same step.
         stopped = bool(team.sum(torch.tensor(float(stop()), device=team.device)))
         if trainer.step % save_every == 0 or trainer.step == steps or stopped:
             if team.leads:

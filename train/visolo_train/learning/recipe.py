@@ -62,7 +62,7 @@ class StartTable(_Table):
     """``[start]``: the weights before the first step."""
 
     weights: Path | None = None
-    """A checkpoint to go on from; a classifier of other categories starts anew."""
+    """A checkpoint to start from; a classifier of other categories is initialised again."""
     backbone: str = ""
     """``imagenet`` (torchvision's weights, downloaded once), a file of such weights, or nothing."""
     frozen: tuple[Literal["conv1", "bn1", "layer1", "layer2", "layer3"], ...] = ()
@@ -177,12 +177,14 @@ def _apply(document: dict[str, Any], change: str) -> None:
     name, equals, text = change.partition("=")
     keys = name.strip().split(".")
     if not equals or len(keys) < 2 or not all(keys):
-        raise VisoloError(f"'{change}' is no setting: write table.name=value, schedule.steps=200")
+        raise VisoloError(
+            f"'{change}' is not a setting: write table.name=value, schedule.steps=200"
+        )
     table = document
     for key in keys[:-1]:
         table = table.setdefault(key, {})
         if not isinstance(table, dict):
-            raise VisoloError(f"'{change}' is no setting: '{key}' is not a table")
+            raise VisoloError(f"'{change}' is not a setting: '{key}' is not a table")
     table[keys[-1]] = _value(text.strip())
 
 

@@ -91,7 +91,7 @@ def _imagenet(backbone: str) -> dict[str, Any]:
 
 
 def _load_weights(model: Visolo, path: Path) -> None:
-    """Take up a checkpoint; a classifier of other categories starts anew."""
+    """Load a checkpoint; a classifier of other categories is initialised again."""
     checkpoint = load_checkpoint(path)
     ours: dict[str, Tensor] = model.state_dict()
     state = dict(checkpoint.state)

@@ -38,7 +38,7 @@ class Training:
 
     Args:
         recipe: all settings.
-        folder: of the training; made where it does not exist.
+        folder: of the training; created if it does not exist.
         team: the processes that train together.
         resume: go on from the folder's checkpoint where there is one.
 
@@ -78,8 +78,9 @@ class Training:
         """Train to the end.
 
         Args:
-            report: told the number of steps done and the losses of the last, in every process.
-            scored: told the number of steps done and a score, in the leading process.
+            report: called with the number of steps done and the losses of the last, in every
+                process.
+            scored: called with the number of steps done and a score, in the leading process.
             stop: asked after every step whether to save and leave.
 
         Returns:
@@ -148,7 +149,7 @@ def build_clips(
     Args:
         recipe: names the data sets.
         labels: of the network.
-        note: told what is worth knowing, in sentences.
+        note: called with sentences that are worth knowing.
 
     Raises:
         VisoloError: if a data set is missing or does not fit.

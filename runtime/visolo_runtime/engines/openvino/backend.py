@@ -63,8 +63,8 @@ class OpenVinoBackend(HostBackend):
     def engine(self, graph: GraphName, spec: GraphSpec) -> Engine[HostContext]:
         """Compile a graph."""
         file = self._files[graph]
-        # OpenVINO rounds to bfloat16 on CPUs that have it, also where float16 is asked for that
-        # they do not have, unless it is told that float32 is meant. Pixels are counted in float32.
+        # OpenVINO rounds to bfloat16 on CPUs that have it, even where float16 is requested that
+        # they lack, unless float32 is requested explicitly. Pixels are counted in float32.
         half = self._half and graph != "decode"
         options = {**self._options, "INFERENCE_PRECISION_HINT": "f16" if half else "f32"}
         try:

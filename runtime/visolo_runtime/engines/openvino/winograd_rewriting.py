@@ -61,7 +61,7 @@ class _Rewriting:
         self._rows: dict[Key, Any] = {}
         """what was computed on rows"""
         self._turned: dict[Key, Any] = {}
-        """the same in the other layout, made where it was asked for"""
+        """the same in the other layout, computed where it is needed"""
 
     def run(self) -> tuple[str, ...]:
         """Go through the graph from its inputs on."""

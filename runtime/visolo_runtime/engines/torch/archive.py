@@ -31,7 +31,7 @@ def plain_program(file: Path) -> io.BytesIO:
     """The bytes of an exported program in which nothing is pickled.
 
     Raises:
-        ValueError: if it is no such archive; says what is in it.
+        ValueError: if it is not such an archive; says what is in it.
         OSError: if it cannot be read.
     """
     content = io.BytesIO(file.read_bytes())
@@ -39,7 +39,7 @@ def plain_program(file: Path) -> io.BytesIO:
         with zipfile.ZipFile(content) as archive:
             _check(archive)
     except (zipfile.BadZipFile, KeyError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"it is no exported program ({error})") from error
+        raise ValueError(f"it is not an exported program ({error})") from error
     content.seek(0)
     return content
 
@@ -57,7 +57,7 @@ def _check(archive: zipfile.ZipFile) -> None:
                 if key == "use_pickle" and value is not False:
                     raise ValueError(f"'{name}' names tensors that are pickled")
                 if key == "expr_str" and not _is_plain(str(value)):
-                    raise ValueError(f"'{name}' has a size that is no sum or product: '{value}'")
+                    raise ValueError(f"'{name}' has a size that is not a sum or product: '{value}'")
         if name.endswith("/sample_inputs/model.pt"):
             try:
                 torch.load(io.BytesIO(archive.read(name)), weights_only=True)

@@ -28,7 +28,7 @@ Function = Callable[..., Any]
 
 
 class TorchBackend(HostBackend):
-    """Runs modules, or programs that were made of them, on the CPU.
+    """Runs modules, or programs exported from them, on the CPU.
 
     Args:
         modules: one for each graph.
@@ -113,7 +113,7 @@ def load_graphs(format: str, files: dict[GraphName, Path], threads: int = 0) -> 
 
 
 def processor() -> str:
-    """What machine code of AOTInductor is made for, such as ``x86_64 AVX512``."""
+    """The processor that AOTInductor compiles for, such as ``x86_64 AVX512``."""
     return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
 
 
