@@ -82,8 +82,8 @@ def cut_short(run: str) -> Callable[[Any], None]:
         (lambda d: d["annotations"].clear(), ["video 1 ", "has no annotation"]),
         (lambda d: d["categories"][0].update(name="blob"), ["category 1", "'blob'"]),
         (cut_short("0"), ["annotations[0]", "do not cover the frame"]),
-        (cut_short(""), ["annotations[0]", "no compressed counts"]),
-        (cut_short("ooooooooooooooo0"), ["annotations[0]", "no compressed counts"]),
+        (cut_short(""), ["annotations[0]", "not compressed counts"]),
+        (cut_short("ooooooooooooooo0"), ["annotations[0]", "not compressed counts"]),
         (
             lambda d: d["annotations"][0]["segmentations"].__setitem__(0, [[1, 2, 3, 4]]),
             ["annotations[0]", "polygon"],
@@ -133,7 +133,7 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
 def test_what_is_no_data_set(tmp_path: Path) -> None:
     run_visolo("data", "check", tmp_path / "no.json").refused("cannot read")
     (tmp_path / "list.json").write_text("[]")
-    run_visolo("data", "check", tmp_path / "list.json").refused("no json object")
+    run_visolo("data", "check", tmp_path / "list.json").refused("not a json object")
     (tmp_path / "empty.json").write_text("{}")
     run_visolo("data", "check", tmp_path / "empty.json").refused("no list 'videos'")
 

@@ -62,8 +62,10 @@ def check(
             typer.echo(f"problem: {problem}")
         for note in report.notes:
             typer.echo(f"note: {note}")
-        _tell(annotations.name, {**report.summary, "problems": str(len(report.problems))})
-        _tell("tracks", {name: str(n) for name, n in report.tracks_per_category.items() if n})
+        _print_table(annotations.name, {**report.summary, "problems": str(len(report.problems))})
+        _print_table(
+            "tracks", {name: str(n) for name, n in report.tracks_per_category.items() if n}
+        )
     if report.problems:
         raise typer.Exit(EXIT_CHECK_FAILED)
 
@@ -129,7 +131,7 @@ def split(
     rows = {name: f"{a} and {b}" for name, (a, b) in sides.per_category.items() if a or b}
     kind = "videos" if "videos" in sides.training else "images"
     rows[kind] = f"{len(sides.training[kind])} and {len(sides.validation[kind])}"
-    _tell(f"{output}: train and val", rows)
+    _print_table(f"{output}: train and val", rows)
 
 
 @data_tools.command()
@@ -188,7 +190,7 @@ def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _tell(title: str, rows: dict[str, str]) -> None:
+def _print_table(title: str, rows: dict[str, str]) -> None:
     """A small table on standard output."""
     from rich.console import Console
     from rich.table import Table

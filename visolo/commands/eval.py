@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visolo.commands.figures import Html, Request, Results, TrackScore, WithIdentity, tell
+from visolo.commands.figures import (
+    Html,
+    ReportOptions,
+    ScoredResults,
+    TrackScore,
+    WithIdentity,
+    report_figures,
+)
 from visolo.commands.options import (
     EXIT_INTERRUPTED,
     BackendName,
@@ -52,8 +59,8 @@ def evaluate(
     from visolo_train.data.annotations import read_annotations
     from visolo_train.evaluation.scoring import TrackCollector, check_labels
 
-    request = Request(as_json, identity, track_score, html)
-    request.check()
+    report = ReportOptions(as_json, identity, track_score, html)
+    report.check()
     annotations = read_annotations(data)
     clips = open_source(str(data), images)
     opened = load(model, backend, lambda config: changed(config, settings), threads, precision)
@@ -72,7 +79,8 @@ def evaluate(
         progress.summarise(summary, opened)
     name = model.absolute().name
     folder = images or data.parent / "JPEGImages"
-    tell(Results(name, data, annotations, collector.tracks, _settings(opened), folder), request)
+    scored = ScoredResults(name, data, annotations, collector.tracks, _settings(opened), folder)
+    report_figures(scored, report)
 
 
 def _settings(model: Model) -> dict[str, str]:

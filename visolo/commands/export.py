@@ -15,20 +15,20 @@ def export(
     weights: Annotated[Path, typer.Argument(help="Weights (.safetensors, .pt).")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Bundle (directory) to write.")],
     format: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             metavar="FORMAT[,FORMAT...]",
             help="onnx, openvino, torchscript, pt2, aotinductor, tensorrt-rtx, tensorrt; several "
-            "may go into one bundle.",
+            "may go into one bundle; by default onnx.",
         ),
-    ] = ["onnx"],  # noqa: B006 - typer does not change it
+    ] = None,
     precision: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             metavar="PRECISION[,PRECISION...]",
-            help="fp32, fp16, int8; 'visolo run' uses the first by default.",
+            help="fp32, fp16, int8; by default fp32. 'visolo run' uses the first one named.",
         ),
-    ] = ["fp32"],  # noqa: B006
+    ] = None,
     calibrate: Annotated[
         str | None,
         typer.Option(help="Video, folder of frames or json to calibrate int8 on."),
@@ -87,8 +87,8 @@ def export(
     )
     from visolo_runtime.bundle import file_entry
 
-    formats = parse_formats(format)
-    precisions = parse_precisions(precision, formats)
+    formats = parse_formats(format or ["onnx"])
+    precisions = parse_precisions(precision or ["fp32"], formats)
     calibration = CalibrationOptions(calibrate, calibration_frames, keep) if calibrate else None
     engines = EngineOptions(tuple(listed(target or [])), timing_cache)
     inference = changed(InferenceConfig(), settings)

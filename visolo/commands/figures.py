@@ -32,7 +32,7 @@ Html = Annotated[
 
 
 @dataclass(frozen=True)
-class Request:
+class ReportOptions:
     """What to report."""
 
     as_json: bool = False
@@ -57,7 +57,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Results:
+class ScoredResults:
     """Results and where they come from."""
 
     subject: str
@@ -70,7 +70,7 @@ class Results:
     """Folder of the frames; None leaves a page without pictures."""
 
 
-def tell(results: Results, request: Request) -> None:
+def report_figures(results: ScoredResults, options: ReportOptions) -> None:
     """Score results, print the figures and write the page.
 
     Raises:
@@ -80,20 +80,20 @@ def tell(results: Results, request: Request) -> None:
 
     truth, tracks, identity = results.annotations, results.tracks, None
     score = score_tracks(truth, tracks)
-    if request.identity:
+    if options.identity:
         from visolo_train.evaluation.identity import identity_measures
 
-        identity = identity_measures(truth, tracks, request.track_score)
-    if request.as_json:
+        identity = identity_measures(truth, tracks, options.track_score)
+    if options.as_json:
         measured = {"identity": identity.as_dict()} if identity else {}
         typer.echo(json.dumps(score.as_dict() | measured))
     else:
         _show(score, truth.labels)
         if identity:
             typer.echo(
-                _line(identity.figures()) + f"  (tracks of score {request.track_score:g} up)"
+                _line(identity.figures()) + f"  (tracks of score {options.track_score:g} up)"
             )
-    if request.html:
+    if options.html:
         from visolo_train.evaluation.report import Report, write_report
 
         report = Report(
@@ -102,12 +102,12 @@ def tell(results: Results, request: Request) -> None:
             results.settings,
             truth,
             tracks,
-            request.track_score,
+            options.track_score,
             score,
             identity,
             results.images,
         )
-        write_report(request.html, report)
+        write_report(options.html, report)
 
 
 def _name(data: Path) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from visolo_core.config import InferenceConfig
 from visolo_core.errors import VisoloError
+from visolo_runtime.engines.backends import BACKENDS
 
 EXIT_CHECK_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -29,9 +30,8 @@ BackendName = Annotated[
     str,
     typer.Option(
         "--backend",
-        help="tensorrt, tensorrt-rtx, onnxruntime-tensorrt, onnxruntime-cuda, openvino, "
-        "onnxruntime, torchscript, pt2, aotinductor, openvino-direct, or torch for weights; auto "
-        "takes the first that is usable.",
+        help=f"{', '.join(spec.name for spec in BACKENDS)}, or torch for weights; auto takes the "
+        "first that is usable.",
     ),
 ]
 PrecisionName = Annotated[

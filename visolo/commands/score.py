@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from visolo.commands.figures import Html, Request, Results, TrackScore, WithIdentity, tell
+from visolo.commands.figures import (
+    Html,
+    ReportOptions,
+    ScoredResults,
+    TrackScore,
+    WithIdentity,
+    report_figures,
+)
 from visolo.commands.options import Json
 from visolo_train.evaluation.scoring import TRACK_SCORE
 
@@ -27,10 +34,10 @@ def score(
     from visolo_core.errors import VisoloError
     from visolo_train.data.annotations import read_annotations, read_results
 
-    request = Request(as_json, identity, track_score, html)
-    request.check()
+    options = ReportOptions(as_json, identity, track_score, html)
+    options.check()
     if images and not images.is_dir():
         raise VisoloError(f"there is no folder '{images}': name that of the frames")
     truth = read_annotations(annotations)
     tracks = read_results(results, truth)
-    tell(Results(results.name, annotations, truth, tracks, {}, images), request)
+    report_figures(ScoredResults(results.name, annotations, truth, tracks, {}, images), options)
