@@ -44,6 +44,11 @@ def track(
         VisoloError: if the model or the source cannot be opened, the source has several videos, or
             a frame is not of the size of those before.
     """
+    if not isinstance(source, (str, Path, int, Iterable)):
+        raise VisoloError(
+            "a source must be a path, an address, a camera's number or an iterable of frames, "
+            f"not a {type(source).__name__}"
+        )
     opened = model if isinstance(model, Model) else load(model, backend)
     session = opened.session(False, output_size, channel_order)
     if isinstance(source, (str, Path, int)):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from alone import alone, same
 from clips import data_set, write_folder, write_video
 from helpers import Outcome, tracks_of_results
+from visolo_core.errors import VisoloError
 from visolo_core.instances import Instances
 from visolo_core.results import Track
 from visolo_export.comparison import compare_tracks
@@ -274,6 +275,11 @@ def test_numpys_threads_come_back_after_the_last_block() -> None:
     with one_thread():  # in a thread that has not set it before
         assert set(threads()) == {1}
     assert threads() == before
+
+
+def test_no_streams_at_all(lite_bundle: Path) -> None:
+    with pytest.raises(VisoloError, match="no size was given"):
+        Streams(load(lite_bundle), [])
 
 
 def test_many_streams_of_one_model_can_be_replaced(lite_bundle: Path) -> None:

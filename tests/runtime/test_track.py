@@ -84,7 +84,12 @@ def test_leaving_early_ends_the_reading(lite_bundle: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("source", "words"),
-    [("nowhere.mp4", "there is no video"), (9999, "there is no"), ("set", "lists 2 videos")],
+    [
+        (12.5, "not a float"),
+        ("nowhere.mp4", "there is no video"),
+        (9999, "there is no"),
+        ("set", "lists 2 videos"),
+    ],
 )
 def test_what_is_refused_is_refused_at_once(
     lite_bundle: Path, tmp_path: Path, source: Any, words: str

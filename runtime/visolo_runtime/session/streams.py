@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from visolo_core.errors import VisoloError
 from visolo_core.instances import Instances
 from visolo_runtime.session.loading import Model
 from visolo_runtime.session.session import Session
@@ -26,6 +27,9 @@ class Streams:
         sizes: one a stream: height and width of its masks, None for the frame's own.
         record: keep every mask for the sessions' ``finish``.
         channel_order: of frames that are arrays, ``rgb`` or ``bgr``.
+
+    Raises:
+        VisoloError: if there is no stream, the channel order is unknown, or the device has no room.
     """
 
     def __init__(
@@ -35,6 +39,8 @@ class Streams:
         record: bool = False,
         channel_order: ChannelOrder = "rgb",
     ) -> None:
+        if not sizes:
+            raise VisoloError("several streams need one size each, and no size was given")
         self._model, self._record, self._channel_order = model, record, channel_order
         self._buffers = model.engines.buffers(len(sizes))
         self.sessions = [self._session(stream, size) for stream, size in enumerate(sizes)]
