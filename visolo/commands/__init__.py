@@ -1,1 +1,1 @@
-"""Commands of the runtime room, a file each. They parse, call the library, and print."""
+"""The commands, one file each: they parse options, call the library and print."""

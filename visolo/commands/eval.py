@@ -1,4 +1,4 @@
-"""``visolo eval``: average precision of a model on a data set."""
+"""``visolo eval``: a model scored on a data set."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visolo.commands.figures import Html, Request, Results, TrackScore, WithIdentity, tell
+from visolo.commands.figures import (
+    DataSetResults,
+    FigureOptions,
+    Html,
+    TrackScore,
+    WithIdentity,
+    report_figures,
+)
 from visolo.commands.options import (
     EXIT_INTERRUPTED,
     BackendName,
@@ -28,10 +35,11 @@ def evaluate(
     model: Annotated[Path, typer.Argument(help="A bundle, or weights (.safetensors, .pt).")],
     data: Annotated[Path, typer.Option(help="Annotations in YouTube-VIS format (json).")],
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the frames; JPEGImages beside the json else.")
+        Path | None,
+        typer.Option(help="Folder of the frames; by default JPEGImages beside the json."),
     ] = None,
     results: Annotated[
-        Path | None, typer.Option(help="Keep the results that were scored here (json).")
+        Path | None, typer.Option(help="Write the results that are scored here (json).")
     ] = None,
     backend: BackendName = "auto",
     precision: PrecisionName = "",
@@ -51,31 +59,36 @@ def evaluate(
     from visolo_train.data.annotations import read_annotations
     from visolo_train.evaluation.scoring import TrackCollector, check_labels
 
-    request = Request(as_json, identity, track_score, html)
-    request.check()
+    figure_options = FigureOptions(as_json, identity, track_score, html)
+    figure_options.check()
     annotations = read_annotations(data)
     clips = open_source(str(data), images)
-    opened = load(model, backend, lambda config: changed(config, settings), threads, precision)
-    check_labels(opened.labels, annotations.labels)
-    collector = TrackCollector(opened.labels)
+    loaded = load(model, backend, lambda config: changed(config, settings), threads, precision)
+    check_labels(loaded.labels, annotations.labels)
+    collector = TrackCollector(loaded.labels)
     sinks: list[Sink] = [collector]
     if results:
-        sinks.append(ResultsFile(results, opened.labels))
+        sinks.append(ResultsFile(results, loaded.labels))
     with RunProgress(clips, None) as progress:
         options = RunOptions(record=True)
-        summary = run(opened, clips, sinks, options, progress.advance, progress.warn)
+        summary = run(loaded, clips, sinks, options, progress.advance, progress.warn)
     if summary.interrupted:
-        typer.echo("visolo: interrupted; a part of the data set has no score", err=True)
+        typer.echo(
+            "visolo: interrupted before the whole data set was run; nothing was scored", err=True
+        )
         raise typer.Exit(EXIT_INTERRUPTED)
     if not as_json:
-        progress.summarise(summary, opened)
+        progress.summarise(summary, loaded)
     name = model.absolute().name
     folder = images or data.parent / "JPEGImages"
-    tell(Results(name, data, annotations, collector.tracks, _settings(opened), folder), request)
+    report_figures(
+        DataSetResults(name, data, annotations, collector.tracks, _settings(loaded), folder),
+        figure_options,
+    )
 
 
 def _settings(model: Model) -> dict[str, str]:
-    """How a model was run, for a report."""
+    """How the model was run, for the page."""
     height, width = model.config.input_size
     return {
         "network": f"{model.config.backbone}, {width}x{height}",

@@ -15,28 +15,36 @@ def export(
     weights: Annotated[Path, typer.Argument(help="Weights (.safetensors, .pt).")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Bundle to write, a directory.")],
     format: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             metavar="FORMAT[,FORMAT...]",
             help="onnx, openvino, torchscript, pt2, aotinductor, tensorrt-rtx, tensorrt; several "
             "in one bundle.",
+            show_default="onnx",
         ),
-    ] = ["onnx"],  # noqa: B006 - typer does not change it
+    ] = None,
     precision: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             metavar="PRECISION[,PRECISION...]",
-            help="fp32, fp16, int8; a run takes the first, unless it says otherwise.",
+            help="fp32, fp16, int8; a run takes the first unless its --precision names another.",
+            show_default="fp32",
         ),
-    ] = ["fp32"],  # noqa: B006
+    ] = None,
     calibrate: Annotated[
         str | None,
-        typer.Option(help="Video, folder of frames or json that int8 ranges are found with."),
+        typer.Option(help="Video, folder of frames or json to measure the int8 ranges on."),
     ] = None,
-    calibration_frames: Annotated[int, typer.Option(min=1, help="How many frames of it.")] = 64,
+    calibration_frames: Annotated[
+        int, typer.Option(min=1, help="Frames of --calibrate to use.")
+    ] = 64,
     keep: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Share of the layers that int8 leaves out, the worst."),
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of the convolutions that stay float32 in int8, the most sensitive.",
+        ),
     ] = 0.1,
     float32: Annotated[
         list[str] | None,
@@ -50,25 +58,26 @@ def export(
         list[str] | None,
         typer.Option(
             metavar="SM[,SM...]",
-            help="GPUs that tensorrt-rtx builds for, such as sm86,sm89; the present one if not "
-            "said.",
+            help="GPUs that tensorrt-rtx builds for, such as sm86,sm89; by default this machine's.",
         ),
     ] = None,
     timing_cache: Annotated[
-        Path | None, typer.Option(help="File that lets the next tensorrt build be quicker.")
+        Path | None, typer.Option(help="File that makes the next tensorrt build faster.")
     ] = None,
     memory_slots: Annotated[
         int | None,
-        typer.Option(min=0, help="Stored frames that a frame can read; 9 as in the paper."),
+        typer.Option(
+            min=0, help="Stored frames that a frame can read; by default 9, as in the paper."
+        ),
     ] = None,
     batch: Annotated[
         int,
-        typer.Option(min=1, help="Streams that can go through the graphs together, at most."),
+        typer.Option(min=1, help="Most streams that can go through the graphs together."),
     ] = 1,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """Turn weights into a bundle: three graphs and a manifest in one directory."""
+    """Export weights as a bundle: three graphs and a manifest in one directory."""
     from dataclasses import replace
 
     from rich.console import Console
@@ -85,8 +94,8 @@ def export(
     )
     from visolo_runtime.bundle import file_entry
 
-    formats = parse_formats(format)
-    precisions = parse_precisions(precision, formats)
+    formats = parse_formats(format or ["onnx"])
+    precisions = parse_precisions(precision or ["fp32"], formats)
     calibration = CalibrationOptions(calibrate, calibration_frames, keep) if calibrate else None
     engines = EngineOptions(tuple(listed(target or [])), timing_cache)
     inference = changed(InferenceConfig(), settings)
@@ -100,7 +109,7 @@ def export(
             output,
             inference,
             file_entry(weights).sha256,
-            report=lambda what: status.update(f"exporting the {what}"),
+            report=lambda part: status.update(f"exporting the {part}"),
             formats=formats,
             precisions=precisions,
             engine_options=engines,

@@ -1,4 +1,4 @@
-"""What ``visolo eval`` and ``visolo score`` tell about results, and the options that ask for it."""
+"""What ``visolo eval`` and ``visolo score`` report about results, and the options for it."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from visolo_train.evaluation.scoring import Score
 
 WithIdentity = Annotated[
-    bool, typer.Option("--identity", help="Measure identities too: HOTA and IDF1.")
+    bool, typer.Option("--identity", help="Measure identity as well: HOTA and IDF1.")
 ]
 TrackScore = Annotated[
     float,
     typer.Option(
-        min=0, max=1, help="Tracks below this score count for neither --identity nor the page."
+        min=0, max=1, help="Tracks below this score are left out of --identity and of the page."
     ),
 ]
 Html = Annotated[
@@ -34,20 +34,20 @@ Html = Annotated[
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is to be told."""
+class FigureOptions:
+    """Which figures to report, and where."""
 
     as_json: bool = False
-    """On standard output as one object, not for people."""
+    """Print one JSON object instead of text."""
     identity: bool = False
     track_score: float = TRACK_SCORE
     html: Path | None = None
 
     def check(self) -> None:
-        """Make sure, before any work, that it can be told.
+        """Fail now rather than after a long run.
 
         Raises:
-            ModuleNotFoundError: if a package is missing.
+            ModuleNotFoundError: if the package that measures identity is not installed.
             VisoloError: if the page cannot be written.
         """
         if self.identity:
@@ -59,11 +59,11 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Results:
-    """Results and where they come from."""
+class DataSetResults:
+    """The tracks of every video of a data set, and where they come from."""
 
     subject: str
-    """Name of the model or of the file."""
+    """Name of the model or of the results file."""
     data: Path
     annotations: Annotations
     tracks: Sequence[AnnotatedTrack]
@@ -72,7 +72,7 @@ class Results:
     """Folder of the frames; None leaves a page without pictures."""
 
 
-def tell(results: Results, request: Request) -> None:
+def report_figures(results: DataSetResults, options: FigureOptions) -> None:
     """Score results, print the figures and write the page.
 
     Raises:
@@ -82,20 +82,21 @@ def tell(results: Results, request: Request) -> None:
 
     truth, tracks, identity = results.annotations, results.tracks, None
     score = score_tracks(truth, tracks)
-    if request.identity:
+    if options.identity:
         from visolo_train.evaluation.identity import identity_measures
 
-        identity = identity_measures(truth, tracks, request.track_score)
-    if request.as_json:
-        measured = {"identity": identity.as_dict()} if identity else {}
-        typer.echo(json.dumps(score.as_dict() | measured))
+        identity = identity_measures(truth, tracks, options.track_score)
+    if options.as_json:
+        identity_figures = {"identity": identity.as_dict()} if identity else {}
+        typer.echo(json.dumps(score.as_dict() | identity_figures))
     else:
-        _show(score, truth.labels)
+        _print_score(score, truth.labels)
         if identity:
             typer.echo(
-                _line(identity.figures()) + f"  (tracks of score {request.track_score:g} up)"
+                _line(identity.figures())
+                + f"  (tracks with a score of at least {options.track_score:g})"
             )
-    if request.html:
+    if options.html:
         from visolo_train.evaluation.report import Report, write_report
 
         report = Report(
@@ -104,21 +105,21 @@ def tell(results: Results, request: Request) -> None:
             results.settings,
             truth,
             tracks,
-            request.track_score,
+            options.track_score,
             score,
             identity,
             results.images,
         )
-        write_report(request.html, report)
+        write_report(options.html, report)
 
 
 def _name(data: Path) -> str:
-    """Name of a data set: its folder's, where the file is called as every other."""
+    """Name of a data set: its folder's if the file has the usual name, instances.json."""
     return data.absolute().parent.name if data.stem == "instances" else data.stem
 
 
-def _show(score: Score, labels: LabelSet) -> None:
-    """The figures for people, in percent."""
+def _print_score(score: Score, labels: LabelSet) -> None:
+    """Print the figures and the AP of each category, in percent."""
     typer.echo(_line(score.figures))
     names = dict(zip(labels.ids, labels.names, strict=True))
     for category, ap in score.per_category.items():

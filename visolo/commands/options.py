@@ -1,4 +1,4 @@
-"""Options and exit statuses that several commands share, and how option values are read."""
+"""Options and exit statuses that several commands share, and how their values are read."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import typer
 
 from visolo_core.config import InferenceConfig
 from visolo_core.errors import VisoloError
+from visolo_runtime.engines.backends import AUTO
+from visolo_runtime.session.loading import BACKEND_NAMES, TORCH
 
 EXIT_CHECK_FAILED = 1
 EXIT_INTERRUPTED = 130
-EXIT_PIPE_CLOSED = 141  # as of a program that SIGPIPE ended
+EXIT_PIPE_CLOSED = 141  # what a shell reports of a program that SIGPIPE ended
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Settings = Annotated[
@@ -24,24 +26,25 @@ Settings = Annotated[
     ),
 ]
 
-
+_BUNDLE_BACKENDS = [name for name in BACKEND_NAMES if name not in (AUTO, TORCH)]
 BackendName = Annotated[
     str,
     typer.Option(
         "--backend",
-        help="tensorrt, tensorrt-rtx, onnxruntime-tensorrt, onnxruntime-cuda, openvino, "
-        "onnxruntime, torchscript, pt2, aotinductor, openvino-direct, or torch for weights; auto "
-        "takes the first that is usable.",
+        metavar="BACKEND",
+        help=f"{AUTO} takes the best that is usable; for a bundle {', '.join(_BUNDLE_BACKENDS)}; "
+        f"for weights {TORCH}.",
     ),
 ]
 PrecisionName = Annotated[
     str,
     typer.Option(
-        "--precision", help="fp32, fp16 or int8; the first that the bundle has if not said."
+        "--precision", help="fp32, fp16 or int8; by default the first that the bundle has."
     ),
 ]
 Threads = Annotated[
-    int, typer.Option("--threads", min=0, help="Threads of the engines; 0: their choice.")
+    int,
+    typer.Option("--threads", min=0, help="Threads for the engines; 0 lets the library choose."),
 ]
 
 
@@ -49,22 +52,22 @@ def parse_size(text: str) -> tuple[int, int]:
     """Height and width of ``640x360``, width first as videos are named.
 
     Raises:
-        VisoloError: if it is not such a size.
+        VisoloError: if the text is not such a size.
 
     >>> parse_size("640x360")
     (360, 640)
     """
     width, cross, height = text.lower().partition("x")
     if not (cross and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise VisoloError(f"'{text}' is no size: write WIDTHxHEIGHT, such as 640x360")
+        raise VisoloError(f"'{text}' is not a size: write WIDTHxHEIGHT, such as 640x360")
     return int(height), int(width)
 
 
 def changed(config: InferenceConfig, settings: list[str] | None) -> InferenceConfig:
-    """Inference settings with ``NAME=VALUE`` changes.
+    """Inference settings with ``NAME=VALUE`` changes applied.
 
     Raises:
-        VisoloError: if a name is unknown or a value out of range.
+        VisoloError: if a name is unknown or a value is out of range.
 
     >>> changed(InferenceConfig(), ["memory_slots=3"]).memory_slots
     3

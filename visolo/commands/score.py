@@ -1,4 +1,4 @@
-"""``visolo score``: average precision of a results file."""
+"""``visolo score``: a results file scored against annotations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from visolo.commands.figures import Html, Request, Results, TrackScore, WithIdentity, tell
+from visolo.commands.figures import (
+    DataSetResults,
+    FigureOptions,
+    Html,
+    TrackScore,
+    WithIdentity,
+    report_figures,
+)
 from visolo.commands.options import Json
 from visolo_train.evaluation.scoring import TRACK_SCORE
 
@@ -19,7 +26,7 @@ def score(
     track_score: TrackScore = TRACK_SCORE,
     html: Html = None,
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the frames, for pictures in the page.")
+        Path | None, typer.Option(help="Folder of the frames, for pictures on the page.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -27,10 +34,12 @@ def score(
     from visolo_core.errors import VisoloError
     from visolo_train.data.annotations import read_annotations, read_results
 
-    request = Request(as_json, identity, track_score, html)
-    request.check()
+    figure_options = FigureOptions(as_json, identity, track_score, html)
+    figure_options.check()
     if images and not images.is_dir():
-        raise VisoloError(f"there is no folder '{images}': name that of the frames")
+        raise VisoloError(f"there is no folder '{images}': name the folder of the frames")
     truth = read_annotations(annotations)
     tracks = read_results(results, truth)
-    tell(Results(results.name, annotations, truth, tracks, {}, images), request)
+    report_figures(
+        DataSetResults(results.name, annotations, truth, tracks, {}, images), figure_options
+    )
