@@ -67,7 +67,7 @@ def bench(
     """
     from rich.console import Console
 
-    from visolo.commands.bench_table import print_report
+    from visolo.commands.bench_table import print_measurement
     from visolo_core.errors import VisoloError
     from visolo_runtime.bench import Entrant, Plan, measure
     from visolo_runtime.bench_picture import draw_measurement
@@ -101,6 +101,6 @@ def bench(
     if as_json:
         typer.echo(json.dumps(report.as_dict()))
     else:
-        print_report(report)
+        print_measurement(report)
     if report.passed is False:
         raise typer.Exit(EXIT_CHECK_FAILED)

@@ -9,7 +9,7 @@ from visolo_runtime.bench import ALL_STAGES
 from visolo_runtime.bench_report import BenchReport
 
 
-def print_report(report: BenchReport) -> None:
+def print_measurement(report: BenchReport) -> None:
     """Print the times of every model, on standard output."""
     table = Table(title=f"ms per frame: {report.source}, {report.processor}")
     table.add_column("")
