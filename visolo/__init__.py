@@ -1,4 +1,4 @@
-"""Follows the objects of a video, frame by frame: a mask, a class and a lasting number for each.
+"""Tracks the objects of a video frame by frame: each gets a mask, a class and a lasting number.
 
 ::
 
@@ -8,8 +8,8 @@
         for each in instances:
             print(instances.frame, each.track_id, each.label, each.score, each.box)
 
-Importing this package loads nothing heavy; a name is loaded when it is first used, and PyTorch only
-where it is the requested backend.
+Importing this package loads nothing heavy: each name is loaded when it is first used, and PyTorch
+only when a model needs it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The ``visolo`` command: mounts the commands of all rooms by name, and imports one when called."""
+"""The ``visolo`` command: lists every command by name, and imports one only when it is called."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from typer.core import TyperGroup
 
 from visolo_core.errors import VisoloError
 
-# name: where the function is, and what it does
+# name: where its function is, and its summary
 COMMANDS = {
     "run": ("visolo.commands.run:run", "Track instances in a video with a model."),
-    "bench": ("visolo.commands.bench:bench", "Measure speed, of one model or of two."),
-    "demo": ("visolo.commands.demo:demo", "Show the shipped small model at work."),
-    "info": ("visolo.commands.info:info", "Describe a bundle or a weights file."),
-    "doctor": ("visolo.commands.doctor:doctor", "Report what this machine can run."),
+    "bench": ("visolo.commands.bench:bench", "Measure the speed of one model or two."),
+    "demo": ("visolo.commands.demo:demo", "Run and score the shipped small model."),
+    "info": ("visolo.commands.info:info", "Show what a bundle or a weights file contains."),
+    "doctor": ("visolo.commands.doctor:doctor", "Check what this machine can run."),
     "convert": (
         "visolo.commands.convert:convert",
-        "Turn an official checkpoint into visolo weights.",
+        "Convert an official checkpoint to visolo weights.",
     ),
-    "export": ("visolo.commands.export:export", "Turn weights into a bundle of graphs."),
+    "export": ("visolo.commands.export:export", "Export weights as a bundle of graphs."),
     "rebuild": (
         "visolo.commands.rebuild:rebuild",
-        "Build a bundle's TensorRT engines again, for this machine.",
+        "Rebuild a bundle's TensorRT engines for this machine.",
     ),
-    "train": ("visolo.commands.train:train", "Train a network by a recipe."),
-    "data": ("visolo.commands.data:data_tools", "Tools for data sets."),
-    "eval": ("visolo.commands.eval:evaluate", "Average precision of a model on a data set."),
-    "score": ("visolo.commands.score:score", "Average precision of a results file."),
+    "train": ("visolo.commands.train:train", "Train a network from a recipe."),
+    "data": ("visolo.commands.data:data_tools", "Check, relabel, split and draw data sets."),
+    "eval": ("visolo.commands.eval:evaluate", "Score a model on a data set."),
+    "score": ("visolo.commands.score:score", "Score a results file."),
     "verify": (
         "visolo.commands.verify:verify",
-        "Verify that two forms of a model compute the same.",
+        "Check that two forms of a model compute the same.",
     ),
 }
 EXIT_WRONG_INPUT = 2
-# Packages that only some commands need, and the extra that installs each.
+# Packages that only some commands need, and the extra that installs them.
 _EXTRAS = {
     **dict.fromkeys(("torch", "torchvision", "onnx", "onnxscript", "safetensors"), "export"),
     "tensorboard": "train",
@@ -47,8 +47,8 @@ _EXTRAS = {
 }
 
 
-class _Rooms(TyperGroup):
-    """A group whose commands are imported when they are called, not when they are listed."""
+class _LazyGroup(TyperGroup):
+    """A group that imports a command when it is called, not when it is listed."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
@@ -70,7 +70,7 @@ class _Rooms(TyperGroup):
 
 
 app = typer.Typer(
-    cls=_Rooms,
+    cls=_LazyGroup,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -79,8 +79,8 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         from visolo_core import __version__
 
         typer.echo(f"visolo {__version__}")
@@ -89,11 +89,17 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def visolo(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True),
+    version: bool = typer.Option(
+        False,
+        "--version",
+        callback=_print_version,
+        is_eager=True,
+        help="Print the version and exit.",
+    ),
 ) -> None:
-    """Real-time video instance segmentation with VISOLO: train, export, run, prove.
+    """Real-time video instance segmentation with VISOLO: train, export, verify, run.
 
-    Exit status: 0 done, 1 a check failed, 2 wrong use or input.
+    Exit status: 0 done, 1 a check failed, 2 wrong use or input, 130 interrupted.
     """
 
 
@@ -111,7 +117,7 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         _fail(f"this command needs {error.name}: run {pip_install(extra)}")
     except OSError as error:
-        # What no command foresaw of disks and pipes is still the user's to know in a sentence.
+        # An error of a disk or a pipe that no command handled is still reported in one sentence.
         where = f"'{error.filename}': " if error.filename else ""
         _fail(f"{where}{(error.strerror or str(error)).lower()}")
 

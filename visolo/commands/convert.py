@@ -1,4 +1,4 @@
-"""``visolo convert``: an official checkpoint becomes ours."""
+"""``visolo convert``: an official checkpoint becomes visolo weights."""
 
 from __future__ import annotations
 
@@ -25,21 +25,19 @@ def convert(
     ] = None,
     new_classifier: Annotated[
         bool,
-        typer.Option(
-            help="Start a new classifier for --labels, to fine-tune from another class count."
-        ),
+        typer.Option(help="Start a new classifier for --labels, to fine-tune with other classes."),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Turn an official checkpoint into visolo weights, with configuration and labels inside."""
+    """Convert an official checkpoint to visolo weights, with configuration and labels inside."""
     from visolo_core.categories import find_labels
     from visolo_core.errors import VisoloError
     from visolo_core.nn.checkpoint import save_checkpoint
     from visolo_core.nn.official_checkpoint import load_official
 
     if new_classifier and labels is None:
-        raise VisoloError("--new-classifier needs --labels: which classes shall it have?")
-    checkpoint, said = load_official(
+        raise VisoloError("--new-classifier needs to know its classes: name them with --labels")
+    checkpoint, classifier_note = load_official(
         official, find_labels(labels) if labels else None, new_classifier
     )
     save_checkpoint(output, checkpoint)
@@ -50,14 +48,14 @@ def convert(
             "classes": header.config.classes,
             "labels": header.labels.name,
             "tensors": len(checkpoint.state),
-            "new_classifier": said is not None,
+            "new_classifier": classifier_note is not None,
         }
         typer.echo(json.dumps(report))
-    if said:
-        typer.echo(f"visolo: {said}", err=True)
-    guessed = "" if labels else " (by its class count; --labels says otherwise)"
+    if classifier_note:
+        typer.echo(f"visolo: {classifier_note}", err=True)
+    guess = "" if labels else " (from its class count; name another with --labels)"
     typer.echo(
         f"{output}: {len(checkpoint.state)} tensors, {header.config.classes} classes, "
-        f"labels {header.labels.name}{guessed}",
+        f"labels {header.labels.name}{guess}",
         err=True,
     )

@@ -1,4 +1,4 @@
-"""``visolo data``: tools for data sets."""
+"""``visolo data``: data sets checked, relabelled, split and drawn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from visolo.commands.options import EXIT_CHECK_FAILED, Json
 
 data_tools = typer.Typer(
     name="data",
-    help="Tools for data sets.",
+    help="Check, relabel, split and draw data sets.",
     rich_markup_mode=None,
     add_completion=False,
     no_args_is_help=True,
@@ -27,7 +27,7 @@ Images = Annotated[
 
 @data_tools.callback()
 def data() -> None:
-    """Tools for data sets."""
+    """Check, relabel, split and draw data sets."""
 
 
 @data_tools.command()
@@ -35,26 +35,26 @@ def check(
     annotations: AnnotationFile,
     images: Images = None,
     labels: Annotated[
-        str, typer.Option(help="Compare the categories with a label set, by name or json file.")
+        str, typer.Option(help="Compare the categories with this label set, a name or a json file.")
     ] = "",
     decode: Annotated[
-        bool, typer.Option(help="Decode every frame; --no-decode checks only its size.")
+        bool, typer.Option(help="Decode every frame; --no-decode reads only its size.")
     ] = True,
     as_json: Json = False,
 ) -> None:
-    """Check a data set for everything that would break a training.
+    """Check a data set for problems before a training.
 
-    Exit status 1 if there is something.
+    Exit status 1 if there is a problem.
     """
     import json
 
     from visolo_core.categories import find_labels
     from visolo_train.data.data_check import check_data
 
-    wanted = find_labels(labels) if labels else None
+    label_set = find_labels(labels) if labels else None
     folder = images or annotations.parent / "JPEGImages"
     with _progress("checking frames") as progress:
-        report = check_data(annotations, folder, wanted, decode, progress)
+        report = check_data(annotations, folder, label_set, decode, progress)
     if as_json:
         typer.echo(json.dumps(report.as_dict(), indent=1))
     else:
@@ -73,12 +73,15 @@ def check(
 @data_tools.command("coco-to-ytvis")
 def coco_to_ytvis(
     coco: Annotated[Path, typer.Argument(help="COCO's instances json.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The json file to write.")],
-    labels: Annotated[str, typer.Option(help="ytvis2019, ytvis2021 or ovis.")] = "ytvis2019",
+    output: Annotated[Path, typer.Option("-o", "--output", help="Json file to write.")],
+    labels: Annotated[
+        str, typer.Option(help="Categories to write: ytvis2019, ytvis2021 or ovis.")
+    ] = "ytvis2019",
 ) -> None:
-    """Convert COCO's annotations to the categories of a video data set.
+    """Relabel COCO annotations for a video data set.
 
-    Images that show none of them are left out. The images themselves stay where they are.
+    The categories become those of --labels; images that show none of them are left out. No image
+    file is copied or moved.
     """
     import json
 
@@ -87,17 +90,19 @@ def coco_to_ytvis(
     from visolo_train.data.category_maps import VIDEO_LABEL_SETS, category_map, relabel_coco
 
     if labels not in VIDEO_LABEL_SETS:
-        raise VisoloError(f"'{labels}' is none of {', '.join(VIDEO_LABEL_SETS)}")
-    chosen = VIDEO_LABEL_SETS[labels]
-    relabelled = relabel_coco(coco, chosen)
+        raise VisoloError(
+            f"label set '{labels}' is unknown: choose from {', '.join(VIDEO_LABEL_SETS)}"
+        )
+    label_set = VIDEO_LABEL_SETS[labels]
+    relabelled = relabel_coco(coco, label_set)
     with replaced(output) as temporary:
         temporary.write_text(json.dumps(relabelled.document), encoding="utf-8")
     document = relabelled.document
     typer.echo(
         f"{output}: {len(document['images'])} of {relabelled.images_before} images, "
         f"{len(document['annotations'])} of {relabelled.annotations_before} objects, "
-        f"{len(category_map(chosen))} categories of COCO as "
-        f"{len(set(category_map(chosen).values()))} of {labels}",
+        f"{len(category_map(label_set))} categories of COCO as "
+        f"{len(set(category_map(label_set).values()))} of {labels}",
         err=True,
     )
 
@@ -108,13 +113,13 @@ def split(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder to create; it must not exist.")
     ],
-    share: Annotated[float, typer.Option(help="Share of the videos to hold back.")] = 0.1,
-    salt: Annotated[str, typer.Option(help="Another word gives another split.")] = "",
+    share: Annotated[float, typer.Option(help="Share of the videos to hold back, 0 to 1.")] = 0.1,
+    salt: Annotated[str, typer.Option(help="Any text; another one gives another split.")] = "",
 ) -> None:
-    """Hold back a fixed part of a training set for scoring.
+    """Hold back a fixed part of a training set for validation.
 
-    Writes OUTPUT/train.json and OUTPUT/val.json. The side of a video depends on its folder's name
-    alone.
+    Writes OUTPUT/train.json and OUTPUT/val.json. For a given share and salt, only the name of a
+    video's folder decides its side.
     """
     import json
 
@@ -125,9 +130,9 @@ def split(
     if output.exists():
         raise VisoloError(f"'{output}' exists already: name a new folder")
     sides = split_annotations(annotations, share, salt)
-    with replaced_folder(output) as work:
+    with replaced_folder(output) as folder:
         for name, document in (("train", sides.training), ("val", sides.validation)):
-            (work / f"{name}.json").write_text(json.dumps(document), encoding="utf-8")
+            (folder / f"{name}.json").write_text(json.dumps(document), encoding="utf-8")
     rows = {name: f"{a} and {b}" for name, (a, b) in sides.per_category.items() if a or b}
     kind = "videos" if "videos" in sides.training else "images"
     rows[kind] = f"{len(sides.training[kind])} and {len(sides.validation[kind])}"
@@ -138,26 +143,24 @@ def split(
 def synth(
     output: Annotated[Path, typer.Argument(help="Folder to create; it must not exist.")],
     videos: Annotated[int, typer.Option(min=1, help="Number of videos.")] = 100,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same videos.")] = 0,
-    frames: Annotated[int, typer.Option(min=1, help="Frames of each video.")] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed draws the same videos.")] = 0,
+    frames: Annotated[int, typer.Option(min=1, help="Frames in each video.")] = 16,
     size: Annotated[
         str, typer.Option(metavar="WIDTHxHEIGHT", help="Size of the frames.")
     ] = "336x192",
     paste: Annotated[
         Path | None,
-        typer.Option(
-            help="Cut objects out of this data set (json) and paste them onto its frames."
-        ),
+        typer.Option(help="Cut objects out of this data set (json) and paste them on its frames."),
     ] = None,
     images: Annotated[
         Path | None,
         typer.Option(help="Folder of its frames; by default JPEGImages beside the json."),
     ] = None,
 ) -> None:
-    """Make annotated videos, in YouTube-VIS format: of drawn shapes, or of pasted objects.
+    """Draw annotated videos of shapes or of pasted objects.
 
-    Writes OUTPUT/instances.json and OUTPUT/JPEGImages/. The label set is shapes, or that of the
-    pasted data set.
+    Writes OUTPUT/instances.json, in YouTube-VIS format, and OUTPUT/JPEGImages/. The label set is
+    shapes, or with --paste that of the data set.
     """
     from visolo.commands.options import parse_size
     from visolo_core.errors import VisoloError
@@ -166,7 +169,9 @@ def synth(
     from visolo_train.data.synthetic_data import write_synthetic_data
 
     if images and not paste:
-        raise VisoloError("--images names the frames of a data set: name that with --paste")
+        raise VisoloError(
+            "--images is the folder of a data set's frames: name the data set with --paste"
+        )
     dimensions = parse_size(size)
     pasted = None
     if paste:
@@ -179,14 +184,14 @@ def synth(
 
 
 @contextmanager
-def _progress(what: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error, where that is a terminal."""
+def _progress(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error, if that is a terminal."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True, highlight=False)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 

@@ -1,4 +1,4 @@
-"""``visolo demo``: the model that comes with the package, at work."""
+"""``visolo demo``: the model that comes with the package, run and scored."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import typer
 
 from visolo.commands.options import EXIT_INTERRUPTED
 
-_CLIP_SEED, _CLIP_NUMBER = 2026, 13  # of 48, one whose IDF1 (89) is near the median (90)
-_VALIDATION_SEED = 2027  # the model was trained on other seeds
+_CLIP_SEED, _CLIP_NUMBER = 2026, 13  # of 48 clips, one with an IDF1 (89) near the median (90)
+_VALIDATION_SEED = 2027  # not a seed that the model was trained on
 
 
 def demo(
-    output: Annotated[
-        Path, typer.Option("-o", "--output", help="Folder for the demo's output.")
-    ] = Path("demo"),
-    frames: Annotated[int, typer.Option(min=1, help="Length of the drawn clip.")] = 90,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the output.")] = Path(
+        "demo"
+    ),
+    frames: Annotated[int, typer.Option(min=1, help="Frames in the drawn clip.")] = 90,
     videos: Annotated[
-        int, typer.Option(min=1, help="Number of drawn 16-frame videos to score the model on.")
+        int, typer.Option(min=1, help="Drawn videos of 16 frames to score the model on.")
     ] = 30,
 ) -> None:
     """Run the shipped small model on a drawn clip, and score it on drawn videos.

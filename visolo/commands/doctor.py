@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def doctor(as_json: Json = False) -> None:
-    """Report what this machine can run. Exit status 1 if there is a problem."""
+    """Check what this machine can run. Exit status 1 if there is a problem."""
     from visolo_runtime.doctor import examine
 
     diagnosis = examine()

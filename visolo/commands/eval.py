@@ -1,4 +1,4 @@
-"""``visolo eval``: average precision of a model on a data set."""
+"""``visolo eval``: a model scored on a data set."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from visolo.commands.figures import (
+    DataSetResults,
+    FigureOptions,
     Html,
-    ReportOptions,
-    ScoredResults,
     TrackScore,
     WithIdentity,
     report_figures,
@@ -39,7 +39,7 @@ def evaluate(
         typer.Option(help="Folder of the frames; by default JPEGImages beside the json."),
     ] = None,
     results: Annotated[
-        Path | None, typer.Option(help="Also write the scored results here (json).")
+        Path | None, typer.Option(help="Write the results that are scored here (json).")
     ] = None,
     backend: BackendName = "auto",
     precision: PrecisionName = "",
@@ -59,32 +59,36 @@ def evaluate(
     from visolo_train.data.annotations import read_annotations
     from visolo_train.evaluation.scoring import TrackCollector, check_labels
 
-    report = ReportOptions(as_json, identity, track_score, html)
-    report.check()
+    figure_options = FigureOptions(as_json, identity, track_score, html)
+    figure_options.check()
     annotations = read_annotations(data)
     clips = open_source(str(data), images)
-    opened = load(model, backend, lambda config: changed(config, settings), threads, precision)
-    check_labels(opened.labels, annotations.labels)
-    collector = TrackCollector(opened.labels)
+    loaded = load(model, backend, lambda config: changed(config, settings), threads, precision)
+    check_labels(loaded.labels, annotations.labels)
+    collector = TrackCollector(loaded.labels)
     sinks: list[Sink] = [collector]
     if results:
-        sinks.append(ResultsFile(results, opened.labels))
+        sinks.append(ResultsFile(results, loaded.labels))
     with RunProgress(clips, None) as progress:
         options = RunOptions(record=True)
-        summary = run(opened, clips, sinks, options, progress.advance, progress.warn)
+        summary = run(loaded, clips, sinks, options, progress.advance, progress.warn)
     if summary.interrupted:
-        typer.echo("visolo: interrupted; a part of the data set has no score", err=True)
+        typer.echo(
+            "visolo: interrupted before the whole data set was run; nothing was scored", err=True
+        )
         raise typer.Exit(EXIT_INTERRUPTED)
     if not as_json:
-        progress.summarise(summary, opened)
+        progress.summarise(summary, loaded)
     name = model.absolute().name
     folder = images or data.parent / "JPEGImages"
-    scored = ScoredResults(name, data, annotations, collector.tracks, _settings(opened), folder)
-    report_figures(scored, report)
+    report_figures(
+        DataSetResults(name, data, annotations, collector.tracks, _settings(loaded), folder),
+        figure_options,
+    )
 
 
 def _settings(model: Model) -> dict[str, str]:
-    """How a model was run, for a report."""
+    """How the model was run, for the page."""
     height, width = model.config.input_size
     return {
         "network": f"{model.config.backbone}, {width}x{height}",

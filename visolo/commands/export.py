@@ -19,25 +19,31 @@ def export(
         typer.Option(
             metavar="FORMAT[,FORMAT...]",
             help="onnx, openvino, torchscript, pt2, aotinductor, tensorrt-rtx, tensorrt; several "
-            "may go into one bundle; by default onnx.",
+            "in one bundle.",
+            show_default="onnx",
         ),
     ] = None,
     precision: Annotated[
         list[str] | None,
         typer.Option(
             metavar="PRECISION[,PRECISION...]",
-            help="fp32, fp16, int8; by default fp32. 'visolo run' uses the first one named.",
+            help="fp32, fp16, int8; a run takes the first unless its --precision names another.",
+            show_default="fp32",
         ),
     ] = None,
     calibrate: Annotated[
         str | None,
-        typer.Option(help="Video, folder of frames or json to calibrate int8 on."),
+        typer.Option(help="Video, folder of frames or json to measure the int8 ranges on."),
     ] = None,
-    calibration_frames: Annotated[int, typer.Option(min=1, help="Number of its frames.")] = 64,
+    calibration_frames: Annotated[
+        int, typer.Option(min=1, help="Frames of --calibrate to use.")
+    ] = 64,
     keep: Annotated[
         float,
         typer.Option(
-            min=0, max=1, help="Share of the layers to keep in float32: the most sensitive."
+            min=0,
+            max=1,
+            help="Share of the convolutions that stay float32 in int8, the most sensitive.",
         ),
     ] = 0.1,
     float32: Annotated[
@@ -52,16 +58,17 @@ def export(
         list[str] | None,
         typer.Option(
             metavar="SM[,SM...]",
-            help="GPUs to build tensorrt-rtx engines for, such as sm86,sm89; by default the "
-            "present one.",
+            help="GPUs that tensorrt-rtx builds for, such as sm86,sm89; by default this machine's.",
         ),
     ] = None,
     timing_cache: Annotated[
-        Path | None, typer.Option(help="File that speeds up the next tensorrt build.")
+        Path | None, typer.Option(help="File that makes the next tensorrt build faster.")
     ] = None,
     memory_slots: Annotated[
         int | None,
-        typer.Option(min=0, help="Stored frames that a frame can read; 9 in the paper."),
+        typer.Option(
+            min=0, help="Stored frames that a frame can read; by default 9, as in the paper."
+        ),
     ] = None,
     batch: Annotated[
         int,
@@ -70,7 +77,7 @@ def export(
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """Turn weights into a bundle: three graphs and a manifest in one directory."""
+    """Export weights as a bundle: three graphs and a manifest in one directory."""
     from dataclasses import replace
 
     from rich.console import Console
@@ -102,7 +109,7 @@ def export(
             output,
             inference,
             file_entry(weights).sha256,
-            report=lambda what: status.update(f"exporting the {what}"),
+            report=lambda part: status.update(f"exporting the {part}"),
             formats=formats,
             precisions=precisions,
             engine_options=engines,

@@ -1,4 +1,4 @@
-"""What ``visolo eval`` and ``visolo score`` report, and the options for it."""
+"""What ``visolo eval`` and ``visolo score`` report about results, and the options for it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from visolo_train.evaluation.scoring import Score
 
 WithIdentity = Annotated[
-    bool, typer.Option("--identity", help="Also measure identity: HOTA and IDF1.")
+    bool, typer.Option("--identity", help="Measure identity as well: HOTA and IDF1.")
 ]
 TrackScore = Annotated[
     float,
-    typer.Option(min=0, max=1, help="Ignore tracks below this score in --identity and the page."),
+    typer.Option(
+        min=0, max=1, help="Tracks below this score are left out of --identity and of the page."
+    ),
 ]
 Html = Annotated[
     Path | None, typer.Option(help="Write a page with figures, curves and pictures here (html).")
@@ -32,20 +34,20 @@ Html = Annotated[
 
 
 @dataclass(frozen=True)
-class ReportOptions:
-    """What to report."""
+class FigureOptions:
+    """Which figures to report, and where."""
 
     as_json: bool = False
-    """On standard output as one object, not for people."""
+    """Print one JSON object instead of text."""
     identity: bool = False
     track_score: float = TRACK_SCORE
     html: Path | None = None
 
     def check(self) -> None:
-        """Make sure, before any work, that it can be reported.
+        """Fail now rather than after a long run.
 
         Raises:
-            ModuleNotFoundError: if a package is missing.
+            ModuleNotFoundError: if the package that measures identity is not installed.
             VisoloError: if the page cannot be written.
         """
         if self.identity:
@@ -57,11 +59,11 @@ class ReportOptions:
 
 
 @dataclass(frozen=True)
-class ScoredResults:
-    """Results and where they come from."""
+class DataSetResults:
+    """The tracks of every video of a data set, and where they come from."""
 
     subject: str
-    """Name of the model or of the file."""
+    """Name of the model or of the results file."""
     data: Path
     annotations: Annotations
     tracks: Sequence[AnnotatedTrack]
@@ -70,7 +72,7 @@ class ScoredResults:
     """Folder of the frames; None leaves a page without pictures."""
 
 
-def report_figures(results: ScoredResults, options: ReportOptions) -> None:
+def report_figures(results: DataSetResults, options: FigureOptions) -> None:
     """Score results, print the figures and write the page.
 
     Raises:
@@ -85,13 +87,14 @@ def report_figures(results: ScoredResults, options: ReportOptions) -> None:
 
         identity = identity_measures(truth, tracks, options.track_score)
     if options.as_json:
-        measured = {"identity": identity.as_dict()} if identity else {}
-        typer.echo(json.dumps(score.as_dict() | measured))
+        identity_figures = {"identity": identity.as_dict()} if identity else {}
+        typer.echo(json.dumps(score.as_dict() | identity_figures))
     else:
-        _show(score, truth.labels)
+        _print_score(score, truth.labels)
         if identity:
             typer.echo(
-                _line(identity.figures()) + f"  (tracks of score {options.track_score:g} up)"
+                _line(identity.figures())
+                + f"  (tracks with a score of at least {options.track_score:g})"
             )
     if options.html:
         from visolo_train.evaluation.report import Report, write_report
@@ -111,12 +114,12 @@ def report_figures(results: ScoredResults, options: ReportOptions) -> None:
 
 
 def _name(data: Path) -> str:
-    """Name of a data set: that of its folder if the file has the usual name."""
+    """Name of a data set: its folder's if the file has the usual name, instances.json."""
     return data.absolute().parent.name if data.stem == "instances" else data.stem
 
 
-def _show(score: Score, labels: LabelSet) -> None:
-    """The figures for people, in percent."""
+def _print_score(score: Score, labels: LabelSet) -> None:
+    """Print the figures and the AP of each category, in percent."""
     typer.echo(_line(score.figures))
     names = dict(zip(labels.ids, labels.names, strict=True))
     for category, ap in score.per_category.items():

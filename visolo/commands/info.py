@@ -1,4 +1,4 @@
-"""``visolo info``: what a bundle or a weights file says of itself."""
+"""``visolo info``: what a bundle or a weights file contains."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def info(
     path: Annotated[Path, typer.Argument(help="A bundle, or weights (.safetensors, .pt).")],
     as_json: Json = False,
 ) -> None:
-    """Describe a bundle or a weights file; a bundle's checksums are verified."""
+    """Show what a bundle or a weights file contains; a bundle's checksums are verified."""
     from visolo_runtime.model_info import describe
 
     report = describe(path).as_dict()
@@ -27,7 +27,7 @@ def info(
 
 
 def _line(value: Any) -> str:
-    """A value in one line, long lists cut."""
+    """A value on one line, with the names of a label set cut to five."""
     match value:
         case {"ids": ids, "names": names, "name": name}:
             listed = ", ".join(str(each) for each in names[:5])

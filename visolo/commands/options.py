@@ -1,4 +1,4 @@
-"""Options and exit statuses that several commands share, and how option values are read."""
+"""Options and exit statuses that several commands share, and how their values are read."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import typer
 
 from visolo_core.config import InferenceConfig
 from visolo_core.errors import VisoloError
-from visolo_runtime.engines.backends import BACKENDS
+from visolo_runtime.engines.backends import AUTO
+from visolo_runtime.session.loading import BACKEND_NAMES, TORCH
 
 EXIT_CHECK_FAILED = 1
 EXIT_INTERRUPTED = 130
-EXIT_PIPE_CLOSED = 141  # as of a program that SIGPIPE ended
+EXIT_PIPE_CLOSED = 141  # what a shell reports of a program that SIGPIPE ended
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Settings = Annotated[
@@ -25,21 +26,25 @@ Settings = Annotated[
     ),
 ]
 
-
+_BUNDLE_BACKENDS = [name for name in BACKEND_NAMES if name not in (AUTO, TORCH)]
 BackendName = Annotated[
     str,
     typer.Option(
         "--backend",
-        help=f"{', '.join(spec.name for spec in BACKENDS)}, or torch for weights; auto takes the "
-        "first that is usable.",
+        metavar="BACKEND",
+        help=f"{AUTO} takes the best that is usable; for a bundle {', '.join(_BUNDLE_BACKENDS)}; "
+        f"for weights {TORCH}.",
     ),
 ]
 PrecisionName = Annotated[
     str,
-    typer.Option("--precision", help="fp32, fp16 or int8; by default the bundle's first."),
+    typer.Option(
+        "--precision", help="fp32, fp16 or int8; by default the first that the bundle has."
+    ),
 ]
 Threads = Annotated[
-    int, typer.Option("--threads", min=0, help="Threads of the engines; 0 lets them choose.")
+    int,
+    typer.Option("--threads", min=0, help="Threads for the engines; 0 lets the library choose."),
 ]
 
 
@@ -47,7 +52,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """Height and width of ``640x360``, width first as videos are named.
 
     Raises:
-        VisoloError: if it is not such a size.
+        VisoloError: if the text is not such a size.
 
     >>> parse_size("640x360")
     (360, 640)
@@ -59,10 +64,10 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def changed(config: InferenceConfig, settings: list[str] | None) -> InferenceConfig:
-    """Inference settings with ``NAME=VALUE`` changes.
+    """Inference settings with ``NAME=VALUE`` changes applied.
 
     Raises:
-        VisoloError: if a name is unknown or a value out of range.
+        VisoloError: if a name is unknown or a value is out of range.
 
     >>> changed(InferenceConfig(), ["memory_slots=3"]).memory_slots
     3

@@ -1,4 +1,4 @@
-"""What a run shows on standard error while it works and at the end."""
+"""What a run shows on standard error, while it works and when it is done."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RunProgress:
         lengths = [
             clip.length if max_frames is None else _capped(clip, max_frames) for clip in clips
         ]
-        known = [length for length in lengths if length is not None]
+        known_lengths = [length for length in lengths if length is not None]
         self._console = Console(stderr=True, highlight=False)
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -33,7 +33,7 @@ class RunProgress:
             transient=True,
             disable=not self._console.is_terminal,
         )
-        total = sum(known) if len(known) == len(lengths) else None
+        total = sum(known_lengths) if len(known_lengths) == len(lengths) else None
         self._task = self._progress.add_task(clips[0].name, total=total, fps=0.0)
         self._warnings = 0
 
@@ -58,7 +58,7 @@ class RunProgress:
         self._progress.update(self._task, advance=1, description=clip.name, fps=fps)
 
     def warn(self, sentence: str) -> None:
-        """A frame was skipped; only the first few are reported one by one."""
+        """A frame was skipped; the first few are reported one by one."""
         self._warnings += 1
         if self._warnings <= _WARNINGS_SHOWN:
             self._console.print(f"visolo: {sentence}", markup=False, soft_wrap=True)
@@ -70,7 +70,8 @@ class RunProgress:
             f"{summary.frames} frames, {summary.tracks} tracks, {summary.instances} instances"
             + (f", {summary.skipped} frames skipped" if summary.skipped else "")
             + (", interrupted" if summary.interrupted else ""),
-            f"{summary.fps:.1f} FPS in all, {step_ms:.1f} ms a step, {model.engines.description}",
+            f"{summary.fps:.1f} FPS overall, {step_ms:.1f} ms per step, "
+            + model.engines.description,
         ]
         lines += [f"passed over {each}" for each in model.passed_over if "has no" not in each]
         for line in lines:

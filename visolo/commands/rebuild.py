@@ -1,4 +1,4 @@
-"""``visolo rebuild``: TensorRT engines for the library and the GPU that are here."""
+"""``visolo rebuild``: TensorRT engines for this machine's library and GPU."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ def rebuild(
         str, typer.Option(metavar="FORMAT", help="tensorrt or tensorrt-rtx.")
     ] = "tensorrt",
     precision: Annotated[
-        str, typer.Option(help="fp32 or fp16; by default the bundle's first.")
+        str, typer.Option(help="fp32 or fp16; by default the first that the bundle has.")
     ] = "",
     target: Annotated[
         list[str] | None,
         typer.Option(
             metavar="SM[,SM...]",
-            help="GPUs to build tensorrt-rtx engines for, such as sm86,sm89; by default the "
-            "present one.",
+            help="GPUs that tensorrt-rtx builds for, such as sm86,sm89; by default this machine's.",
         ),
     ] = None,
 ) -> None:
-    """Build a bundle's TensorRT engines again from its ONNX graphs.
+    """Rebuild a bundle's TensorRT engines from its ONNX graphs.
 
-    An engine runs on the version of TensorRT that built it and, with tensorrt, on the GPU that it
-    was built on. The bundle keeps its other graphs; the figures of its last verification go.
+    An engine runs only with the version of TensorRT that built it and, in format tensorrt, on the
+    GPU that it was built on. The bundle keeps its other graphs; the figures of its last
+    verification are removed.
     """
     from rich.console import Console
 

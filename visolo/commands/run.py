@@ -1,4 +1,4 @@
-"""``visolo run``: a model over a source, into files."""
+"""``visolo run``: a model run over sources, its instances written to files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="SOURCE...",
+            metavar="SOURCE",
             help="Video file, folder of frames, camera index, rtsp:// address, "
             "or a YouTube-VIS json; several are run side by side.",
         ),
@@ -42,31 +42,32 @@ def run(
     ] = None,
     frames: Annotated[
         Path | None,
-        typer.Option(help="Write one JSON line per frame here, as it happens; - for stdout."),
+        typer.Option(help="Write a JSON line for each frame here while running; - for stdout."),
     ] = None,
     backend: BackendName = "auto",
     precision: PrecisionName = "",
     images: Annotated[
-        Path | None, typer.Option(help="Frames of a json source; by default JPEGImages beside it.")
+        Path | None,
+        typer.Option(help="Folder of a json source's frames; by default JPEGImages beside it."),
     ] = None,
     output_size: Annotated[
         str | None,
         typer.Option(metavar="WIDTHxHEIGHT", help="Size of the masks; by default the source's."),
     ] = None,
     max_frames: Annotated[
-        int | None, typer.Option(min=1, help="Stop each clip after so many frames.")
+        int | None, typer.Option(min=1, help="Stop each clip after this many frames.")
     ] = None,
     threads: Threads = 0,
     streams: Annotated[
         int,
-        typer.Option(min=0, help="Clips to run side by side; 0 for one per source."),
+        typer.Option(min=0, help="Clips to run side by side; 0 means one for each source."),
     ] = 0,
     live: Annotated[
         str,
         typer.Option(
             metavar="latest|all",
-            help="Which frames of a camera or stream to run: the latest, dropping those before "
-            "it; or all, making the source wait.",
+            help="Frames of a camera or stream to run: the latest, dropping those before it; or "
+            "all, and the source waits.",
         ),
     ] = "latest",
     settings: Settings = None,
@@ -86,28 +87,28 @@ def run(
     from visolo_runtime.video.sources import open_sources
 
     if as_json and frames is not None and str(frames) == "-":
-        raise VisoloError("--json and --frames - both want standard output: choose one")
+        raise VisoloError("--json and --frames - both write to standard output: choose one")
     size = parse_size(output_size) if output_size else None
     if live not in get_args(Policy):
         raise VisoloError(f"--live {live} is unknown: choose from {', '.join(get_args(Policy))}")
     clips = open_sources(sources, images)
-    opened = load(model, backend, lambda config: changed(config, settings), threads, precision)
-    sinks = open_sinks(clips, opened.labels, results, frames, video)
+    loaded = load(model, backend, lambda config: changed(config, settings), threads, precision)
+    sinks = open_sinks(clips, loaded.labels, results, frames, video)
     options = RunOptions(
         size, max_frames, results is not None, streams or len(sources), cast(Policy, live)
     )
     try:
         with RunProgress(clips, max_frames) as progress:
-            summary = run_clips(opened, clips, sinks, options, progress.advance, progress.warn)
+            summary = run_clips(loaded, clips, sinks, options, progress.advance, progress.warn)
     except BrokenPipeError:
-        # Whoever reads standard output, such as head, has seen enough.
+        # The reader of standard output, such as head, has closed it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise typer.Exit(EXIT_PIPE_CLOSED) from None
     if as_json:
         report = summary.as_dict()
-        report |= {"backend": opened.engines.description, "passed_over": opened.passed_over}
+        report |= {"backend": loaded.engines.description, "passed_over": loaded.passed_over}
         typer.echo(json.dumps(report))
     else:
-        progress.summarise(summary, opened)
+        progress.summarise(summary, loaded)
     if summary.interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)

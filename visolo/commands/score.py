@@ -1,4 +1,4 @@
-"""``visolo score``: average precision of a results file."""
+"""``visolo score``: a results file scored against annotations."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from visolo.commands.figures import (
+    DataSetResults,
+    FigureOptions,
     Html,
-    ReportOptions,
-    ScoredResults,
     TrackScore,
     WithIdentity,
     report_figures,
@@ -26,7 +26,7 @@ def score(
     track_score: TrackScore = TRACK_SCORE,
     html: Html = None,
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the frames, for pictures in the page.")
+        Path | None, typer.Option(help="Folder of the frames, for pictures on the page.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -34,10 +34,12 @@ def score(
     from visolo_core.errors import VisoloError
     from visolo_train.data.annotations import read_annotations, read_results
 
-    options = ReportOptions(as_json, identity, track_score, html)
-    options.check()
+    figure_options = FigureOptions(as_json, identity, track_score, html)
+    figure_options.check()
     if images and not images.is_dir():
-        raise VisoloError(f"there is no folder '{images}': name that of the frames")
+        raise VisoloError(f"there is no folder '{images}': name the folder of the frames")
     truth = read_annotations(annotations)
     tracks = read_results(results, truth)
-    report_figures(ScoredResults(results.name, annotations, truth, tracks, {}, images), options)
+    report_figures(
+        DataSetResults(results.name, annotations, truth, tracks, {}, images), figure_options
+    )

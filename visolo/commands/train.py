@@ -1,4 +1,4 @@
-"""``visolo train``: train a network by a recipe."""
+"""``visolo train``: a network trained from a recipe."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def train(
         typer.Option("-o", "--output", help="Folder of the training; by default runs/RECIPE."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the folder's training.")
+        bool, typer.Option("--resume", help="Continue where the training in the folder stopped.")
     ] = False,
     settings: Annotated[
         list[str] | None,
@@ -33,10 +33,10 @@ def train(
         ),
     ] = None,
 ) -> None:
-    """Train a network by a recipe.
+    """Train a network from a recipe.
 
-    Ctrl-C ends the step, saves, and leaves; --resume goes on with the very next one. For several
-    GPUs: torchrun --nproc-per-node N --no-python visolo train RECIPE.
+    Ctrl-C finishes the current step, saves and exits; --resume continues with the next step. For
+    several GPUs: torchrun --nproc-per-node N --no-python visolo train RECIPE.
     """
     from visolo.commands.train_progress import TrainProgress
     from visolo_runtime.runner import StopFlag
@@ -44,13 +44,13 @@ def train(
     from visolo_train.learning.team import join
     from visolo_train.learning.training import WEIGHTS, Training, set_threads
 
-    chosen = read_recipe(recipe, settings or [])
+    training_recipe = read_recipe(recipe, settings or [])
     folder = output or Path("runs") / Path(recipe).stem
-    set_threads(chosen.run.threads)
-    team = join(chosen.run.device)
+    set_threads(training_recipe.run.threads)
+    team = join(training_recipe.run.device)
     interrupt = StopFlag()
     try:
-        training = Training(chosen, folder, team, resume)
+        training = Training(training_recipe, folder, team, resume)
         with interrupt.on_interrupt(), TrainProgress(training) as progress:
             finished = training.run(progress.step, progress.scored, lambda: interrupt.is_set)
     finally:

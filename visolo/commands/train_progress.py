@@ -19,7 +19,7 @@ _WINDOW = 50  # steps that speed and losses are averaged over
 
 
 class TrainProgress:
-    """Speaks in the leading process alone."""
+    """Shows the progress of a training; only the leading process prints."""
 
     def __init__(self, training: Training) -> None:
         self._training = training
@@ -46,9 +46,9 @@ class TrainProgress:
         self._times.append(time.monotonic())
         step = self._training.trainer.step
         for note in self._training.notes if self._leads else []:
-            self._say(note)
+            self._print(note)
         if self._leads and step:
-            self._say(f"going on after step {step}")
+            self._print(f"resuming after step {step}")
         return self
 
     def __exit__(
@@ -78,10 +78,10 @@ class TrainProgress:
         seconds = (self._times[-1] - self._times[0]) / max(1, len(self._times) - 1)
         left = timedelta(seconds=round(seconds * (self._steps - step)))
         figures = " ".join(f"{name} {value:.3f}" for name, value in means.items())
-        figures = f"{figures}  {seconds:.2f} s a step, {left} left"
+        figures = f"{figures}  {seconds:.2f} s per step, {left} left"
         self._bar.update(self._task, completed=step, figures=figures)
         if not self._console.is_terminal:
-            self._say(f"step {step} of {self._steps}: {figures}")
+            self._print(f"step {step} of {self._steps}: {figures}")
         if self._writer:
             for name, value in means.items():
                 self._writer.add_scalar(f"loss/{name}", value, step)
@@ -91,14 +91,14 @@ class TrainProgress:
     def scored(self, step: int, score: Score) -> None:
         """The network was scored."""
         figures = score.figures
-        self._say(f"step {step}: AP {100 * figures['AP']:.1f}, AP50 {100 * figures['AP50']:.1f}")
-        self._times.clear()  # the score's time is not the steps'
+        self._print(f"step {step}: AP {100 * figures['AP']:.1f}, AP50 {100 * figures['AP50']:.1f}")
+        self._times.clear()  # scoring takes time that is not the steps'
         self._times.append(time.monotonic())
         if self._writer:
             for name, value in figures.items():
                 self._writer.add_scalar(f"score/{name}", value, step)
 
-    def _say(self, sentence: str) -> None:
+    def _print(self, sentence: str) -> None:
         self._console.print(sentence, markup=False, soft_wrap=True)
 
     def _tensorboard(self) -> Any:
@@ -107,5 +107,5 @@ class TrainProgress:
         from torch.utils.tensorboard import SummaryWriter
 
         folder = str(self._training.folder / "tensorboard")
-        # What an interrupted training wrote after its last checkpoint is written again.
+        # Steps that an interrupted training logged after its last checkpoint are logged again.
         return SummaryWriter(folder, purge_step=self._training.trainer.step + 1)

@@ -1,4 +1,4 @@
-"""``visolo verify``: two forms of a model against each other."""
+"""``visolo verify``: two forms of a model compared."""
 
 from __future__ import annotations
 
@@ -24,24 +24,30 @@ def verify(
     ],
     backend: BackendName = "auto",
     precision: PrecisionName = "",
-    reference_backend: Annotated[str, typer.Option(help="For the reference.")] = "auto",
-    reference_precision: Annotated[str, typer.Option(help="For the reference.")] = "",
+    reference_backend: Annotated[
+        str, typer.Option(metavar="BACKEND", help="Backend of the reference.")
+    ] = "auto",
+    reference_precision: Annotated[
+        str,
+        typer.Option(help="Precision of the reference; by default the first that it has."),
+    ] = "",
     source: Annotated[
         str | None,
         typer.Option(help="Video, folder or json to run; by default a generated clip."),
     ] = None,
-    frames: Annotated[int, typer.Option(min=1, help="Number of its frames.")] = 12,
+    frames: Annotated[int, typer.Option(min=1, help="Frames of the source to run.")] = 12,
     data: Annotated[
-        Path | None, typer.Option(help="Also score both on this data set (json).")
+        Path | None, typer.Option(help="Score both on this data set as well (json).")
     ] = None,
     ap_tolerance: Annotated[
-        float, typer.Option(min=0, help="Largest loss of AP on it, in 0 to 1.")
+        float, typer.Option(min=0, help="Largest loss of AP that is allowed on --data, 0 to 1.")
     ] = 0.01,
     bisect: Annotated[
         bool, typer.Option("--bisect", help="Name the first layer of the ONNX graph that differs.")
     ] = False,
     html: Annotated[
-        Path | None, typer.Option(help="Write a page with error curves over the frames.")
+        Path | None,
+        typer.Option(help="Write a page with curves of the error over the frames here."),
     ] = None,
     record: Annotated[
         bool, typer.Option("--record", help="Record the figures in the bundle's manifest.")
@@ -49,11 +55,12 @@ def verify(
     threads: Threads = 0,
     as_json: Json = False,
 ) -> None:
-    """Verify that a bundle computes what its weights, or another form of it, compute.
+    """Check that a bundle computes the same as its weights or as another form of it.
 
-    First every tensor of every graph on the same inputs, then whole clips closed-loop, each side
-    with its own memory. What is allowed depends on the precision. Exit status 1 if a difference is
-    over tolerance. With --record the bundle's manifest keeps the figures, whichever they are.
+    First every tensor of every graph is compared on the same inputs, then whole clips are run
+    closed-loop, each side with its own memory. The tolerances depend on the precision. Exit status
+    1 if a difference is over tolerance. With --record the bundle's manifest keeps the figures,
+    whether or not they pass.
     """
     from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""What ``visolo verify`` prints for people: a table of tensors, then a line for each finding."""
+"""What ``visolo verify`` prints without ``--json``: a table of tensors, then lines of text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def print_report(report: VerificationReport) -> None:
     _print_tracks(console, report.verification)
     if report.ap:
         console.print(
-            f"AP {100 * report.ap.candidate:.1f}, of the reference {100 * report.ap.reference:.1f}"
+            f"AP {100 * report.ap.candidate:.1f}, reference {100 * report.ap.reference:.1f}"
         )
     if report.bisection:
         console.print(_first_layer(report.bisection), markup=False)
@@ -49,7 +49,9 @@ def _table(verification: Verification, title: str) -> Table:
 def _print_tracks(console: Console, verification: Verification) -> None:
     tracks = verification.tracks
     if verification.decoded_mask_iou is not None:
-        console.print(f"masks of the same inputs: IoU at least {verification.decoded_mask_iou:.5f}")
+        console.print(
+            f"masks decoded from the same inputs: IoU at least {verification.decoded_mask_iou:.5f}"
+        )
     console.print(
         f"closed-loop: {tracks.reference_tracks} tracks against {tracks.candidate_tracks}, "
         + ("the same set" if tracks.same_tracks else "NOT the same set")
@@ -60,14 +62,16 @@ def _print_tracks(console: Console, verification: Verification) -> None:
             f"mask IoU at least {tracks.min_mask_iou:.5f}"
         )
     else:
-        console.print("closed-loop: no instance was seen; name a --source that shows some")
+        console.print(
+            "closed-loop: no matching tracks to compare; name a --source that shows instances"
+        )
 
 
 def _first_layer(bisection: Bisection) -> str:
     first = bisection.first
     if first is None:
-        return "no layer of the frame graph parts from the reference"
+        return "no layer of the frame graph differs from the reference"
     return (
-        f"the first layer that parts: {first.module}, {first.operator} '{first.node}', "
+        f"the first layer that differs: {first.module}, {first.operator} '{first.node}', "
         f"by {first.error:.2g} of its largest value"
     )
