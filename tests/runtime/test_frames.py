@@ -82,7 +82,7 @@ def test_anything_else_is_refused_in_one_sentence(
     with pytest.raises(VisoloError) as caught:
         session.step(frame)
     sentence = str(caught.value)
-    assert sentence.startswith("a frame must be a uint8 array [H, W, 3] or a picture of Pillow")
+    assert sentence.startswith("a frame must be a uint8 array [H, W, 3] or a Pillow image")
     assert "\n" not in sentence
     for word in words:
         assert word in sentence

@@ -1,1 +1,1 @@
-"""What an engine is, which backend is taken, and a folder for each library."""
+"""What an engine is, how a backend is chosen, and a folder for each library."""
