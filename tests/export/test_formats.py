@@ -113,7 +113,7 @@ class _Opened:
         ("weights_config.json", (b"{}", b'{"a": {"use_pickle": true}}'), "pickled"),
         ("sample_inputs/model.pt", (), "more than tensors"),
         ("models/model.json", (b'"expr_str": "', b'"expr_str": "x.y'), "no sum or product"),
-        ("", "frame/data/constants/custom_obj_0", "no program needs"),
+        ("", "frame/data/constants/custom_obj_0", "no exported program"),
         ("", "frame/byteorder", "one name"),
     ],
 )
@@ -139,7 +139,7 @@ def test_a_program_with_pickles_is_not_opened(
         plain_program(bad)
     assert plain_program(program).read(2) == b"PK"
     (tmp_path / "text.pt2").write_text("not a zip")
-    with pytest.raises(ValueError, match="no exported program"):
+    with pytest.raises(ValueError, match="not an exported program"):
         plain_program(tmp_path / "text.pt2")
 
 

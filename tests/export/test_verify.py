@@ -272,7 +272,7 @@ def test_another_network(bundle: Path, paper_weights: Path, visolo: Visolo) -> N
 def test_a_bundle_or_reference_that_is_missing(
     bundle: Path, lite_weights: Path, tmp_path: Path, visolo: Visolo
 ) -> None:
-    visolo("verify", tmp_path / "none", "--reference", lite_weights).refused("is no bundle")
+    visolo("verify", tmp_path / "none", "--reference", lite_weights).refused("is not a bundle")
     visolo("verify", bundle, "--reference", tmp_path / "none.pt").refused("there is no model")
     (tmp_path / "empty").mkdir()
     visolo("verify", bundle, "--reference", lite_weights, "--source", tmp_path / "empty").refused(

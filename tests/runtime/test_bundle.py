@@ -190,7 +190,7 @@ def test_a_graph_with_other_tensors(bundle: Path) -> None:
         ("{bundle}", "torch", "runs weights"),
         ("{bundle}", "tensorflow", "unknown"),
         ("{weights}", "onnxruntime", "visolo export"),
-        ("{folder}", "auto", "is no bundle"),
+        ("{folder}", "auto", "is not a bundle"),
         ("{folder}/nothing", "auto", "there is no model"),
         ("{bundle}/manifest.json", "auto", "neither a bundle nor weights"),
     ],

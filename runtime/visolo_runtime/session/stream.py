@@ -209,7 +209,7 @@ class Stream:
         """
         if self._recorder is None:
             raise VisoloError(
-                "this session kept no masks: open it with record=True to get the tracks"
+                "this session was opened with record=False and kept no masks: use record=True"
             )
         return self._recorder.tracks(self.position, self._input_size, self._mask_size)
 

@@ -37,7 +37,7 @@ class Sink:
     def frame(self, clip: Clip, frame: NDArray[np.uint8], instances: Instances) -> None:
         """A frame has its instances."""
 
-    def skipped(self, clip: Clip, position: int, why: Skipped) -> None:
+    def skipped(self, clip: Clip, position: int, skipped: Skipped) -> None:
         """The frame at ``position`` could not be read."""
 
     def end(self, clip: Clip, tracks: list[Track]) -> None:
@@ -94,8 +94,8 @@ class FrameLines(Sink):
             }
         )
 
-    def skipped(self, clip: Clip, position: int, why: Skipped) -> None:
-        self._write({"video_id": clip.video_id, "frame": position, "skipped": why.reason})
+    def skipped(self, clip: Clip, position: int, skipped: Skipped) -> None:
+        self._write({"video_id": clip.video_id, "frame": position, "skipped": skipped.reason})
 
     def _write(self, line: dict[str, Any]) -> None:
         self._file.write(json.dumps(line) + "\n")
