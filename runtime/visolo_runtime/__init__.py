@@ -1,2 +1,2 @@
-"""The runtime: a bundle becomes engines, engines and a video become instances. Without PyTorch,
-unless that is the requested backend."""
+"""The runtime: opens a bundle as engines and runs them on video. It imports PyTorch only when that
+is the chosen backend."""

@@ -1,13 +1,13 @@
-"""Speed of models, measured so that it can be compared.
+"""Measuring the speed of models so that they can be compared.
 
-Several models take turns in one process: a round of the first, a round of the second, the next
-time the other way round. What disturbs the machine for a while then disturbs them all, and the
-ratio of two rounds that lie side by side says more than any two times do.
+Several models take turns in one process: a round of each, in reverse order every other time.
+Whatever disturbs the machine for a while then affects them all, and the ratio of two neighbouring
+rounds says more than two separate timings.
 
-Each round is a new session over the same source, read and decoded again; its first frames, while
-the memory fills and caches warm up, are not counted. A step ends when its instances are on the
-host, so that a clock of the host is right for the whole of it; graphs on a GPU are timed by events
-on its stream.
+Each round is a new session over the same source, which is read and decoded again. Its first frames,
+during which the memory fills and caches warm up, are not counted. A step ends when its instances
+are on the host, so the host's clock times it correctly as a whole; graphs on a GPU are timed by
+events on its stream.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from visolo_runtime.video.frames import Frame
 from visolo_runtime.video.sources import Clip, Skipped
 
 FrameSource = Callable[[], Iterable[NDArray[np.uint8] | Skipped]]
-"""Replays a source from its beginning."""
+"""Opens the source again from its start."""
 
 READ, OUTPUT = "read", "masks"
 UPLOAD, DOWNLOAD = "upload", "download"
-"""Copies to a GPU and from it; a CPU has none."""
+"""Copies to and from a GPU; there are none on a CPU."""
 ALL_STAGES = (
     READ, "resize", UPLOAD, "frame graph", DOWNLOAD,
     *(stage for stage in STAGES if stage not in ("resize", "frame graph")), OUTPUT,
@@ -45,7 +45,7 @@ _ON_DEVICE = (*GRAPH_STAGES, UPLOAD, DOWNLOAD)
 
 @dataclass(frozen=True)
 class Entrant:
-    """A model that is measured."""
+    """A model to measure."""
 
     name: str
     model: Model
@@ -53,22 +53,22 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is run."""
+    """How much to run."""
 
     frames: int = 100
-    """of each round that are counted"""
+    """frames per round that are counted"""
     warm_up: int = 10
-    """of each round before those"""
+    """frames per round before those"""
     rounds: int = 5
     masks: bool = True
-    """bring every mask to the source's size, as a user would who draws it"""
+    """resize every mask to the source's size, as drawing it requires"""
     ahead: bool = False
-    """read and resize in a thread, as ``visolo run`` does; reading is then what is left to wait"""
+    """read and resize in a thread, as ``visolo run`` does; ``read`` is then the remaining wait"""
 
 
 @dataclass
 class Round:
-    """One model over the source once; a number a counted frame in each list, in milliseconds."""
+    """One model over the source once; the lists hold milliseconds of each counted frame."""
 
     total: list[float] = field(default_factory=list)
     stages: dict[str, list[float]] = field(
@@ -76,45 +76,45 @@ class Round:
     )
     instances: int = 0
     joules: float | None = None
-    """used by the GPU, where it reports that"""
+    """energy that the GPU used; None if it is not measured"""
 
     @property
     def fps(self) -> float:
-        """Frames a second."""
+        """Frames per second."""
         return 1e3 * len(self.total) / sum(self.total)
 
 
 @dataclass
 class Measured:
-    """What came out for one model."""
+    """The measurements of one model."""
 
     name: str
     description: str
     precision: str
     rounds: list[Round] = field(default_factory=list)
     resident_mb: float = 0.0
-    """of the process after this model's last round; all models share it"""
+    """resident memory of the process after this model's last round; all models share the process"""
 
     @property
     def fps(self) -> float:
-        """Median of the rounds."""
+        """Frames per second, the median of the rounds."""
         return float(np.median([each.fps for each in self.rounds]))
 
     def percentile(self, share: float) -> float:
-        """Milliseconds a frame that a share (0 to 100) of all frames did not exceed."""
+        """Milliseconds that ``share`` percent of all frames did not exceed."""
         return float(np.percentile([ms for each in self.rounds for ms in each.total], share))
 
     def stage_ms(self) -> dict[str, float]:
-        """Mean of each stage over all frames; they add up to the mean of a frame but for the
-        little that lies between them."""
+        """Mean milliseconds of each stage over all frames. Except for the little time between
+        stages, they add up to the mean of a frame."""
         return {
             stage: float(np.mean([ms for each in self.rounds for ms in each.stages[stage]]))
             for stage in ALL_STAGES
         }
 
     def host_share(self) -> float:
-        """What of a step's time, by the host's clock, passes outside the graphs and copies, 0 to 1;
-        reading and bringing masks to the source's size are not in a step."""
+        """The share of a step, 0 to 1, that is spent outside graphs and copies. Reading frames and
+        resizing masks to the source's size are not part of a step."""
         stages = self.stage_ms()
         whole = float(np.mean([ms for each in self.rounds for ms in each.total]))
         step = whole - stages[READ] - stages[OUTPUT]
@@ -154,13 +154,13 @@ def measure(
     plan: Plan,
     report: Callable[[str, int], None] = lambda *_: None,
 ) -> list[Measured]:
-    """Let models take turns on a source.
+    """Measure models that take turns on a source.
 
     Args:
         entrants: one or more models, loaded.
-        frames: replays the source.
-        plan: what is run.
-        report: called with the model and the round (from 0) that begins.
+        frames: opens the source again from its start.
+        plan: how much to run.
+        report: called with the name of the model and the number of the round, from 0, that begins.
 
     Raises:
         VisoloError: if the source has too few frames.
@@ -180,7 +180,7 @@ def measure(
 
 
 def ratios(first: Measured, other: Measured) -> list[float]:
-    """How many times as fast the first is, by rounds that lay side by side."""
+    """How many times as fast the first is, one ratio per pair of neighbouring rounds."""
     return [a.fps / b.fps for a, b in zip(first.rounds, other.rounds, strict=True)]
 
 
@@ -189,10 +189,10 @@ def _round(model: Model, frames: FrameSource, plan: Plan, meter: GpuMeter | None
         return _play(model, frames(), plan, meter)
     clip = Clip(1, "", lambda: iter(frames()))
     with Feed(clip, resize=model.config.input_size) as feed:
-        return _play(model, _taken(feed), plan, meter)
+        return _play(model, _frames_of(feed), plan, meter)
 
 
-def _taken(feed: Feed) -> Iterator[Frame | Skipped]:
+def _frames_of(feed: Feed) -> Iterator[Frame | Skipped]:
     while (ready := feed.take()) is not None:
         yield ready.resized or ready.frame
 
@@ -219,13 +219,13 @@ def _play(
         counted.total.append(read_ms + (end - begin) * 1e3)
         stages = dict.fromkeys(ALL_STAGES, 0.0) | session.stage_ms
         stages |= {READ: read_ms, OUTPUT: (end - stepped) * 1e3}
-        # The host's clock says when work was given to a GPU, not how long it took there.
+        # The host's clock shows when work was queued on a GPU, not how long it took there.
         stages |= session.device_ms()
         for stage, spent in stages.items():
             counted.stages[stage].append(spent)
     if not counted.total:
         raise VisoloError(
-            f"the source has no frame left after {plan.warm_up} to warm up: take a longer one"
+            f"the source has no frame left after {plan.warm_up} warm-up frames: name a longer one"
         )
     if meter:
         counted.joules = meter.joules() - before
@@ -233,7 +233,7 @@ def _play(
 
 
 def _timed(source: Iterable[Frame | Skipped]) -> Iterator[tuple[float, Frame]]:
-    """Frames that can be read, each with the milliseconds that it took to get it."""
+    """The readable frames, each with the milliseconds that reading it took."""
     frames = iter(source)
     while True:
         begin = time.perf_counter()
@@ -246,7 +246,7 @@ def _timed(source: Iterable[Frame | Skipped]) -> Iterator[tuple[float, Frame]]:
 
 
 def resident_mb() -> float:
-    """Resident memory of this process in MB; 0 where the system does not tell."""
+    """Resident memory of this process in MB; 0 where the system does not report it."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:
@@ -255,10 +255,10 @@ def resident_mb() -> float:
 
 
 class GpuMeter:
-    """Energy that a GPU has used, from NVIDIA's management library.
+    """Reads the energy that a GPU has used from NVIDIA's management library.
 
     Args:
-        library: ``pynvml``.
+        library: the module ``pynvml``.
         index: of the GPU.
     """
 
@@ -268,7 +268,7 @@ class GpuMeter:
 
     @classmethod
     def find(cls) -> GpuMeter | None:
-        """A meter where pynvml is installed, and finds a GPU that can tell."""
+        """A meter; None if pynvml is not installed or no GPU reports its energy."""
         try:
             import pynvml
         except ImportError:
@@ -282,5 +282,5 @@ class GpuMeter:
         return meter
 
     def joules(self) -> float:
-        """Since the driver was loaded."""
+        """Energy used since the driver was loaded."""
         return float(self._library.nvmlDeviceGetTotalEnergyConsumption(self._handle)) / 1e3

@@ -1,4 +1,4 @@
-"""A measurement as a picture: a bar of stages for each model, and time over the frames."""
+"""A picture of a measurement: a bar of stages for each model, and time over the frames."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _LINES = ((37, 99, 235), (219, 68, 85), (16, 150, 110), (139, 92, 246))
 
 
 def draw_measurement(measured: Sequence[Measured], title: str, path: Path) -> None:
-    """Write a PNG.
+    """Draw a measurement and write it as a PNG file.
 
     Args:
-        measured: models, best named briefly.
+        measured: one per model; short names fit best.
         title: what was run.
-        path: of the picture.
+        path: of the PNG file.
     """
     height = 150 + len(measured) * (_BAR + 38) + _CURVES + 90
     picture = Image.new("RGB", (_WIDTH, height), "white")
@@ -82,7 +82,7 @@ def _legend(draw: ImageDraw.ImageDraw, measured: Sequence[Measured], top: int) -
 
 
 def _curves(draw: ImageDraw.ImageDraw, measured: Sequence[Measured], top: int) -> None:
-    draw.text((_MARGIN, top), "ms a frame over the frames, median of the rounds", _INK, _font(14))
+    draw.text((_MARGIN, top), "ms of each frame, median of the rounds", _INK, _font(14))
     left, right, top = _MARGIN + 44, _WIDTH - _MARGIN, top + 26
     bottom = top + _CURVES
     highest = 1.1 * max(max(each.by_position()) for each in measured)

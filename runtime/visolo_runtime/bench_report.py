@@ -1,4 +1,4 @@
-"""A measurement, the machine it ran on, and its verdict."""
+"""A measurement with the machine it was made on, and whether it reached its target."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _processor() -> str:
 
 @dataclass(frozen=True)
 class BenchReport:
-    """What one or two models took, and where."""
+    """The speed of one or two models, and where it was measured."""
 
     measured: Sequence[Measured]
     source: str
@@ -33,18 +33,18 @@ class BenchReport:
     ahead: bool
     """whether frames were read and resized in a thread"""
     target_fps: float | None = None
-    """frames a second that the first model should reach"""
+    """frames per second that the first model should reach"""
     processor: str = field(default_factory=_processor)
     """the CPU's name"""
 
     @property
     def ratios(self) -> list[float]:
-        """How many times as fast the first is as the second, by pairs of rounds."""
+        """How many times as fast as the second model the first is, one ratio per pair of rounds."""
         return ratios(self.measured[0], self.measured[1]) if len(self.measured) > 1 else []
 
     @property
     def ratio(self) -> float | None:
-        """Their median; None of one model."""
+        """Median of the ratios; None for a single model."""
         return float(np.median(self.ratios)) if self.ratios else None
 
     @property

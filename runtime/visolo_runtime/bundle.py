@@ -1,4 +1,4 @@
-"""The bundle: one directory with everything that a device needs, and a manifest that says so."""
+"""The bundle: one directory with everything needed to run a model, described by a manifest."""
 
 from __future__ import annotations
 
@@ -46,41 +46,41 @@ class GraphFiles(_Strict):
     files: dict[GraphName, str]
     """Paths inside the bundle, with forward slashes."""
     extra: list[str] = []
-    """Further files that belong to them, such as weights kept apart."""
+    """Other files of these graphs, such as weights stored separately."""
     library: str | None = None
-    """of TensorRT engines and AOTInductor: the version that built them, and that alone runs them"""
+    """for TensorRT engines and AOTInductor: the version that built them; only that one runs them"""
     targets: list[str] = []
     """GPUs that TensorRT's engines, or processors that AOTInductor's code, were built for"""
 
 
 class Calibration(_Strict):
-    """How int8 ranges were calibrated."""
+    """How the int8 ranges were calibrated."""
 
     source: str
     frames: int
     float32_layers: list[str]
-    """Convolutions that are not quantised, since they alone would cost most."""
+    """Convolutions that stay float32, since quantising them would cost the most accuracy."""
 
 
 class Parity(_Strict):
     """What the last ``visolo verify --record`` measured."""
 
     reference: str
-    """sha256 of the weights that were the reference; empty if it was another bundle"""
+    """sha256 of the weights used as reference; empty if it was another bundle"""
     form: str = "onnx fp32"
-    """what was held against it"""
+    """format and precision that was compared with it"""
     source: str
-    """the video that was run"""
+    """name of the video"""
     frames: int
     passed: bool
     max_score_difference: float | None
     min_mask_iou: float | None
     max_tensor_error: dict[str, float | None]
-    """largest absolute error by graph and tensor; None if an output was not a number"""
+    """largest absolute error by graph and tensor; None if an output was NaN"""
 
 
 class Manifest(_Strict):
-    """What is in a bundle. Stored as ``manifest.json``."""
+    """The contents of a bundle, stored as ``manifest.json``."""
 
     format_version: int
     model: ModelConfig
@@ -94,7 +94,7 @@ class Manifest(_Strict):
     graphs: list[GraphFiles] = Field(min_length=1)
     files: dict[str, FileEntry]
     producer: dict[str, str]
-    """versions of the software that wrote the bundle"""
+    """versions of the libraries that exported the bundle"""
     weights_sha256: str | None = None
     """of the checkpoint that was exported"""
     calibration: Calibration | None = None
@@ -104,19 +104,19 @@ class Manifest(_Strict):
     parity: Parity | None = None
 
     def write(self, folder: Path) -> None:
-        """Write ``manifest.json`` in one go."""
+        """Write ``manifest.json`` atomically."""
         with replaced(folder / MANIFEST) as temporary:
             temporary.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
 class Bundle:
-    """An opened bundle, whose manifest was checked.
+    """An opened bundle with a valid manifest.
 
     Args:
         folder: the bundle's directory.
 
     Raises:
-        VisoloError: if the manifest is missing, of a later format, or inconsistent.
+        VisoloError: if the manifest is missing, has another format version, or is inconsistent.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -124,7 +124,9 @@ class Bundle:
         self.manifest = _read_manifest(folder)
         for name in (*self.manifest.files, *self._graph_names()):
             if PurePosixPath(name).is_absolute():
-                raise VisoloError(f"'{folder / MANIFEST}' names an absolute path, '{name}'")
+                raise VisoloError(
+                    f"'{folder / MANIFEST}' names an absolute path, '{name}': export it again"
+                )
             inside(folder, name)
         unlisted = [name for name in self._graph_names() if name not in self.manifest.files]
         if unlisted:
@@ -134,7 +136,7 @@ class Bundle:
             )
 
     def graphs(self, format: str, precision: str = "") -> GraphFiles:
-        """The graphs in a format and precision; without one, the first that are there.
+        """The graphs in a format and precision; an empty precision means the first in that format.
 
         Raises:
             VisoloError: if the bundle has no such graphs.
@@ -142,23 +144,23 @@ class Bundle:
         for graphs in self.manifest.graphs:
             if graphs.format == format and precision in ("", graphs.precision):
                 return graphs
-        had = ", ".join(f"{each.format} {each.precision}" for each in self.manifest.graphs)
-        wanted = f"{format} {precision}".strip()
+        present = ", ".join(f"{each.format} {each.precision}" for each in self.manifest.graphs)
+        form = f"{format} {precision}".strip()
         raise VisoloError(
-            f"'{self.folder}' has no {wanted} graphs, only {had}: "
+            f"'{self.folder}' has no {form} graphs, only {present}: "
             f"export it with --format {format}" + (f" --precision {precision}" if precision else "")
         )
 
     def graph_files(self, format: str, precision: str = "") -> dict[GraphName, Path]:
-        """The files of such graphs, their checksums verified.
+        """The files of the graphs in a format and precision; their checksums are verified.
 
         Raises:
-            VisoloError: if the bundle has no such format, or a file is missing or changed.
+            VisoloError: if the bundle has no such graphs, or a file is missing or changed.
         """
         return self.files_of(self.graphs(format, precision))
 
     def files_of(self, graphs: GraphFiles) -> dict[GraphName, Path]:
-        """The files of these graphs, their checksums verified.
+        """The files of these graphs; their checksums are verified.
 
         Raises:
             VisoloError: if a file is missing or changed.
@@ -171,7 +173,7 @@ class Bundle:
         """Verify every file of the bundle.
 
         Raises:
-            VisoloError: if one is missing or changed.
+            VisoloError: if a file is missing or changed.
         """
         for name in self.manifest.files:
             self._check_file(name)
@@ -186,12 +188,12 @@ class Bundle:
     def _check_file(self, name: str) -> None:
         entry, path = self.manifest.files[name], inside(self.folder, name)
         try:
-            present = file_entry(path)
+            entry_now = file_entry(path)
         except OSError as error:
             raise VisoloError(
                 f"bundle '{self.folder}' lacks '{name}' ({reason(error)}): export or copy it again"
             ) from error
-        if present != entry:
+        if entry_now != entry:
             raise VisoloError(
                 f"'{name}' in bundle '{self.folder}' is not the file that was exported "
                 "(its checksum differs): export or copy it again"
@@ -220,11 +222,11 @@ def _read_manifest(folder: Path) -> Manifest:
             f"'{folder}' is not a bundle, cannot read its {MANIFEST}: {why}"
         ) from error
     try:
-        # The version comes first: a later format may not even have these fields.
+        # The version comes first: another format may not have the same fields.
         version = json.loads(text)["format_version"]
         if version != FORMAT_VERSION:
             raise VisoloError(
-                f"bundle '{folder}' has format {version}, this visolo reads {FORMAT_VERSION}: "
+                f"bundle '{folder}' has format {version}, but this visolo reads {FORMAT_VERSION}: "
                 "update visolo, or export the bundle again"
             )
         manifest = _validate(text, path)
@@ -241,25 +243,29 @@ def _read_manifest(folder: Path) -> Manifest:
 def _validate(text: str, path: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(text)
-    except VisoloError as error:  # of a configuration that cannot be
+    except VisoloError as error:  # from an impossible configuration
         raise VisoloError(f"'{path}' is not valid: {error}") from error
 
 
 def _check_consistency(manifest: Manifest, path: Path) -> None:
     if manifest.contract != contract(manifest.model, manifest.slots, manifest.batch):
         raise VisoloError(
-            f"'{path}' promises other tensors than this visolo runs: export the bundle again"
+            f"'{path}' has another tensor contract than this visolo: export the bundle again"
         )
     if len(manifest.labels) != manifest.model.classes:
         raise VisoloError(
-            f"'{path}' names {len(manifest.labels)} labels for {manifest.model.classes} classes"
+            f"'{path}' has {len(manifest.labels)} labels for {manifest.model.classes} classes: "
+            "export the bundle again"
         )
     if manifest.inference.memory_slots > manifest.slots:
         raise VisoloError(
-            f"'{path}' asks for {manifest.inference.memory_slots} memory slots, "
-            f"but its graphs have {manifest.slots}"
+            f"'{path}' sets {manifest.inference.memory_slots} memory slots, but its graphs have "
+            f"{manifest.slots}: export the bundle again"
         )
     for graphs in manifest.graphs:
         missing = [graph for graph in GRAPHS if graph not in graphs.files]
         if missing:
-            raise VisoloError(f"'{path}' has no {', '.join(missing)} graph in {graphs.format}")
+            raise VisoloError(
+                f"'{path}' has no {', '.join(missing)} graph in {graphs.format}: "
+                "export the bundle again"
+            )

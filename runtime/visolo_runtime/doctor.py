@@ -1,4 +1,4 @@
-"""What this machine can run and what stands in the way, by trying every library."""
+"""What this machine can run and what prevents the rest; every library is really started."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PACKAGES = (
     "torch", "torchvision", "onnx", "onnxscript", "safetensors",
     "openvino", "tensorrt", "tensorrt-rtx", "pycuda",
 )  # fmt: skip
-# An ONNX model of one Identity node, to ask a provider for real. Field by field: IR version 8,
+# An ONNX model of one Identity node, to start a provider with. Field by field: IR version 8,
 # opset 13, and graph "g" with node Identity(x) -> y and float vectors x and y of length 1.
 _IDENTITY = bytes.fromhex(
     "08083a370a100a017812017922084964656e746974791201675a0f0a0178120a0a08080112040a020801"
@@ -31,44 +31,44 @@ _IDENTITY = bytes.fromhex(
 
 
 @dataclass(frozen=True)
-class Computer:
-    """What there is to compute on."""
+class Machine:
+    """The machine and its Python."""
 
     system: str
     processor: str
     """its architecture"""
     cores: int | None
-    """that this process may use"""
+    """that this process may use; None if unknown"""
     python: str
     """version"""
 
 
 @dataclass(frozen=True)
 class BackendCheck:
-    """What a library answered when it was tried."""
+    """Whether a library could be started."""
 
     usable: bool
     detail: str
     """version and device, or why it is not usable"""
     providers: tuple[str, ...] | None = None
-    """ONNX Runtime's that started; None of other libraries"""
+    """ONNX Runtime's providers that started; None for other libraries"""
 
     def as_dict(self) -> dict[str, Any]:
-        """Ready for json; ``providers`` where there can be some."""
+        """Ready for json; ``providers`` for ONNX Runtime only."""
         report: dict[str, Any] = {"usable": self.usable, "detail": self.detail}
         return report if self.providers is None else report | {"providers": list(self.providers)}
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """All that is known of a machine."""
+    """The machine, its packages and backends, and the problems with them."""
 
     machine: Computer
     packages: dict[str, str | None]
-    """versions by name; None of what is not installed"""
+    """versions by name; None if not installed"""
     backends: dict[str, BackendCheck]
     problems: tuple[str, ...]
-    """a sentence each, with the command that mends it"""
+    """one sentence each, with the command that fixes it"""
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for json."""
@@ -104,12 +104,12 @@ def examine() -> Diagnosis:
 def find_problems(
     distributions: Sequence[str], runtimes: Mapping[str, str], onnxruntime: BackendCheck
 ) -> tuple[str, ...]:
-    """What stands in the way, each with the command that mends it.
+    """The problems of an installation, each with the command that fixes it.
 
     Args:
         distributions: those of ``visolo`` and ``visolo-gpu`` that are installed.
         runtimes: installed ONNX Runtime packages with versions.
-        onnxruntime: what ONNX Runtime answered.
+        onnxruntime: the check of ONNX Runtime.
     """
     problems = []
     if len(distributions) > 1:
@@ -120,10 +120,10 @@ def find_problems(
         )
     elif len(runtimes) > 1:
         names = " and ".join(runtimes)
-        wanted = RUNTIMES[GPU] if RUNTIMES[GPU] in runtimes else RUNTIMES[CPU]
+        kept = RUNTIMES[GPU] if RUNTIMES[GPU] in runtimes else RUNTIMES[CPU]
         problems.append(
             f"{names} are installed together and overwrite each other's files, which disables the "
-            f"GPU silently: run pip uninstall -y {' '.join(runtimes)} && pip install {wanted}"
+            f"GPU silently: run pip uninstall -y {' '.join(runtimes)} && pip install {kept}"
         )
     if not onnxruntime.usable:
         problems.append(
@@ -156,7 +156,7 @@ def _check_onnxruntime() -> BackendCheck:
         import onnxruntime
     except ImportError as error:
         return BackendCheck(usable=False, detail=str(error).splitlines()[0], providers=())
-    # What is listed as available may still fail to start: only a session's own list is proof.
+    # An available provider may still fail to start: only the session lists those that did.
     onnxruntime.set_default_logger_severity(4)
     session = onnxruntime.InferenceSession(
         _IDENTITY, providers=onnxruntime.get_available_providers()
@@ -166,7 +166,7 @@ def _check_onnxruntime() -> BackendCheck:
 
 
 def _check_torch(version: str | None) -> BackendCheck:
-    # Importing PyTorch takes seconds; that it is installed is enough to say.
+    # Importing PyTorch takes seconds, so only check that it is installed.
     if version is None:
         return BackendCheck(usable=False, detail=f"not installed: {pip_install('export')}")
     return BackendCheck(usable=True, detail=f"PyTorch {version}")

@@ -1,4 +1,4 @@
-"""What a bundle or a weights file says of itself."""
+"""A description of a bundle or a weights file."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ class WeightsInfo:
 
 @dataclass(frozen=True)
 class BundleInfo:
-    """A bundle whose files are as they were exported."""
+    """A bundle whose files match their checksums."""
 
     path: Path
     manifest: Manifest
 
     @property
     def size(self) -> int:
-        """Bytes of all its files."""
+        """Total size of its files in bytes."""
         return sum(entry.size for entry in self.manifest.files.values())
 
     def as_dict(self) -> dict[str, Any]:
-        """What ``visolo info --json`` prints: the manifest, and what is not in it."""
+        """What ``visolo info --json`` prints: the manifest, its path and its size."""
         return {
             "kind": "bundle",
             "path": str(self.path),
@@ -54,7 +54,7 @@ class BundleInfo:
 
 
 def describe(path: Path) -> BundleInfo | WeightsInfo:
-    """Look into a model; a bundle's checksums are verified.
+    """Describe a model; a bundle's checksums are verified.
 
     Raises:
         VisoloError: if it is neither a bundle nor weights, or is damaged.

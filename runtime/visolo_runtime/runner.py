@@ -1,4 +1,4 @@
-"""Runs a model over the clips of a source and hands everything to the sinks."""
+"""Running a model over the clips of a source and passing the results to sinks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from visolo_runtime.video.frames import Frame, Picture
 from visolo_runtime.video.sinks import Sink
 from visolo_runtime.video.sources import Clip, Skipped
 
-_LOOK_S = 0.1  # how often a wait looks whether the run was interrupted
+_POLL_S = 0.1  # how often a wait checks for an interrupt
 
 
 @dataclass
@@ -30,26 +30,26 @@ class StreamCounts:
 
     name: str
     frames: int = 0
-    """frames that the network saw"""
+    """frames that went through the network"""
     dropped: int = 0
-    """frames of a live source that came too quickly"""
+    """frames of a live source that arrived too fast"""
     instances: int = 0
     tracks: int = 0
     latency_seconds: float = 0.0
     """from a frame's arrival to its instances, summed over the frames"""
     worst_latency_seconds: float = 0.0
 
-    def see(self, instances: int, latency: float) -> None:
-        """A frame was run.
+    def count(self, instances: int, latency_seconds: float) -> None:
+        """Count a frame.
 
         Args:
-            instances: in it.
-            latency: in seconds.
+            instances: number of instances in it.
+            latency_seconds: from its arrival to its instances.
         """
         self.frames += 1
         self.instances += instances
-        self.latency_seconds += latency
-        self.worst_latency_seconds = max(self.worst_latency_seconds, latency)
+        self.latency_seconds += latency_seconds
+        self.worst_latency_seconds = max(self.worst_latency_seconds, latency_seconds)
 
     def as_dict(self) -> dict[str, Any]:
         """Ready for json."""
@@ -70,23 +70,23 @@ class RunSummary:
 
     clips: int = 0
     frames: int = 0
-    """frames that the network saw"""
+    """frames that went through the network"""
     skipped: int = 0
     """frames that could not be read"""
     instances: int = 0
     tracks: int = 0
     seconds: float = 0.0
-    """from the first frame to the last, reading and writing included"""
+    """from the first frame to the last, including reading and writing"""
     step_seconds: float = 0.0
     """inside ``Session.step``"""
     interrupted: bool = False
     streams: list[StreamCounts] = field(default_factory=list)
-    """one a clip"""
+    """one per clip"""
     stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
 
     @property
     def fps(self) -> float:
-        """Frames a second, reading and writing included."""
+        """Frames per second, including reading and writing."""
         return self.frames / self.seconds if self.seconds else 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class RunSummary:
 
 
 class StopFlag:
-    """Set by the first Ctrl-C; the second one is not caught."""
+    """A flag that the first Ctrl-C sets; the second one is not caught."""
 
     def __init__(self) -> None:
         self.is_set = False
@@ -107,7 +107,7 @@ class StopFlag:
     def on_interrupt(self) -> Iterator[None]:
         """Let SIGINT and SIGTERM set the flag instead of ending the program."""
         if threading.current_thread() is not threading.main_thread():
-            yield  # signals belong to the main thread
+            yield  # only the main thread can handle signals
             return
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -127,18 +127,18 @@ class StopFlag:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What of the source is run, and how."""
+    """How much of the source to run, and how."""
 
     output_size: tuple[int, int] | None = None
-    """Height and width of the masks; None takes the source's."""
+    """Height and width of the masks; None means the source's."""
     max_frames: int | None = None
-    """Stop each clip after so many frames."""
+    """Stop each clip after this many frames; None runs it to its end."""
     record: bool = False
     """Keep all masks for video-level results."""
     streams: int = 1
-    """Clips that are run side by side."""
+    """Clips to run side by side."""
     live: Policy = "latest"
-    """What of a live source is run, if it is quicker than the engines."""
+    """Which frames of a live source to run if it is faster than the engines."""
 
 
 def run(
@@ -149,22 +149,22 @@ def run(
     progress: Callable[[Clip, int, RunSummary], None] = lambda *_: None,
     warn: Callable[[str], None] = lambda _: None,
 ) -> RunSummary:
-    """Run all clips and hand every frame to the sinks.
+    """Run all clips and pass every frame to the sinks.
 
-    Sinks are committed when all clips are over, or after the first Ctrl-C with what was run by
-    then. On any exception, that of a second Ctrl-C included, they are discarded.
+    Sinks are committed when all clips are over, or after the first Ctrl-C with the results so far.
+    They are discarded on any exception, including that of a second Ctrl-C.
 
     Args:
         model: engines and settings.
         clips: from ``open_source``.
         sinks: from ``open_sinks``.
-        options: what is run, and how.
+        options: how much to run, and how.
         progress: called after every frame with the clip, its position and the counts so far.
-        warn: called with a sentence for every frame that is skipped.
+        warn: called with a sentence for every skipped frame.
 
     Raises:
-        VisoloError: if a clip cannot be opened or has no frame that can be read, its frames change
-            size, the engines have no room for so many streams, or a sink cannot write.
+        VisoloError: if a clip cannot be opened or has no readable frame, its frames change size,
+            there is not enough memory for the streams, or a sink cannot write.
     """
     interrupted, count = StopFlag(), max(1, min(options.streams, len(clips)))
     summary, begin = RunSummary(), time.perf_counter()
@@ -186,7 +186,7 @@ def run(
 
 @dataclass
 class _Playing:
-    """A clip on its way through a stream."""
+    """A clip that is running in a stream."""
 
     clip: Clip
     feed: Feed
@@ -194,12 +194,12 @@ class _Playing:
 
 
 class _Run:
-    """Clips that play in the streams, one after another in each; arguments as for ``run``.
+    """Plays the clips in the streams, one after another in each; other arguments as for ``run``.
 
     Args:
-        input_size: height and width of what the network takes.
-        interrupted: looked at after every frame.
-        summary: where everything is counted.
+        input_size: height and width of the network's input.
+        interrupted: checked after every frame.
+        summary: receives the counts.
     """
 
     def __init__(
@@ -217,12 +217,12 @@ class _Run:
         self._streams, self._input_size, self._sinks = streams, input_size, sinks
         self._options, self._interrupted, self._summary = options, interrupted, summary
         self._progress, self._warn = progress, warn
-        self._left = deque(clips)
+        self._pending = deque(clips)
         self._playing: dict[int, _Playing] = {}
-        self._bell = threading.Condition()  # rings when any feed has something
+        self._bell = threading.Condition()  # notified when any feed has a frame
 
     def play(self) -> None:
-        """Take a frame of every clip that has one, run them together, and so on to the end."""
+        """Run a frame of every clip that has one, all together, until all clips are over."""
         try:
             self._begin_clips()
             while self._playing:
@@ -236,9 +236,9 @@ class _Run:
 
     def _begin_clips(self) -> None:
         for stream in range(len(self._streams.sessions)):
-            if stream in self._playing or not self._left:
+            if stream in self._playing or not self._pending:
                 continue
-            clip = self._left.popleft()
+            clip = self._pending.popleft()
             self._streams.restart(stream, self._options.output_size or clip.size)
             for sink in self._sinks:
                 sink.begin(clip)
@@ -249,17 +249,17 @@ class _Run:
             self._playing[stream] = _Playing(clip, feed, counts)
 
     def _take(self) -> dict[int, Ready]:
-        """A frame of every clip that has one."""
+        """The next frame of every clip that has one."""
         with self._bell:
             while self._must_wait() and not self._interrupted.is_set:
-                self._bell.wait(_LOOK_S)
+                self._bell.wait(_POLL_S)
         if self._interrupted.is_set:
             return {}
         frames = {stream: each.feed.take(timeout=0) for stream, each in self._playing.items()}
         return {stream: ready for stream, ready in frames.items() if ready is not None}
 
     def _must_wait(self) -> bool:
-        """Every file is waited for; live clips only while there is nothing else."""
+        """Wait for every file, and for live clips only if no file is playing."""
         files = [each.feed.waiting for each in self._playing.values() if not each.clip.live]
         return any(files) if files else all(each.feed.waiting for each in self._playing.values())
 
@@ -286,17 +286,17 @@ class _Run:
             playing, session = self._playing[stream], self._streams.sessions[stream]
             for stage, spent_ms in session.stage_ms.items():
                 self._summary.stage_seconds[stage] += spent_ms / 1e3
-            playing.counts.see(len(instances), end - ready_frames[stream].since)
+            playing.counts.count(len(instances), end - ready_frames[stream].since)
             self._summary.frames += 1
             self._summary.instances += len(instances)
             for sink in self._sinks:
                 sink.frame(playing.clip, pictures[stream], instances)
             self._progress(playing.clip, session.frames, self._summary)
 
-    def _skip(self, playing: _Playing, session: Session, why: Skipped) -> None:
-        self._warn(f"{playing.clip.name}: frame {session.frames} is skipped, {why.reason}")
+    def _skip(self, playing: _Playing, session: Session, skipped: Skipped) -> None:
+        self._warn(f"{playing.clip.name}: frame {session.frames} is skipped, {skipped.reason}")
         for sink in self._sinks:
-            sink.skipped(playing.clip, session.frames, why)
+            sink.skipped(playing.clip, session.frames, skipped)
         session.skip()
         self._summary.skipped += 1
         self._progress(playing.clip, session.frames, self._summary)
@@ -309,7 +309,9 @@ class _Run:
                 continue
             playing.feed.close()
             if not playing.counts.frames and not self._interrupted.is_set:
-                raise VisoloError(f"'{playing.clip.name}' has no frame that can be read")
+                raise VisoloError(
+                    f"'{playing.clip.name}' has no frame that can be read: name another source"
+                )
             tracks = session.finish() if self._options.record else []
             playing.counts.tracks = session.tracks_begun
             self._summary.tracks += session.tracks_begun

@@ -1,4 +1,4 @@
-"""A source's frames with their instances, one after the other: the shortest way to use a model."""
+"""The frames of a source with their instances, one by one: the shortest way to use a model."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ def track(
     """The frames of a source, each with its instances.
 
     Args:
-        model: a bundle's directory, weights, or a model that was opened with :func:`load`.
+        model: a bundle's directory, weights, or a model opened with :func:`load`.
         source: a video file, a folder of frames, a camera's number, an address such as
-            ``rtsp://camera/stream``, or any iterable of frames. Of a live source the latest frame
-            is taken, and those that came in the meantime are dropped.
-        backend: as for :func:`load`; not used if the model is open already.
+            ``rtsp://camera/stream``, or any iterable of frames. A live source always yields its
+            latest frame and drops those that arrived in the meantime.
+        backend: as for :func:`load`; ignored if the model is already open.
         channel_order: of the frames of an iterable, ``rgb`` or ``bgr``.
-        output_size: (height, width) of the masks; None gives them the frame's own size.
+        output_size: (height, width) of the masks; None means the frame's own size.
 
     Yields:
         the frame, uint8 [H, W, 3], and its instances. Frames of files, cameras and addresses are
-        RGB; those of an iterable are as they were given. A frame that cannot be read is passed
-        over, and keeps its number.
+        RGB; those of an iterable are unchanged. A frame that cannot be read is skipped, and its
+        number with it.
 
     Raises:
         VisoloError: if the model or the source cannot be opened, the source has several videos, or
-            a frame is not of the size of those before.
+            a frame has another size than the first.
     """
     if not isinstance(source, (str, Path, int, Iterable)):
         raise VisoloError(
@@ -85,7 +85,7 @@ def _only_clip(source: str) -> Clip:
     clips = open_source(source)
     if len(clips) > 1:
         raise VisoloError(
-            f"'{source}' lists {len(clips)} videos, and track() takes one: run them with "
-            "'visolo run', or give the folder of one video's frames"
+            f"'{source}' lists {len(clips)} videos, but track() takes one: run them with "
+            "'visolo run', or name the folder of one video's frames"
         )
     return clips[0]

@@ -112,8 +112,8 @@ class _Opened:
     [
         ("weights_config.json", (b"{}", b'{"a": {"use_pickle": true}}'), "pickled"),
         ("sample_inputs/model.pt", (), "more than tensors"),
-        ("models/model.json", (b'"expr_str": "', b'"expr_str": "x.y'), "not a sum or product"),
-        ("", "frame/data/constants/custom_obj_0", "no program needs"),
+        ("models/model.json", (b'"expr_str": "', b'"expr_str": "x.y'), "no sum or product"),
+        ("", "frame/data/constants/custom_obj_0", "no exported program"),
         ("", "frame/byteorder", "one name"),
     ],
 )

@@ -144,7 +144,7 @@ def test_sound_alone_is_no_video(tmp_path: Path) -> None:
         )
         frame.sample_rate = 8000
         container.mux(stream.encode(frame))
-    with pytest.raises(VisoloError, match="has no video in it"):
+    with pytest.raises(VisoloError, match="has no video stream"):
         open_source(str(path))
 
 

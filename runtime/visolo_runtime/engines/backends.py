@@ -1,4 +1,4 @@
-"""Which backend runs a bundle: the best of those that are installed and that it has files for."""
+"""Choosing the backend that runs a bundle: the best installed one that it has graphs for."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, TypeAlias
 from visolo_core.distribution import pip_install
 from visolo_core.errors import NotHereError, VisoloError
 
-if TYPE_CHECKING:  # names of backends are listed before anything heavy is loaded
+if TYPE_CHECKING:  # listing the names of backends must not load anything heavy
     from visolo_runtime.bundle import Bundle, Format, GraphFiles, Precision
     from visolo_runtime.engines.engine import Engines
     from visolo_runtime.engines.tensorrt.library import Library
 
 Open: TypeAlias = "Callable[[Bundle, GraphFiles, int], Engines]"
-"""Opens these graphs of a bundle, with so many threads; 0 lets the library choose."""
+"""Compiles graphs of a bundle, given a number of threads; 0 lets the library choose."""
 
 
 @dataclass(frozen=True)
@@ -24,20 +24,20 @@ class BackendSpec:
 
     name: str
     formats: tuple[Format, ...]
-    """What it reads, best first."""
+    """Formats it reads, best first."""
     open: Open
     by_name_only: str = ""
-    """Why ``auto`` never takes it; empty if it may."""
+    """Why ``auto`` never chooses it; empty if it may."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A bundle that was opened."""
+    """A bundle opened with the chosen backend."""
 
     engines: Engines
     precision: Precision
     passed_over: tuple[str, ...]
-    """Why better backends were passed over, a sentence each."""
+    """Why better backends were not used, one sentence each."""
 
 
 def _tensorrt(name: Library) -> Open:
@@ -83,7 +83,7 @@ def _torch(bundle: Bundle, graphs: GraphFiles, threads: int) -> Engines:
         from visolo_runtime.engines.torch.backend import check_compiled, load_graphs
     except ImportError as error:
         raise NotHereError(
-            f"PyTorch is not usable here: {pip_install('export')} ({error})"
+            f"PyTorch is not usable here: run {pip_install('export')} ({error})"
         ) from error
     if graphs.format == "aotinductor":
         check_compiled(graphs)
@@ -100,12 +100,12 @@ BACKENDS = (
     BackendSpec("onnxruntime", ("onnx",), _onnxruntime("cpu")),
     BackendSpec("torchscript", ("torchscript",), _torch),
     BackendSpec("pt2", ("pt2",), _torch),
-    BackendSpec("aotinductor", ("aotinductor",), _torch, "it is machine code"),
+    BackendSpec("aotinductor", ("aotinductor",), _torch, "it runs machine code"),
     BackendSpec(
         "openvino-direct",
         ("openvino", "onnx"),
         _openvino(winograd=False),
-        "it is openvino without what makes that quicker",
+        "it is openvino without its faster convolutions",
     ),
 )
 """Best first, as ``auto`` tries them."""
@@ -116,41 +116,41 @@ def choose(bundle: Bundle, name: str, precision: str = "", threads: int = 0) -> 
     """Open a bundle with a backend.
 
     Args:
-        bundle: whose manifest was checked.
+        bundle: an opened bundle.
         name: of a backend, or ``auto`` for the first that is usable.
-        precision: of the graphs; without one, the first that the bundle has.
+        precision: of the graphs; empty uses the first in the bundle.
         threads: for the engines; 0 lets the library choose.
 
     Raises:
-        VisoloError: if the backend, or every one, cannot be used here; if files are damaged.
+        VisoloError: if the backend, or with ``auto`` every backend, cannot be used here, or files
+            are damaged.
     """
     if name != AUTO:
         (spec,) = (each for each in BACKENDS if each.name == name)
         graphs = _graphs(spec, bundle, precision)
         if graphs is None:
-            graphs = bundle.graphs(spec.formats[0], precision)  # says what is there
+            graphs = bundle.graphs(spec.formats[0], precision)  # raises, listing the graphs
         return Choice(spec.open(bundle, graphs, threads), graphs.precision, ())
     passed_over = []
     for spec in BACKENDS:
         graphs = _graphs(spec, bundle, precision)
         if graphs is None:
-            wanted = f"{spec.formats[0]} {precision}".strip()
-            passed_over.append(f"{spec.name}: the bundle has no {wanted} graphs")
+            form = f"{spec.formats[0]} {precision}".strip()
+            passed_over.append(f"{spec.name}: the bundle has no {form} graphs")
             continue
         if spec.by_name_only:
-            reason = spec.by_name_only
-            passed_over.append(f"{spec.name}: {reason}, name it with --backend")
+            passed_over.append(f"{spec.name}: {spec.by_name_only}, name it with --backend")
             continue
         try:
             engines = spec.open(bundle, graphs, threads)
             return Choice(engines, graphs.precision, tuple(passed_over))
-        except NotHereError as error:  # what is missing is passed over, what is damaged is not
+        except NotHereError as error:  # a missing library is no error here, a damaged file is
             passed_over.append(f"{spec.name}: {error}")
     raise VisoloError(f"nothing here can run '{bundle.folder}': {'; '.join(passed_over)}")
 
 
 def _graphs(spec: BackendSpec, bundle: Bundle, precision: str) -> GraphFiles | None:
-    """What of a bundle a backend would read."""
+    """The graphs of a bundle that a backend would use; None if it has none."""
     for format in spec.formats:
         for graphs in bundle.manifest.graphs:
             if graphs.format == format and precision in ("", graphs.precision):

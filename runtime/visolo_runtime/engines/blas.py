@@ -1,8 +1,8 @@
 """NumPy's matrix products on one thread.
 
-A product that OpenBLAS shares among threads leaves them spinning for a while in wait for the next
-one. The cores that they spin on are those that the engine wants next: with two cores, a product
-that takes a tenth of a millisecond makes the frame graph two or three times slower.
+After a product that OpenBLAS splits among threads, they spin for a while, waiting for the next one.
+They spin on the cores that the engine needs next: with two cores, a product that takes a tenth of a
+millisecond makes the frame graph two or three times slower.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _limit: Any = None
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """The block in which NumPy computes on the calling thread alone; entering takes microseconds.
+    """A block in which NumPy computes on the calling thread alone; entering takes microseconds.
 
-    The number of threads is a setting of the whole process: others that compute with NumPy at the
-    same moment are slower for the length of the block, and compute the same. Blocks may overlap in
-    several threads; the last to leave restores what the first one saw.
+    The number of threads is a setting of the whole process: other threads that use NumPy meanwhile
+    are slower, and get the same results. Blocks may overlap in several threads; the last to leave
+    restores the setting that the first one found.
     """
     global _controller, _inside, _limit
     with _lock:
@@ -48,9 +48,9 @@ def one_thread() -> Iterator[None]:
 
 
 def _any_thread_may_set(controller: ThreadpoolController) -> None:
-    """Since 3.8, threadpoolctl listens only to the thread that has set a number first.
+    """Let any thread change the setting: since 3.8, threadpoolctl obeys only the first that did.
 
-    The last to leave is often another thread than the first to come, and would bring nothing back.
+    The last thread to leave is often not the first that entered, and could not restore it.
     """
     for library in controller.lib_controllers:
         clear = getattr(library, "clear_controlling_thread", None)

@@ -1,8 +1,8 @@
 """What sessions work in: a row of every tensor for each stream, and the three graphs over rows.
 
-A stream is a group of one. Whoever has one stream asks for one row, and whoever has several for as
-many; both call the same three methods. Mask features, kernels, features to store and the memory
-stay where the engines work; what the host needs for choosing and association comes out small.
+One stream is a group of one: it uses one row, several streams use one row each, and both call the
+same three methods. Mask features, kernels, features to store and the memory stay where the engines
+work; only the small tensors that choosing and association need come to the host.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from visolo_runtime.engines.blas import one_thread
 
 Array = NDArray[Any]
 DECODE_LIMIT = 32
-"""Masks that go through the decode graph at once. It bounds the engine's working memory, about 4 MB
-a mask at 352x624; frames with more cells take several runs."""
+"""Masks that go through the decode graph at once. It limits the engine's working memory, about 4 MB
+per mask at 352x624; frames with more cells take several runs."""
 
 
 class FrameResult(NamedTuple):
-    """What the host sees of a frame. The arrays belong to the buffers: the next call of
-    :meth:`Buffers.frame` overwrites them."""
+    """The outputs of the frame graph that the host uses. The arrays belong to the buffers: the next
+    call of :meth:`Buffers.frame` overwrites them."""
 
     scores: Floats
     """float32 [C, S], class scores of the cells"""
@@ -51,12 +51,12 @@ class DecodedMasks(NamedTuple):
 
 
 class Buffers(ABC):
-    """Tensors of some streams, a row each, wherever the engines work. One thread at a time.
+    """Tensors of one or more streams, a row each, wherever the engines work. Not thread-safe.
 
     Args:
         contract: of the graphs.
-        rows: streams.
-        batch: neighbouring rows that go through the frame and memory graphs together, at most.
+        rows: number of streams.
+        batch: most neighbouring rows that go through the frame and memory graphs together.
     """
 
     def __init__(self, contract: dict[GraphName, GraphSpec], rows: int, batch: int) -> None:
@@ -77,52 +77,52 @@ class Buffers(ABC):
         """Run the frame graph for a frame of each row.
 
         Args:
-            rows: neighbours, ``batch`` of them at most.
+            rows: neighbouring rows, at most ``batch`` of them.
             images: of each row, uint8 [H, W, 3] RGB at the input size.
-            valid: of each row, bool [T + 1]: the slots to read; the last is the frame itself.
+            valid: of each row, bool [T + 1], the slots to read; the last is the frame itself.
         """
 
     @abstractmethod
     def decode(self, row: int, cell: Ints) -> DecodedMasks:
-        """Run the decode graph for cells int64 [N], N at least 1, of a row's newest frame.
+        """Run the decode graph for cells int64 [N], N at least 1, of a row's current frame.
 
         The row must have been part of the last call of :meth:`frame`.
         """
 
     @abstractmethod
     def store(self, rows: range, slots: Sequence[int]) -> None:
-        """Run the memory graph for the newest frame of each row, into a slot of that row.
+        """Run the memory graph for the current frame of each row and store it in a slot.
 
         The rows must be those of the last call of :meth:`frame`.
         """
 
     @abstractmethod
     def read(self, name: str, row: int = 0) -> Array:
-        """A tensor of the frame graph as it is now, [1, ...], by its name; not to be changed.
-        Outputs are there for rows of the last call of :meth:`frame`."""
+        """The current values of a tensor of the frame graph, [1, ...]; do not change them. Outputs
+        are valid for the rows of the last call of :meth:`frame`."""
 
     @abstractmethod
     def write(self, name: str, values: Array, row: int = 0) -> None:
-        """Put other values, [1, ...], into a tensor of the frame graph."""
+        """Overwrite a tensor of the frame graph with ``values`` [1, ...]."""
 
     def device_ms(self) -> dict[str, float]:
         """Milliseconds that graphs and copies took since the last call of :meth:`frame` began, by
-        the device's own clock and by stage: ``frame graph`` and so on, ``upload``, ``download``;
-        waits for the device. Empty where the host waits for every graph, and its clock is right.
+        the device's clock: one entry per stage, such as ``frame graph`` or ``upload``. Waits for
+        the device. Empty where the host waits for every graph: its own clock will do.
         """
         return {}
 
     def warm_up(self) -> None:
-        """Let the library set aside now what it will need most of, where it would grow later."""
+        """Make the library allocate its largest working memory now rather than during a video."""
         return
 
 
 def join_parts(parts: Sequence[DecodedMasks], masks: NDArray[np.uint8]) -> DecodedMasks:
-    """Masks that were decoded in several runs as one.
+    """Join masks that were decoded in several runs.
 
     Args:
-        parts: of each run, none to be overwritten by another.
-        masks: uint8 [N, H, W], those of all parts one after the other.
+        parts: one per run, each with arrays of its own.
+        masks: uint8 [N, H, W], the masks of all parts in order.
     """
     if len(parts) == 1:
         return parts[0]
@@ -132,15 +132,18 @@ def join_parts(parts: Sequence[DecodedMasks], masks: NDArray[np.uint8]) -> Decod
         np.concatenate([part.probability_sum for part in parts]),
         np.block(
             [
-                [mine.intersection if mine is its else _common_pixels(mine, its) for its in parts]
-                for mine in parts
+                [
+                    row.intersection if row is column else _common_pixels(row, column)
+                    for column in parts
+                ]
+                for row in parts
             ]
         ),
     )
 
 
 def _common_pixels(first: DecodedMasks, second: DecodedMasks) -> Floats:
-    # Exact: float32 counts pixels up to 16.7 million one by one.
+    # Exact: float32 counts up to 16.7 million pixels without rounding.
     left, right = (
         part.masks.reshape(len(part.masks), -1).astype(np.float32) for part in (first, second)
     )

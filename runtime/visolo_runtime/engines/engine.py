@@ -1,9 +1,9 @@
-"""What every inference library has to offer to run the graphs.
+"""What an inference library must provide to run the graphs.
 
 A *graph* is an exported function; an *engine* is a graph compiled by a library; a *backend* is a
 library on a device, which compiles graphs. A context is one use of an engine: its tensors are bound
-to buffers by their names in the contract, and running it reads and writes them in place. Engines
-are shared by sessions, contexts never are.
+to buffers by their names in the contract, and running it reads and writes them in place. Sessions
+share engines, but never contexts.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ class Engine(ABC, Generic[Context]):
 
     @abstractmethod
     def context(self) -> Context:
-        """A new use of it, with bindings of its own.
+        """A new context, with its own bindings.
 
         Raises:
-            VisoloError: if there is no memory for it.
+            VisoloError: if there is not enough memory.
         """
 
 
@@ -36,12 +36,12 @@ class Backend(ABC):
     """An inference library on a device."""
 
     name: str
-    """As ``--backend`` takes it, or its first word."""
+    """The value of ``--backend``, or the first word of it."""
 
     @property
     @abstractmethod
     def description(self) -> str:
-        """Library, version and device, for people."""
+        """Library, version and device, for display."""
 
     @abstractmethod
     def engine(self, graph: GraphName, spec: GraphSpec) -> Engine[Any]:
@@ -53,16 +53,16 @@ class Backend(ABC):
 
     @abstractmethod
     def buffers(self, engines: Engines, rows: int) -> Buffers:
-        """Room for so many streams, and contexts of ``engines`` that work in it.
+        """Buffers for ``rows`` streams, and contexts of ``engines`` bound to them.
 
         Raises:
-            VisoloError: if the device has no room for them.
+            VisoloError: if the device is out of memory.
         """
 
 
 @dataclass(frozen=True)
 class Engines:
-    """The compiled graphs of one model, shared by all of its sessions."""
+    """The compiled graphs of one model, shared by all its sessions."""
 
     backend: Backend
     contract: dict[GraphName, GraphSpec]
@@ -77,9 +77,9 @@ class Engines:
         """Compile all graphs of a contract.
 
         Args:
-            backend: compiles them.
+            backend: compiles the graphs.
             contract: of the graphs.
-            batch: that the contract was made for.
+            batch: the batch of the contract.
 
         Raises:
             VisoloError: if one of them cannot be compiled.
@@ -91,14 +91,14 @@ class Engines:
 
     @property
     def description(self) -> str:
-        """Library, version and device, for people."""
+        """Library, version and device, for display."""
         return self.backend.description
 
     def buffers(self, rows: int = 1) -> Buffers:
-        """Room for so many streams, a row each.
+        """Buffers for ``rows`` streams, a row each.
 
         Raises:
-            VisoloError: if the device has no room for them.
+            VisoloError: if the device is out of memory.
         """
         return self.backend.buffers(self, rows)
 
@@ -106,20 +106,20 @@ class Engines:
 def check_signature(
     file: str, signature: dict[str, tuple[str, int]], tensors: list[TensorSpec]
 ) -> None:
-    """Check what a graph says of its inputs or outputs against the contract.
+    """Check the inputs or outputs of a compiled graph against the contract.
 
     Args:
-        file: the graph, for the message.
+        file: the graph's file, for the message.
         signature: NumPy type and number of dimensions of each tensor, by name.
-        tensors: the contract.
+        tensors: the contract's.
 
     Raises:
         VisoloError: if they differ.
     """
     expected = {tensor.name: (tensor.dtype, len(tensor.shape)) for tensor in tensors}
     if signature != expected:
-        wrong = sorted(set(signature.items()) ^ set(expected.items()))
-        names = ", ".join(dict.fromkeys(name for name, _ in wrong))
+        differing = sorted(set(signature.items()) ^ set(expected.items()))
+        names = ", ".join(dict.fromkeys(name for name, _ in differing))
         raise VisoloError(
-            f"'{file}' does not keep the tensor contract at {names}: export the bundle again"
+            f"'{file}' does not match the tensor contract ({names}): export the bundle again"
         )

@@ -1,7 +1,8 @@
 """Buffers in host memory, and the backends whose engines work there.
 
-A memory slot is contiguous, so the memory engine writes a frame's value straight into it. All
-streams' tensors are rows of one array each, so that neighbours go through the graphs together.
+A memory slot is contiguous, so the memory engine writes a frame's value straight into it. Each
+tensor is one array with a row per stream, so that neighbouring streams go through the graphs
+together.
 """
 
 from __future__ import annotations
@@ -26,39 +27,39 @@ from visolo_runtime.engines.engine import Backend, Engine, Engines
 
 
 class HostContext(ABC):
-    """A use of an engine whose tensors lie in host memory."""
+    """A context whose tensors are in host memory."""
 
     @abstractmethod
     def bind_input(self, name: str, buffer: Array) -> None:
-        """Read the input ``name`` from ``buffer``, contiguous and of the input's type and shape."""
+        """Read the input ``name`` from ``buffer``, contiguous, of the input's type and shape."""
 
     @abstractmethod
     def bind_output(self, name: str, buffer: Array) -> None:
-        """Write the output ``name`` into ``buffer``, contiguous, of the output's type and shape."""
+        """Write the output ``name`` to ``buffer``, contiguous, of the output's type and shape."""
 
     @abstractmethod
     def run(self) -> None:
-        """Compute all outputs from the bound inputs; done when it returns."""
+        """Compute all outputs from the bound inputs and wait for them."""
 
 
 class HostBackend(Backend):
-    """A library that reads and writes host memory."""
+    """A backend whose engines read and write host memory."""
 
     @abstractmethod
     def engine(self, graph: GraphName, spec: GraphSpec) -> Engine[HostContext]:
         """Compile a graph."""
 
     def buffers(self, engines: Engines, rows: int) -> HostBuffers:
-        """NumPy arrays."""
+        """Buffers of NumPy arrays."""
         return HostBuffers(engines, rows)
 
 
 class HostBuffers(Buffers):
-    """NumPy arrays of so many rows, and contexts that are bound to them.
+    """NumPy arrays with a row per stream, and the contexts bound to them.
 
     Args:
         engines: compiled graphs.
-        rows: streams.
+        rows: number of streams.
     """
 
     def __init__(self, engines: Engines, rows: int) -> None:
@@ -78,7 +79,7 @@ class HostBuffers(Buffers):
         self._bound = range(0)
         """Rows that the frame and memory contexts are bound to."""
         self._decoded_row = -1
-        """Row that the decode context is bound to."""
+        """Row that the decode context is bound to; -1 for none."""
 
     def frame(
         self, rows: range, images: Sequence[NDArray[np.uint8]], valid: Sequence[NDArray[np.bool_]]
@@ -111,10 +112,10 @@ class HostBuffers(Buffers):
         return join_parts(parts, self._masks.masks[: len(cell)])
 
     def store(self, rows: range, slots: Sequence[int]) -> None:
-        """Run the memory graph for the newest frame of each row, into a slot of that row."""
+        """Run the memory graph for the current frame of each row and store it in a slot."""
         keys, values = self._tensors["memory_key"], self._tensors["memory_value"]
         self._bind(rows)
-        if len(rows) == 1:  # straight into its slot
+        if len(rows) == 1:  # written straight into its slot
             row, slot = rows[0], slots[0]
             self._memory.bind_output("value", values[row : row + 1, slot])
             self._memory.run()
@@ -126,18 +127,18 @@ class HostBuffers(Buffers):
         keys[rows, slots] = self._tensors["key"][rows.start : rows.stop]
 
     def read(self, name: str, row: int = 0) -> Array:
-        """The array itself."""
+        """The array itself, not a copy."""
         return self._tensors[name][row : row + 1]
 
     def write(self, name: str, values: Array, row: int = 0) -> None:
-        """Into the array."""
+        """Copy ``values`` into the array."""
         np.copyto(self._tensors[name][row : row + 1], values)
 
     def warm_up(self) -> None:
-        """Decode as many masks as ever go through the engine at once.
+        """Decode the largest number of masks that ever goes through the engine at once.
 
-        Inference libraries set memory aside by the largest request so far. Made before the first
-        frame, that request no longer looks like growth in the middle of a video.
+        Inference libraries keep as much memory as the largest request so far needed. Making that
+        request before the first frame keeps memory constant during the video.
         """
         limit = min(DECODE_LIMIT, self._tensors["kernels"].shape[2])
         for count in (limit, limit, (limit + 1) // 2):
@@ -155,7 +156,7 @@ class HostBuffers(Buffers):
 
 
 class _MaskBuffers:
-    """Room for the masks of every cell. Pages that no frame has needed cost nothing."""
+    """Space for the masks of every cell. Pages that were never written take no memory."""
 
     def __init__(self, depth: int, cells: int, size: tuple[int, int]) -> None:
         self.masks = np.empty((cells, *size), np.uint8)

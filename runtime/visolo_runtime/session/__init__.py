@@ -1,1 +1,1 @@
-"""Models opened, and the sessions of their video streams."""
+"""Opening a model, and the sessions that run it on video streams."""

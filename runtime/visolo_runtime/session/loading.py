@@ -14,7 +14,7 @@ from visolo_core.distribution import pip_install
 from visolo_core.errors import NotHereError, VisoloError
 from visolo_runtime.engines.backends import AUTO, BACKENDS, choose
 
-if TYPE_CHECKING:  # opening a model loads them, importing this module does not
+if TYPE_CHECKING:  # loaded when a model is opened, not when this module is imported
     from visolo_runtime.bundle import Precision
     from visolo_runtime.engines.engine import Engines
     from visolo_runtime.session.session import Session
@@ -22,13 +22,13 @@ if TYPE_CHECKING:  # opening a model loads them, importing this module does not
     from visolo_runtime.video.frames import ChannelOrder
 
 TORCH = "torch"
-"""The backend of weights."""
+"""The backend that runs weights."""
 BACKEND_NAMES = (AUTO, *(spec.name for spec in BACKENDS), TORCH)
 
 
 @dataclass(frozen=True)
 class Model:
-    """A model whose engines are ready. Make one session for each video stream."""
+    """A model whose engines are ready. Open one session per video stream."""
 
     config: ModelConfig
     inference: InferenceConfig
@@ -36,7 +36,7 @@ class Model:
     engines: Engines
     precision: Precision = "fp32"
     passed_over: tuple[str, ...] = ()
-    """Why better backends were passed over, a sentence each."""
+    """Why better backends were not used, one sentence each."""
 
     def session(
         self,
@@ -44,17 +44,16 @@ class Model:
         output_size: tuple[int, int] | None = None,
         channel_order: ChannelOrder = "rgb",
     ) -> Session:
-        """A session with state of its own.
+        """A session with its own state.
 
         Args:
-            record: keep every mask for ``finish``; without, memory stays constant however long the
-                video is.
-            output_size: (height, width) of the masks; None gives them the frame's own size.
-            channel_order: of frames that are arrays, ``rgb`` or ``bgr``.
+            record: keep every mask for ``finish``; without it, memory use stays constant.
+            output_size: (height, width) of the masks; None means the frame's own size.
+            channel_order: of frames given as arrays, ``rgb`` or ``bgr``.
 
         Raises:
-            VisoloError: if the settings ask for more memory slots than the engines have, or the
-                device has no room.
+            VisoloError: if the settings need more memory slots than the engines have, or the
+                device is out of memory.
         """
         from visolo_runtime.session.session import Session
 
@@ -64,14 +63,14 @@ class Model:
     def stream_options(
         self, record: bool = True, output_size: tuple[int, int] | None = None
     ) -> StreamOptions:
-        """What a stream of this model does with its video; arguments as for :meth:`session`."""
+        """Options for a stream of this model; arguments as for :meth:`session`."""
         from visolo_runtime.session.stream import StreamOptions
 
         return StreamOptions(self.inference, self.labels, record, output_size)
 
 
 def shipped_model() -> Path:
-    """The bundle that comes with the package: six drawn shapes, see MODEL_CARD.md beside it."""
+    """The bundle shipped with the package: it detects six drawn shapes, see its MODEL_CARD.md."""
     return Path(__file__).parents[1] / "models" / "lite.visolo"
 
 
@@ -82,20 +81,20 @@ def load(
     threads: int = 0,
     precision: str = "",
 ) -> Model:
-    """Open a bundle, or weights with the PyTorch backend.
+    """Open a bundle, or open weights with the PyTorch backend.
 
     Args:
         path: a bundle's directory, or a checkpoint.
-        backend: ``auto`` takes the best that the bundle has graphs for and that is installed, and
-            PyTorch for weights; or one of ``BACKEND_NAMES``.
-        settings: turns the model's thresholds and bounds into those to use; weights come with
-            the paper's.
+        backend: one of ``BACKEND_NAMES``. ``auto`` uses the best installed backend that the bundle
+            has graphs for, and PyTorch for weights.
+        settings: receives the model's thresholds and limits and returns those to use; weights
+            come with the paper's.
         threads: for the engines; 0 lets the library choose.
-        precision: of a bundle's graphs: ``fp32``, ``fp16`` or ``int8``; the first that it has
-            without one.
+        precision: of a bundle's graphs: ``fp32``, ``fp16`` or ``int8``; empty uses the first in
+            the bundle.
 
     Raises:
-        VisoloError: if there is no such model or backend, or they do not go together.
+        VisoloError: if the model or backend does not exist, or the backend cannot run the model.
     """
     path = Path(path)
     if backend not in BACKEND_NAMES:
@@ -103,16 +102,18 @@ def load(
         raise VisoloError(f"backend '{backend}' is unknown: choose one of {known}")
     if path.is_dir():
         if backend == TORCH:
-            raise VisoloError(f"'{path}' is a bundle; backend torch runs weights, name those")
+            raise VisoloError(
+                f"'{path}' is a bundle, but backend torch runs weights: pass a weights file"
+            )
         return _load_bundle(path, backend, settings, precision, threads)
     if not path.exists():
         raise VisoloError(f"there is no model '{path}'")
     if not is_weights_file(path):
-        raise VisoloError(f"'{path}' is neither a bundle nor weights (.safetensors, .pt)")
+        raise VisoloError(f"'{path}' is neither a bundle nor weights (.safetensors, .pt, .pth)")
     if backend not in (AUTO, TORCH):
         raise VisoloError(
-            f"'{path}' holds weights; backend {backend} runs a bundle: "
-            f"visolo export {path} -o model.visolo"
+            f"'{path}' holds weights, but backend {backend} runs bundles: "
+            f"run visolo export {path} -o model.visolo"
         )
     return _load_weights(path, settings(InferenceConfig()), threads)
 
@@ -129,14 +130,14 @@ def _load_bundle(
     bundle = Bundle(folder)
     manifest = bundle.manifest
     inference = settings(manifest.inference)
-    choice = choose(bundle, backend, precision, threads)
+    opened = choose(bundle, backend, precision, threads)
     return Model(
         manifest.model,
         inference,
         manifest.labels,
-        choice.engines,
-        choice.precision,
-        choice.passed_over,
+        opened.engines,
+        opened.precision,
+        opened.passed_over,
     )
 
 
@@ -146,8 +147,8 @@ def _load_weights(path: Path, inference: InferenceConfig, threads: int) -> Model
         from visolo_runtime.engines.torch.backend import weights_engines
     except ImportError as error:
         raise NotHereError(
-            f"'{path}' holds weights, which need PyTorch: {pip_install('export')}, or export them "
-            f"to a bundle on a machine that has it ({error})"
+            f"'{path}' holds weights, which need PyTorch: run {pip_install('export')}, or export "
+            f"them to a bundle on a machine that has it ({error})"
         ) from error
     checkpoint = load_checkpoint(path)
     engines = weights_engines(checkpoint, inference.memory_slots, threads)

@@ -17,17 +17,17 @@ from visolo_runtime.video.resizing import resized
 
 
 class Session:
-    """Follows the instances of one video, frame by frame.
+    """Tracks the instances of one video, frame by frame.
 
     Args:
         buffers: the engines' buffers.
-        options: what is done with the video.
-        row: of this stream in the buffers.
-        channel_order: of frames that are arrays, ``rgb`` or ``bgr``.
+        options: what to do with the video.
+        row: this stream's row in the buffers.
+        channel_order: of frames given as arrays, ``rgb`` or ``bgr``.
 
     Raises:
-        VisoloError: if more memory slots are requested than the engines have, or the channel order
-            is unknown.
+        VisoloError: if the options need more memory slots than the engines have, or the channel
+            order is unknown.
     """
 
     def __init__(
@@ -47,23 +47,22 @@ class Session:
 
         Args:
             frame: uint8 [H, W, 3] in the session's channel order, a Pillow image, or the result of
-                :func:`~visolo_runtime.video.resizing.resized`; of the same size as the frames
-                before.
+                :func:`~visolo_runtime.video.resizing.resized`; every frame of a video must have
+                the same size.
 
         Raises:
-            VisoloError: if the frame is of another type, shape or size. The session can go on with
-                another one.
+            VisoloError: if the type, shape or size of the frame is wrong. The session stays usable.
         """
         return step(self._buffers, [self.stream], [self.prepare(frame)])[0]
 
     def prepare(self, frame: Frame) -> ResizedFrame:
-        """The first part of a step: the frame as the network takes it, checked.
+        """The first part of a step: check the frame and resize it to the network's input size.
 
         Args:
             frame: as for :meth:`step`.
 
         Raises:
-            VisoloError: if the frame is of another type, shape or size.
+            VisoloError: if the type, shape or size of the frame is wrong.
         """
         self.stream.stage_ms = dict.fromkeys(STAGES, 0.0)
         with self.stream.timed("resize"):
@@ -73,11 +72,11 @@ class Session:
         return frame
 
     def skip(self) -> None:
-        """Pass over a frame that cannot be read: no track has a mask there."""
+        """Skip an unreadable frame of the video: no track has a mask there."""
         self.stream.position += 1
 
     def finish(self) -> list[Track]:
-        """The tracks of the video up to here: class, score, and a mask or None for every frame.
+        """The tracks of the video so far: class, score, and a mask or None for every frame.
 
         Raises:
             VisoloError: if the session does not record.
@@ -85,21 +84,21 @@ class Session:
         return self.stream.finish()
 
     def device_ms(self) -> dict[str, float]:
-        """Milliseconds that graphs and copies of the last step took, by the clock of the device and
-        by stage; waits for the device. Empty where the engines work on the host's clock."""
+        """Milliseconds that each stage's graphs and copies took in the last step, by the device's
+        clock; waits for the device. Empty for engines that run on the host."""
         return self._buffers.device_ms()
 
     @property
     def stage_ms(self) -> dict[str, float]:
-        """Milliseconds that each stage of the last step took, by the host's clock."""
+        """Milliseconds of each stage of the last step, by the host's clock."""
         return self.stream.stage_ms
 
     @property
     def frames(self) -> int:
-        """Frames of the video so far, skipped ones included."""
+        """Frames of the video so far, including skipped ones."""
         return self.stream.position
 
     @property
     def tracks_begun(self) -> int:
-        """Tracks since the beginning of the video."""
+        """Number of tracks begun since the start of the video."""
         return self.stream.tracks_begun

@@ -1,4 +1,4 @@
-"""A frame's way through the graphs, for one stream or for several that are neighbours."""
+"""One step through the graphs, for one stream or for several in neighbouring rows."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def step(
 
     Args:
         buffers: with a row for each stream.
-        streams: whose rows are neighbours, as many as the buffers take together at most.
-        frames: of each stream, checked by :meth:`Stream.check`.
+        streams: in neighbouring rows, at most ``buffers.batch`` of them.
+        frames: one per stream, checked by :meth:`Stream.check`.
     """
     rows = range(streams[0].row, streams[0].row + len(streams))
     with _shared(streams, "frame graph"):
@@ -41,7 +41,7 @@ def step(
         for stream, result in zip(streams, results, strict=True)
         if (slot := stream.remember(result.key)) is not None
     ]
-    if slots:  # all or none of them have a memory
+    if slots:  # either every stream has a memory or none does
         with _shared(streams, "memory graph"):
             buffers.store(rows, slots)
     return instances
@@ -49,7 +49,7 @@ def step(
 
 @contextmanager
 def _shared(streams: Sequence[Stream], stage: str) -> Iterator[None]:
-    """Divide the time that a block takes among the streams."""
+    """Share the time of a block equally among the streams."""
     begin = time.perf_counter()
     try:
         yield

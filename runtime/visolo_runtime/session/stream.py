@@ -1,7 +1,7 @@
-"""One video, with all of its state on the host.
+"""The state of one video that is kept on the host.
 
 A stream owns the frame numbers of its memory slots, the keys that the next frame is compared with,
-and its tracks. What its slots hold lies in its row of the buffers.
+and its tracks. The contents of its slots are in its row of the buffers.
 """
 
 from __future__ import annotations
@@ -45,26 +45,26 @@ class StreamOptions:
     """What a stream does with its video."""
 
     inference: InferenceConfig
-    """thresholds and bounds"""
+    """thresholds and limits"""
     labels: LabelSet
     record: bool = True
-    """Keep every mask for :meth:`Stream.finish`. Off, memory stays constant however long the video
-    is, and there is no video-level result."""
+    """Keep every mask for :meth:`Stream.finish`. If False, memory use stays constant however long
+    the video is, and there is no video-level result."""
     output_size: tuple[int, int] | None = None
-    """Height and width of the masks; None gives them the frame's own size."""
+    """Height and width of the masks; None means the frame's own size."""
 
 
 class Stream:
     """The state of one video.
 
     Args:
-        options: what is done with it.
-        row: its place in the buffers.
-        slots: that the buffers have.
+        options: what to do with it.
+        row: its row in the buffers.
+        slots: memory slots T in the buffers.
         input_size: height and width of the images in the buffers.
 
     Raises:
-        VisoloError: if more memory slots are requested than there are.
+        VisoloError: if the options need more memory slots than the buffers have.
     """
 
     def __init__(
@@ -73,14 +73,14 @@ class Stream:
         inference = options.inference
         if inference.memory_slots > slots:
             raise VisoloError(
-                f"{inference.memory_slots} memory slots were requested, but the model was "
+                f"the settings need {inference.memory_slots} memory slots, but the model was "
                 f"exported with {slots}: export it again with more --memory-slots"
             )
         self.row = row
         self.position = 0
-        """Frames of the video so far, skipped ones included."""
+        """Frames of the video so far, including skipped ones."""
         self.stage_ms: dict[str, float] = dict.fromkeys(STAGES, 0.0)
-        """Milliseconds that each stage of the last step took."""
+        """Milliseconds of each stage of the last step."""
         self._options, self._inference = options, inference
         self._all_slots, self._input_size = slots, input_size
         self._recorder = TrackRecorder() if options.record else None
@@ -93,48 +93,48 @@ class Stream:
 
     @property
     def tracks_begun(self) -> int:
-        """Tracks since the beginning of the video."""
+        """Number of tracks begun since the start of the video."""
         return self._associator.tracks_begun
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Add the time that a block takes to a stage of this step."""
+        """Add the time of a block to a stage of this step."""
         begin = time.perf_counter()
         try:
             yield
         finally:
             self.stage_ms[stage] += (time.perf_counter() - begin) * 1e3
 
-    # ------------------------------------------------------------------ a step, in this order
+    # --------------------------------------------------------- the parts of a step, in call order
 
     def check(self, frame: ResizedFrame) -> None:
-        """Make sure that a frame can be the next one; changes nothing.
+        """Check that a frame can be the next one of the video; the stream does not change.
 
         Raises:
-            VisoloError: if it was resized for another model, or is not of the video's size.
+            VisoloError: if it was resized for another model, or its size is not the video's.
         """
-        size, resized_to, wanted = frame.size, frame.image.shape[:2], self._input_size
-        if resized_to != wanted:
+        size, resized_to, expected = frame.size, frame.image.shape[:2], self._input_size
+        if resized_to != expected:
             raise VisoloError(
                 f"a frame was resized ahead to {resized_to[1]}x{resized_to[0]}, "
-                f"but this model takes {wanted[1]}x{wanted[0]}"
+                f"but this model takes {expected[1]}x{expected[0]}"
             )
-        before = self._frame_size
-        if before is not None and size != before:
+        first = self._frame_size
+        if first is not None and size != first:
             raise VisoloError(
                 f"frame {self.position} is {size[1]}x{size[0]}, but the video began with "
-                f"{before[1]}x{before[0]}: all frames of a video must have one size"
+                f"{first[1]}x{first[0]}: all frames of a video must have the same size"
             )
 
     def valid_slots(self) -> NDArray[np.bool_]:
-        """bool [T + 1], what the next frame reads; the last is the frame itself."""
+        """bool [T + 1], the slots that the next frame reads; the last is the frame itself."""
         valid = np.zeros(self._all_slots + 1, bool)
         valid[: len(self._slots)] = [stored != memory_policy.EMPTY for stored in self._slots]
         valid[-1] = not valid.any()
         return valid
 
     def choose(self, result: FrameResult) -> Candidates:
-        """The cells of the frame that are worth a mask."""
+        """The cells of the frame to decode masks for."""
         with self.timed("choose"), one_thread():
             keys = [key for key in (self._previous_key, self._kept_key) if key is not None]
             weight = grid_weight(result.query, keys)
@@ -153,7 +153,7 @@ class Stream:
             frame: the frame.
             result: of the frame graph.
             candidates: the chosen cells.
-            decoded: their masks; None for no candidates.
+            decoded: their masks; None if there are no candidates.
         """
         self._frame_size = frame.size
         with self.timed("select"):
@@ -179,20 +179,20 @@ class Stream:
         return instances
 
     def remember(self, key: Floats) -> int | None:
-        """Go on to the next frame.
+        """Finish this frame: update the memory's slots and go on to the next frame.
 
         Args:
-            key: float32 [D/2, S], keys of this one.
+            key: float32 [D/2, S], keys of this frame.
 
         Returns:
-            the slot that this frame must be stored in; None if the stream has no memory.
+            the slot in which this frame must be stored; None if the stream has no memory.
         """
         frame, every = self._computed, self._inference.keep_every
         slot = None
         if self._slots:
             self._slots, slot = memory_policy.store(self._slots, frame, every)
         if frame > 0 and (frame - 1) % every == 0:
-            # For the next frame, the frame before this one is two back: the newest kept.
+            # Seen from the next frame, the previous frame is two back: the newest kept one.
             self._kept_key = self._previous_key
         self._previous_key = key.copy()
         self._computed += 1
@@ -202,13 +202,15 @@ class Stream:
     # ------------------------------------------------------------------------------ the video
 
     def finish(self) -> list[Track]:
-        """The tracks of the video up to here.
+        """The tracks of the video so far.
 
         Raises:
             VisoloError: if the stream does not record.
         """
         if self._recorder is None:
-            raise VisoloError("this session was opened with record=False and has kept no masks")
+            raise VisoloError(
+                "this session was opened with record=False and kept no masks: use record=True"
+            )
         return self._recorder.tracks(self.position, self._input_size, self._mask_size)
 
     @property

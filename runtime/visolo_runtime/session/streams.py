@@ -1,8 +1,8 @@
 """Several video streams through one set of engines.
 
-Each stream has a session of its own; nothing that one shows can change what another yields. Where
-the engines take several frames at once, the streams that have one go through the frame and memory
-graphs together, and threads share the resizing of their frames.
+Each stream has its own session, and no stream affects the results of another. Where the engines
+take several frames at once, neighbouring streams that have a frame go through the frame and memory
+graphs together. Their frames are resized in parallel threads.
 """
 
 from __future__ import annotations
@@ -20,16 +20,13 @@ from visolo_runtime.video.frames import ChannelOrder, Frame
 
 
 class Streams:
-    """Follows the instances of several videos. Close it, or use it in a ``with`` block.
+    """Tracks the instances of several videos. Close it, or use it in a ``with`` block.
 
     Args:
         model: its engines are shared.
-        sizes: one a stream: height and width of its masks, None for the frame's own.
+        sizes: one per stream: height and width of its masks, None for the frame's own.
         record: keep every mask for the sessions' ``finish``.
-        channel_order: of frames that are arrays, ``rgb`` or ``bgr``.
-
-    Raises:
-        VisoloError: if there is no stream, the channel order is unknown, or the device has no room.
+        channel_order: of frames given as arrays, ``rgb`` or ``bgr``.
     """
 
     def __init__(
@@ -44,28 +41,27 @@ class Streams:
         self._model, self._record, self._channel_order = model, record, channel_order
         self._buffers = model.engines.buffers(len(sizes))
         self.sessions = [self._session(stream, size) for stream, size in enumerate(sizes)]
-        """One a stream."""
+        """One per stream."""
         threads = min(len(sizes), os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="visolo")
 
     def restart(self, stream: int, size: tuple[int, int] | None = None) -> None:
-        """Let another video begin in the place of one that is over.
+        """Start another video in a stream whose video is over.
 
         Args:
-            stream: its number.
-            size: of its masks.
+            stream: number of the stream.
+            size: height and width of its masks, None for the frame's own.
         """
         self.sessions[stream] = self._session(stream, size)
 
     def step(self, frames: Mapping[int, Frame]) -> dict[int, Instances]:
-        """The instances of the next frame of those streams that have one.
+        """The instances of the next frame of each stream that has one.
 
         Args:
             frames: by stream, each as for :meth:`Session.step`.
 
         Raises:
-            VisoloError: if a frame is of another type, shape or size than its stream's others. No
-                stream has gone on then.
+            VisoloError: if the type, shape or size of a frame is wrong. No stream advances then.
         """
         numbers = sorted(frames)
         each = self._pool.map if len(numbers) > 1 else map
@@ -100,7 +96,7 @@ class Streams:
 
 
 def neighbours(streams: Sequence[int], most: int) -> Iterator[range]:
-    """Runs of consecutive numbers, none longer than ``most``.
+    """Runs of consecutive stream numbers, none longer than ``most``.
 
     >>> list(neighbours([0, 1, 2, 4], 2))
     [range(0, 2), range(2, 3), range(4, 5)]

@@ -1,1 +1,1 @@
-"""Where frames come from, how they are resized and drawn on, and where results go."""
+"""Frames: where they come from, resizing and drawing them, and where results are written."""

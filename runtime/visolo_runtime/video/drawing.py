@@ -1,7 +1,7 @@
-"""Instances drawn over a frame, with NumPy and Pillow.
+"""Drawing instances over a frame, with NumPy and Pillow.
 
-Each track has a colour of its own for as long as it lives: the hue walks the colour circle by the
-golden angle, so that neighbouring track numbers differ most.
+Each track has a fixed colour: the hue steps around the colour circle by the golden angle, so that
+consecutive track numbers get clearly different colours.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class _Anchor:
-    """Where the label of an instance belongs."""
+    """Where to put the label of an instance."""
 
     index: int
     middle: tuple[int, int]  # x, y
@@ -33,7 +33,7 @@ class _Anchor:
 
 
 def track_colour(track_id: int) -> Colour:
-    """RGB of a track, always the same."""
+    """RGB of a track; the same number always gives the same colour."""
     hue = track_id * _GOLDEN_RATIO % 1
     red, green, blue = colorsys.hsv_to_rgb(hue, 0.75, 1.0)
     return round(red * 255), round(green * 255), round(blue * 255)
@@ -58,7 +58,7 @@ def draw_instances(frame: NDArray[np.uint8], instances: Instances) -> NDArray[np
         box = mask_box(masks[index])
         if box is None:
             continue
-        # Room around the mask, so that its outermost pixels count as its edge.
+        # A margin around the mask, so that its outermost pixels count as its edge.
         left, top = max(0, box[0] - line), max(0, box[1] - line)
         right, bottom = box[2] + line, box[3] + line
         colour = track_colour(int(instances.tracker_id[index]))
@@ -95,13 +95,13 @@ def _eroded(mask: NDArray[np.bool_], line: int) -> NDArray[np.bool_]:
 def _write_labels(
     picture: NDArray[np.uint8], instances: Instances, anchors: list[_Anchor]
 ) -> NDArray[np.uint8]:
-    """Labels in the middle of their masks, moved down where another one stands already."""
+    """Write each label in the middle of its mask, or below another label that is already there."""
     height, width = picture.shape[:2]
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
     font = _font(max(10, round(min(height, width) / 28)))
     placed: list[tuple[float, float, float, float]] = []
-    for anchor in reversed(anchors):  # the best instance chooses its place first
+    for anchor in reversed(anchors):  # the best instance is placed first
         each = instances[anchor.index]
         text = f"#{each.track_id} {each.track_label} {each.score:.2f}"
         x0, y0, x1, y1 = draw.textbbox((0, 0), text, font=font)
@@ -120,7 +120,7 @@ def _free_place(
     frame: tuple[int, int],
     placed: list[tuple[float, float, float, float]],
 ) -> tuple[float, float]:
-    """Top left corner x, y of a tag (width, height) around a point in a frame (width, height)."""
+    """Top left corner x, y for a tag (width, height) around a point in a frame (width, height)."""
     x = max(0, min(middle[0] - tag[0] / 2, frame[0] - tag[0]))
     first = y = max(0, min(middle[1] - tag[1] / 2, frame[1] - tag[1]))
     while y + tag[1] <= frame[1]:
@@ -132,7 +132,7 @@ def _free_place(
         if not below:
             return x, y
         y = max(below)
-    return x, first  # the frame is full: overlapping is better than leaving it
+    return x, first  # no free place below: overlapping is better than leaving the frame
 
 
 def _readable_on(colour: Colour) -> str:

@@ -1,8 +1,8 @@
-"""Frames of a clip, decoded and resized ahead by a thread.
+"""A thread that decodes and resizes the frames of a clip ahead of the engines.
 
-The queue between the thread and the engines is bounded. When it is full, the thread waits; or, with
-the policy ``latest``, the frame that has waited longest makes room, so that what is run is never
-older than a live source makes it.
+The queue between the thread and the engines is bounded. When it is full, the thread waits; with the
+policy ``latest`` it drops the oldest frame instead, so that the engines always get the newest frame
+of a live source.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from visolo_runtime.video.sources import Clip, Skipped
 
 Policy = Literal["all", "latest"]
 AHEAD = 4
-"""Frames that wait at most; one with the policy ``latest``."""
+"""Most frames in the queue; the policy ``latest`` keeps one."""
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A frame that was read."""
+    """A frame that has been read."""
 
     frame: Picture | Skipped
     resized: ResizedFrame | None
-    """the frame as the network takes it, if the feed resizes"""
+    """the frame at the network's input size, if the feed resizes"""
     dropped: int
-    """frames before it that had to make room"""
+    """frames dropped just before this one"""
     since: float
     """when it was read, in seconds of ``time.perf_counter``"""
 
@@ -41,11 +41,11 @@ class Feed:
     """Reads a clip ahead. Close it, or use it in a ``with`` block.
 
     Args:
-        clip: what is read.
+        clip: the clip to read.
         policy: ``all`` frames, or the ``latest`` when they arrive faster than they are used.
         bell: notified when a frame is ready or the clip is over; several feeds may share it.
-        resize: to this height and width in the thread, what the network takes. Not for the policy
-            ``latest``, by which some of the work would be thrown away.
+        resize: height and width of the network's input, to resize frames in the thread. Ignored
+            with the policy ``latest``, which would waste the work on dropped frames.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Feed:
         self._clip, self._policy = clip, policy
         self._bell = bell or threading.Condition()
         self._resize = None if policy == "latest" else resize
-        self._room = 1 if policy == "latest" else AHEAD
+        self._limit = 1 if policy == "latest" else AHEAD
         self._queue: deque[Ready] = deque()
         self._dropped = 0
         self._over = self._closed = False
@@ -68,7 +68,7 @@ class Feed:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more will come."""
+        """Whether no more frames will come."""
         with self._bell:
             return self._over and not self._queue and self._error is None
 
@@ -79,7 +79,7 @@ class Feed:
             return not (self._queue or self._over)
 
     def take(self, timeout: float | None = None) -> Ready | None:
-        """The next frame; None if the clip is over, or there is none after so many seconds.
+        """The next frame; None if the clip is over, or no frame arrives within ``timeout`` seconds.
 
         Raises:
             VisoloError: if the clip could not be opened.
@@ -115,7 +115,7 @@ class Feed:
                 for frame in frames:
                     if not self._put(frame):
                         break
-        except BaseException as caught:  # raised again in the thread that takes the frames
+        except BaseException as caught:  # raised again by ``take``
             error = caught
         with self._bell:
             self._error, self._over = error, True
@@ -124,14 +124,14 @@ class Feed:
     def _put(self, frame: Picture | Skipped) -> bool:
         smaller = None
         if self._resize is not None and not isinstance(frame, Skipped):
-            smaller = resized(frame, self._resize, threads=1)  # the engines want the other cores
+            smaller = resized(frame, self._resize, threads=1)  # the engines need the other cores
         with self._bell:
             if self._policy == "latest":
-                while len(self._queue) >= self._room:
+                while len(self._queue) >= self._limit:
                     old = self._queue.popleft()
                     self._dropped += old.dropped + 1
             else:
-                self._bell.wait_for(lambda: len(self._queue) < self._room or self._closed)
+                self._bell.wait_for(lambda: len(self._queue) < self._limit or self._closed)
             if self._closed:
                 return False
             self._queue.append(Ready(frame, smaller, self._dropped, time.perf_counter()))

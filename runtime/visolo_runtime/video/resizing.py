@@ -1,9 +1,9 @@
-"""Frames brought to the size that the network takes, pixel for pixel as the paper does.
+"""Resizing frames to the network's input size, pixel for pixel like the paper's code.
 
-The paper's code resizes with Pillow, which went along the rows first and then along the columns,
-rounding in between. Since version 13 Pillow takes the order that is cheaper: for upright and 4:3
-videos another one, and a fourth of the pixels comes out a grey level apart. So the two passes are
-asked for one by one. Each can be shared among threads, since its lines know nothing of each other.
+The paper's code resizes with Pillow, which used to resize along the rows first and then along the
+columns, rounding in between. Since version 13 Pillow chooses the cheaper order. For upright and 4:3
+videos that is the other one, and a quarter of the pixels differ by a grey level. So the two passes
+are made one by one here. Each can be split among threads, since its lines are independent.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from PIL import Image
 from visolo_runtime.video.frames import ChannelOrder, Picture, ResizedFrame, as_picture
 
 _SHARED_FROM = 500_000
-"""Pixels of a frame from which on threads are worth it."""
+"""Frames with fewer pixels are not worth splitting among threads."""
 _THREADS = min(4, os.cpu_count() or 1)
 
 
@@ -30,16 +30,16 @@ def resized(
     channel_order: ChannelOrder = "rgb",
     threads: int = _THREADS,
 ) -> ResizedFrame:
-    """A frame as a session takes it without further work.
+    """A frame resized for a session, which then has nothing left to resize.
 
     Args:
         frame: uint8 [H, W, 3], or a Pillow image.
-        size: height and width that the network takes.
-        channel_order: of a frame that is an array.
-        threads: that share the work, where there is enough of it.
+        size: height and width of the network's input.
+        channel_order: of a frame given as an array.
+        threads: most threads to split the work among; small frames use one.
 
     Raises:
-        VisoloError: if the frame is of another type or shape.
+        VisoloError: if the type or shape of the frame is wrong.
     """
     picture = as_picture(frame)
     image = resize_frame(picture, size, threads)
@@ -49,12 +49,12 @@ def resized(
 
 
 def resize_frame(frame: Picture, size: tuple[int, int], threads: int = _THREADS) -> Picture:
-    """A frame as the network takes it: resized bilinearly, the aspect ratio not kept (paper).
+    """Resize a frame bilinearly, without keeping the aspect ratio, as in the paper.
 
     Args:
         frame: uint8 [H, W, 3].
         size: (height, width) of the result.
-        threads: that share the work, where there is enough of it.
+        threads: most threads to split the work among; small frames use one.
     """
     before, (height, width) = frame.shape[:2], size
     if before == size:
@@ -85,11 +85,11 @@ def _bilinear(picture: Image.Image, width: int, height: int) -> Image.Image:
 
 
 def _share(work: Callable[[slice], None], length: int, threads: int) -> None:
-    """Let threads do a part of a length each."""
+    """Split a length into parts and do each part in a thread of its own."""
     cuts = [length * part // threads for part in range(threads + 1)]
-    mine, *others = (slice(a, b) for a, b in pairwise(cuts) if b > a)
+    first, *others = (slice(a, b) for a, b in pairwise(cuts) if b > a)
     waiting = [_pool().submit(work, part) for part in others]
-    work(mine)
+    work(first)
     for each in waiting:
         each.result()
 

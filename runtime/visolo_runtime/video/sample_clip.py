@@ -1,7 +1,7 @@
 """A generated video, always the same: textured shapes that move over a moving background.
 
-It stands in where a real video is not at hand: the demo, ``visolo verify`` without ``--source``,
-and tests. Shapes cross each other, leave the frame and come back.
+It is used where there is no real video: by ``visolo verify`` and ``visolo bench`` without a source,
+by benchmarks and by tests. Shapes cross each other, leave the frame and come back.
 """
 
 from __future__ import annotations
@@ -35,11 +35,13 @@ def sample_frames(frames: int, height: int = 360, width: int = 640) -> Iterator[
     """Frames uint8 [height, width, 3] RGB of the generated video.
 
     Args:
-        frames: how many; any two videos of one size begin alike.
+        frames: how many. A shorter video of the same size is the beginning of a longer one.
         height, width: in pixels.
     """
     y = np.arange(height)[:, None] / height
-    x = np.arange(width)[None, :] / height  # in units of the height, so that shapes keep theirs
+    x = (
+        np.arange(width)[None, :] / height
+    )  # in units of the height, so that shapes are not stretched
     for frame in range(frames):
         image = _background(y, x, frame)
         for shape in _SHAPES:
@@ -74,7 +76,7 @@ def _inside(
 ) -> NDArray[np.bool_]:
     if shape.corners == 0:
         return np.asarray((dx / 1.2) ** 2 + dy**2 <= shape.radius**2)
-    # A regular polygon is the common part of half planes.
+    # A regular polygon is the intersection of half planes.
     normals = angle + 2 * np.pi * np.arange(shape.corners) / shape.corners
     apothem = shape.radius * np.cos(np.pi / shape.corners)
     planes = [np.cos(normal) * dx + np.sin(normal) * dy <= apothem for normal in normals]

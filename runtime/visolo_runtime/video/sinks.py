@@ -1,7 +1,7 @@
-"""Where instances go: an annotated video, a results file, one JSON line a frame.
+"""Where results are written: an annotated video, a results file, one JSON line per frame.
 
-A sink writes to a temporary file. ``commit`` gives it its name, after an interrupt too, so that
-what was seen so far stays usable; ``discard`` leaves nothing behind.
+A sink writes to a temporary file. ``commit`` gives the file its name, also after an interrupt, so
+that the results so far are usable; ``discard`` removes it.
 """
 
 from __future__ import annotations
@@ -26,19 +26,18 @@ from visolo_runtime.video.sources import Clip, Skipped
 
 
 class Sink:
-    """Takes what a run yields, and ignores it unless a subclass does otherwise.
+    """Receives the results of a run; each method does nothing unless a subclass overrides it.
 
-    The methods are called in the order in which they stand here; several clips may be on their way
-    at a time.
+    The methods are called in the order below for each clip; several clips may be open at once.
     """
 
     def begin(self, clip: Clip) -> None:
         """A clip begins."""
 
     def frame(self, clip: Clip, frame: NDArray[np.uint8], instances: Instances) -> None:
-        """A frame was run."""
+        """A frame has its instances."""
 
-    def skipped(self, clip: Clip, position: int, why: Skipped) -> None:
+    def skipped(self, clip: Clip, position: int, skipped: Skipped) -> None:
         """The frame at ``position`` could not be read."""
 
     def end(self, clip: Clip, tracks: list[Track]) -> None:
@@ -48,7 +47,7 @@ class Sink:
         """Finish the file and give it its name."""
 
     def discard(self) -> None:
-        """Remove whatever was written."""
+        """Remove everything that was written."""
 
 
 class _FileSink(Sink):
@@ -80,7 +79,7 @@ class ResultsFile(_FileSink):
 
 
 class FrameLines(Sink):
-    """One JSON line a frame, written as soon as the frame is done."""
+    """One JSON line per frame, written as soon as the frame is done."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -95,8 +94,8 @@ class FrameLines(Sink):
             }
         )
 
-    def skipped(self, clip: Clip, position: int, why: Skipped) -> None:
-        self._write({"video_id": clip.video_id, "frame": position, "skipped": why.reason})
+    def skipped(self, clip: Clip, position: int, skipped: Skipped) -> None:
+        self._write({"video_id": clip.video_id, "frame": position, "skipped": skipped.reason})
 
     def _write(self, line: dict[str, Any]) -> None:
         self._file.write(json.dumps(line) + "\n")
@@ -104,7 +103,7 @@ class FrameLines(Sink):
 
 
 class FrameLinesFile(_FileSink, FrameLines):
-    """``FrameLines`` in a file."""
+    """``FrameLines`` written to a file."""
 
     def __init__(self, path: Path) -> None:
         _FileSink.__init__(self, path)
@@ -120,7 +119,7 @@ class FrameLinesFile(_FileSink, FrameLines):
 
 
 class AnnotatedVideo(_FileSink):
-    """H.264 in mp4: the frames with masks, track numbers, labels and scores."""
+    """The frames with masks, track numbers, labels and scores, as H.264 in mp4."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -136,7 +135,7 @@ class AnnotatedVideo(_FileSink):
         if self._container is None:
             self._open(clip.fps, picture.shape[1], picture.shape[0])
         video_frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-        # A skipped frame leaves a gap, so the video keeps its pace.
+        # A skipped frame leaves a gap, so that the video keeps its timing.
         video_frame.pts = instances.frame
         video_frame.time_base = self._tick
         self._container.mux(self._stream.encode(video_frame))
@@ -144,7 +143,7 @@ class AnnotatedVideo(_FileSink):
     def _open(self, fps: Fraction, width: int, height: int) -> None:
         import av
 
-        # FFmpeg's mp4 cannot express rates with huge terms, which some containers claim.
+        # FFmpeg's mp4 cannot express the rates with huge terms that some containers state.
         rate = fps.limit_denominator(1001)
         container = av.open(str(self._temporary), "w", format="mp4")
         try:
@@ -152,7 +151,7 @@ class AnnotatedVideo(_FileSink):
         except (av.FFmpegError, ValueError) as error:
             container.close()
             raise VisoloError(
-                f"cannot write H.264 video with this PyAV: {error}; install the 'av' wheel of PyPI"
+                f"cannot write H.264 video with this PyAV ({error}): install 'av' from PyPI"
             ) from error
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.options = {"crf": "20", "preset": "veryfast"}
@@ -160,7 +159,7 @@ class AnnotatedVideo(_FileSink):
         self._container, self._stream, self._tick = container, stream, 1 / rate
 
     def end(self, clip: Clip, tracks: list[Track]) -> None:
-        # At once, so that a data set does not keep an encoder for every clip.
+        # Closed here, so that a data set does not keep an encoder open for every clip.
         if self._container is not None:
             self._container.mux(self._stream.encode(None))
             self._container.close()
@@ -185,9 +184,9 @@ class AnnotatedVideos(Sink):
     def __init__(self, folder: Path) -> None:
         if folder.exists() and not folder.is_dir():
             raise VisoloError(
-                f"'{folder}' is a file; several videos need a folder: give --video another name"
+                f"'{folder}' is a file, but several videos need a folder: give --video another name"
             )
-        self._made = not folder.exists()
+        self._is_new = not folder.exists()
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:
@@ -212,8 +211,8 @@ class AnnotatedVideos(Sink):
     def discard(self) -> None:
         for video in self._videos.values():
             video.discard()
-        if self._made:
-            with contextlib.suppress(OSError):  # somebody else has put something there
+        if self._is_new:
+            with contextlib.suppress(OSError):  # something else was put there
                 self._folder.rmdir()
 
 
@@ -224,10 +223,10 @@ def open_sinks(
     frames: Path | None,
     video: Path | None,
 ) -> list[Sink]:
-    """The sinks of a run; ``-`` for ``frames`` is standard output.
+    """Open the sinks of a run; ``-`` for ``frames`` means standard output.
 
     Raises:
-        VisoloError: if one cannot be written; none is left behind then.
+        VisoloError: if one cannot be written; no file is left behind then.
     """
     sinks: list[Sink] = []
     try:
@@ -249,7 +248,7 @@ def open_sinks(
 
 
 def _even(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Grown by a pixel where needed: H.264 halves the colours' resolution."""
+    """A frame padded to even sides, which H.264's halved colour resolution requires."""
     height, width = picture.shape[:2]
     if height % 2 or width % 2:
         picture = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

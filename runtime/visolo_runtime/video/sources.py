@@ -1,7 +1,7 @@
 """Where frames come from: a video file, a folder of frames, a camera, a stream, a data set.
 
 Every source is a list of clips; only a data set has more than one. A clip yields its frames in
-order, or a ``Skipped`` in the place of a frame that cannot be read.
+order, and a ``Skipped`` in place of each frame that cannot be read.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class Clip:
     """Opens the clip and yields uint8 [H, W, 3] RGB frames."""
     fps: Fraction = DEFAULT_FPS
     length: int | None = None
-    """Number of frames, where it is known beforehand."""
+    """Number of frames, if known in advance."""
     size: tuple[int, int] | None = None
-    """Height and width that the results must have, where they are prescribed."""
+    """Height and width that the results must have, if the source states them."""
     live: bool = False
-    """Whether frames come at their own pace and without an end."""
+    """Whether frames arrive in real time, without an end."""
 
 
 def open_source(source: str, images: Path | None = None) -> list[Clip]:
@@ -56,12 +56,12 @@ def open_source(source: str, images: Path | None = None) -> list[Clip]:
 
     Args:
         source: a video file, a folder of frames, a camera's index, an address such as
-            ``rtsp://...``, or a json file of YouTube-VIS, or of COCO, whose images are videos of
-            one frame.
-        images: the folder of a json file's frames; None stands for ``JPEGImages`` beside it.
+            ``rtsp://...``, or a json file in YouTube-VIS format, or in COCO's, whose images become
+            videos of one frame.
+        images: the folder of a json file's frames; None means ``JPEGImages`` beside it.
 
     Raises:
-        VisoloError: if there is no such source, or it is empty or cannot be read.
+        VisoloError: if the source does not exist, is empty or cannot be read.
     """
     path = Path(source)
     if _ADDRESS.match(source):
@@ -78,7 +78,7 @@ def open_source(source: str, images: Path | None = None) -> list[Clip]:
 
 
 def open_sources(sources: Sequence[str], images: Path | None = None) -> list[Clip]:
-    """The clips of one or more sources; those of several are renumbered from 1.
+    """The clips of one or more sources; those of several sources are renumbered from 1.
 
     Args:
         sources: each as for :func:`open_source`.
@@ -111,13 +111,13 @@ def _folder(folder: Path) -> Clip:
         key=lambda path: _natural(path.name),
     )
     if not files:
-        raise VisoloError(f"folder '{folder}' holds no images")
+        raise VisoloError(f"folder '{folder}' holds no images: name a folder of frames")
     return Clip(1, folder.name, lambda: map(read_image, files), length=len(files))
 
 
 def _natural(name: str) -> list[tuple[int, int, str]]:
-    """Sorts frame10 after frame9."""
-    # Splitting at a group puts the numbers into every second place.
+    """A sort key that puts frame10 after frame9."""
+    # Splitting at a group puts the numbers in every second position.
     return [
         (1, int(part), "") if place % 2 else (0, 0, part.lower())
         for place, part in enumerate(re.split(r"([0-9]+)", name))
@@ -138,9 +138,9 @@ def _data_set(path: Path, images: Path) -> list[Clip]:
             f"'file_names', 'height' and 'width' ({type(error).__name__}: {error})"
         ) from error
     if not clips:
-        raise VisoloError(f"'{path}' lists no videos")
+        raise VisoloError(f"'{path}' lists no videos: name a file with 'videos' or 'images'")
     if len({clip.video_id for clip in clips}) != len(clips):
-        raise VisoloError(f"'{path}' uses a video id twice")
+        raise VisoloError(f"'{path}' uses a video id twice: give every video its own id")
     return clips
 
 
@@ -151,7 +151,9 @@ def _listed_clip(video: dict[str, Any], images: Path) -> Clip:
         raise VisoloError(f"video {video_id} lists no frames")
     missing = [file for file in files if not file.is_file()]
     if missing:
-        raise VisoloError(f"video {video_id}: there is no frame '{missing[0]}', name --images")
+        raise VisoloError(
+            f"video {video_id}: there is no frame '{missing[0]}': name the folder with --images"
+        )
     first = Path(video["file_names"][0])
     name = str(first.parent if len(files) > 1 else first)
     return Clip(video_id, name, lambda: map(read_image, files), length=len(files), size=size)
@@ -193,17 +195,17 @@ def _open(name: str, driver: str | None = None, options: dict[str, str] | None =
             name, format=driver, options=options or {}, timeout=(_OPEN_TIMEOUT_S, _READ_TIMEOUT_S)
         )
     except (av.FFmpegError, OSError) as error:
-        raise VisoloError(f"cannot open '{name}' as a video: {_said(error)}") from error
+        raise VisoloError(f"cannot open '{name}' as a video: {_message(error)}") from error
     if not container.streams.video:
         container.close()
-        raise VisoloError(f"'{name}' has no video in it")
+        raise VisoloError(f"'{name}' has no video stream: name a video file")
     return container
 
 
 def _decode(
     name: str, driver: str | None = None, options: dict[str, str] | None = None
 ) -> Iterator[Picture | Skipped]:
-    """Frames of a video. What cannot be decoded is skipped; a broken stream ends there."""
+    """The frames of a video. Packets that cannot be decoded are skipped; a broken stream ends."""
     import av
 
     with _open(name, driver, options) as container:
@@ -216,26 +218,26 @@ def _decode(
             except StopIteration:
                 return
             except av.FFmpegError as error:
-                # The container itself is broken from here on, so nothing more can be read from it.
-                yield Skipped(f"the video breaks off: {_said(error)}")
+                # The container itself is broken from here on; nothing more can be read from it.
+                yield Skipped(f"the video is cut short: {_message(error)}")
                 return
             try:
                 for frame in packet.decode():
                     yield _picture(frame)
             except av.FFmpegError as error:
-                yield Skipped(_said(error))
+                yield Skipped(_message(error))
 
 
 def _picture(frame: Any) -> Picture | Skipped:
     if frame.is_corrupt:
         return Skipped("damaged data")
     picture: Picture = frame.to_ndarray(format="rgb24")
-    # Phones store portrait video lying down, with a note of how to turn it.
+    # Phones store portrait video on its side, with the rotation to apply.
     turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
 
 
-def _said(error: Exception) -> str:
-    """FFmpeg's words without the number and the file name around them."""
+def _message(error: Exception) -> str:
+    """FFmpeg's message without the error number and the file name around it."""
     text = getattr(error, "strerror", None) or str(error)
     return str(text).lower()

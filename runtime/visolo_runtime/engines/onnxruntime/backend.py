@@ -27,7 +27,7 @@ class OnnxRuntimeBackend(HostBackend):
     Args:
         files: the ONNX file of each graph.
         threads: within an operator; 0 lets ONNX Runtime choose.
-        provider: what computes, of ``PROVIDERS``.
+        provider: a key of ``PROVIDERS``.
 
     Raises:
         NotHereError: if ONNX Runtime is not installed, or has no such provider.
@@ -44,13 +44,13 @@ class OnnxRuntimeBackend(HostBackend):
         self._provider = PROVIDERS[provider]
         if self._provider not in self._ort.get_available_providers():
             raise NotHereError(
-                f"this ONNX Runtime has no {self._provider}: {pip_install('gpu')}, or run "
+                f"this ONNX Runtime has no {self._provider}: run {pip_install('gpu')}, or "
                 "'visolo doctor' to see what is installed"
             )
 
     @property
     def description(self) -> str:
-        """Library, version and device, for people."""
+        """Library, version and device, for display."""
         device = self._provider.removesuffix("ExecutionProvider")
         return f"ONNX Runtime {self._ort.__version__}, {device}"
 
@@ -59,23 +59,23 @@ class OnnxRuntimeBackend(HostBackend):
         options = self._ort.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.log_severity_level = 3
-        # Three sessions take turns on the same cores: none may go on spinning after its run.
+        # Three sessions take turns on the same cores: none may keep spinning after its run.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if graph == "decode":
-            # A plan of memory is kept for every number of masks that was ever decoded.
+            # It would keep a memory plan for every number of masks that was ever decoded.
             options.enable_mem_pattern = False
         file = self._files[graph]
         try:
             session = self._ort.InferenceSession(str(file), options, providers=[self._provider])
-        except Exception as error:  # onnxruntime has a dozen exceptions without a common base
+        except Exception as error:  # onnxruntime raises a dozen types without a common base
             raise VisoloError(
                 f"ONNX Runtime cannot load '{file}': {' '.join(str(error).split())[:200]}"
             ) from error
-        # A provider that does not start is left out without an exception: only this list is proof.
+        # A provider that does not start is dropped without an exception: only this list shows it.
         if session.get_providers()[0] != self._provider:
             raise NotHereError(
-                f"ONNX Runtime's {self._provider} does not start here and would compute on the "
-                "CPU: check the driver, CUDA and cuDNN"
+                f"ONNX Runtime's {self._provider} does not start here, so it would run on the CPU: "
+                "check the driver, CUDA and cuDNN"
             )
         for nodes, tensors in (
             (session.get_inputs(), spec.inputs),
@@ -98,7 +98,7 @@ class _OnnxEngine(Engine[HostContext]):
 
 
 class _OnnxContext(HostContext):
-    """I/O binding: the graph reads and writes the buffers themselves, nothing is copied."""
+    """A context with I/O binding: the graph reads and writes the buffers without copies."""
 
     def __init__(self, session: Any) -> None:
         self._session = session
@@ -124,7 +124,7 @@ def _import_onnxruntime() -> Any:
         raise NotHereError(
             "ONNX Runtime is not usable here: run "
             f"'pip install {RUNTIMES[installed_distribution()]}', or 'visolo doctor' to see what "
-            f"is ({error})"
+            f"is installed ({error})"
         ) from error
     return onnxruntime
 
@@ -132,7 +132,7 @@ def _import_onnxruntime() -> Any:
 def installed_runtimes() -> dict[str, str]:
     """The ONNX Runtime packages that are installed, with their versions.
 
-    All of them put their files into one folder, ``onnxruntime``; only one may be there.
+    They all install into the same folder, ``onnxruntime``, so only one may be installed.
     """
     versions = {}
     for name in ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml"):

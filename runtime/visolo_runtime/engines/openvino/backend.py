@@ -25,9 +25,9 @@ class OpenVinoBackend(HostBackend):
 
     Args:
         files: the file of each graph.
-        threads: of an inference; 0 lets OpenVINO choose.
-        half: compute in float16 where the CPU can; it takes float32 where it cannot.
-        winograd: compute mask features by Winograd's convolution, on x86; for graphs in float32.
+        threads: per inference; 0 lets OpenVINO choose.
+        half: compute in float16 if the CPU supports it, otherwise in float32.
+        winograd: compute mask features by Winograd's convolution; x86 and float32 graphs only.
     """
 
     name = "openvino"
@@ -44,17 +44,17 @@ class OpenVinoBackend(HostBackend):
         self._core = shared_core()
         self._half = half and "FP16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self._half_weights = half
-        # Elsewhere OpenVINO computes with other libraries, and nothing was measured.
+        # Elsewhere OpenVINO uses other libraries, with which nothing was measured.
         self._winograd = winograd and platform.machine().lower() in _X86
         self.rewritten: tuple[str, ...] = ()
-        """Convolutions of the frame graph that are Winograd's, by name, once it is compiled."""
+        """Names of the frame graph's convolutions that were replaced, once it is compiled."""
         self._options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if threads:
             self._options["INFERENCE_NUM_THREADS"] = threads
 
     @property
     def description(self) -> str:
-        """Library, version and device, for people."""
+        """Library, version and device, for display."""
         weights = " with float16 weights" if self._half_weights and not self._half else ""
         computes = " in float16" if self._half else " with Winograd" if self.rewritten else ""
         version = self._openvino.__version__.split("-")[0]
@@ -63,8 +63,8 @@ class OpenVinoBackend(HostBackend):
     def engine(self, graph: GraphName, spec: GraphSpec) -> Engine[HostContext]:
         """Compile a graph."""
         file = self._files[graph]
-        # OpenVINO rounds to bfloat16 on CPUs that have it, even where float16 is requested that
-        # they lack, unless float32 is requested explicitly. Pixels are counted in float32.
+        # Without a hint of float32, OpenVINO rounds to bfloat16 on CPUs that have it, also if the
+        # hint is a float16 that they lack. The decode graph counts pixels, which needs float32.
         half = self._half and graph != "decode"
         options = {**self._options, "INFERENCE_PRECISION_HINT": "f16" if half else "f32"}
         try:
@@ -96,7 +96,7 @@ class _OpenVinoEngine(Engine[HostContext]):
 
 
 class _OpenVinoContext(HostContext):
-    """Tensors that share the buffers' memory: nothing is copied."""
+    """A context whose tensors share the buffers' memory, without copies."""
 
     def __init__(self, openvino: Any, request: Any) -> None:
         self._openvino = openvino
@@ -113,17 +113,17 @@ class _OpenVinoContext(HostContext):
 
 @cache
 def shared_core() -> Any:
-    """OpenVINO's core, one for the process and never given up.
+    """OpenVINO's core, one for the process and never released.
 
-    Its CPU plugin sets the stack on which the thread handles signals, and brings back what it has
-    found when it goes. Two of them that go in the order in which they came leave a stack that is
-    freed, and the next signal (Ctrl-C, the end of a child) ends the process without a word.
+    Its CPU plugin replaces the stack on which the thread handles signals, and restores the previous
+    one when it is released. Two plugins released in the order of their creation leave the thread
+    with a freed stack, and the next signal (Ctrl-C, the end of a child) kills the process silently.
     """
     return _import_openvino().Core()
 
 
 def _name(port: Any, known: set[str]) -> str:
-    """OpenVINO may keep the names of tensors that it has merged into this one."""
+    """The contract's name of a port, which may also have names of tensors merged into it."""
     names = {str(name) for name in port.names}
     return min(names & known or names)
 
@@ -138,6 +138,6 @@ def _import_openvino() -> Any:
         import openvino
     except ImportError as error:
         raise NotHereError(
-            f"OpenVINO is not usable here: {pip_install('openvino')} ({error})"
+            f"OpenVINO is not usable here: run {pip_install('openvino')} ({error})"
         ) from error
     return openvino

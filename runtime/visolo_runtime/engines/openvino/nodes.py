@@ -1,4 +1,4 @@
-"""What rewriting OpenVINO's graphs needs to know of their nodes."""
+"""Reading the nodes of OpenVINO's graphs, for rewriting them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 Key = tuple[str, int]
-"""An output of a graph: name of its node, and which of its outputs."""
+"""An output of a node: the name of the node and the index of the output."""
 
 
 def key(value: Any) -> Key:
-    """Of an output."""
+    """The key of an output."""
     return value.get_node().get_friendly_name(), value.get_index()
 
 
 def sides(value: Any) -> list[int]:
-    """Shape of an output, 0 where any length goes."""
+    """Shape of an output, with 0 for dynamic lengths."""
     return [0 if side.is_dynamic else side.get_length() for side in value.get_partial_shape()]
 
 
 def ints(numbers: list[int]) -> NDArray[np.int64]:
-    """As operators take shapes, axes and orders."""
+    """Numbers as the array that operators expect for shapes, axes and orders."""
     return np.array(numbers, np.int64)
 
 
@@ -32,7 +32,7 @@ def inputs_of(node: Any) -> list[Any]:
 
 
 def resizes_images(node: Any) -> bool:
-    """Whether a node interpolates between pixels, to a height and width that are known."""
+    """Whether a node resizes images bilinearly to a known height and width."""
     if node.get_type_name() != "Interpolate":
         return False
     before, after = sides(node.input_value(0)), sides(node.output(0))

@@ -1,9 +1,9 @@
-"""OpenVINO graphs whose images are resized by matrix products.
+"""Rewriting OpenVINO graphs to resize images by matrix products.
 
-OpenVINO interpolates the masks of the decode graph with their number as the innermost axis, and
-turns the result back: for more than 16 masks that takes several times what the rest of the graph
-takes. A product with a matrix along each axis weighs the same pixels with the same weights, masks
-stay as they are, and libraries are at their best there.
+OpenVINO transposes the masks of the decode graph to interpolate them with the number of masks as
+the innermost axis, and transposes the result back. For more than 16 masks that takes several times
+as long as the rest of the graph. A matrix product along each axis sums the same pixels with the
+same weights, needs no transposing, and is what libraries do fastest.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from visolo_runtime.engines.openvino.nodes import resizes_images, sides
 
 
 def rewrite_upsampling(model: Any) -> int:
-    """Replace bilinear interpolation of images.
+    """Replace every bilinear interpolation of images.
 
     Args:
-        model: an ``openvino.Model`` in float32; it is changed.
+        model: an ``openvino.Model`` in float32, changed in place.
 
     Returns:
-        how often.
+        how many were replaced.
     """
     import openvino.opset13 as operators
 
@@ -33,9 +33,9 @@ def rewrite_upsampling(model: Any) -> int:
         if not resizes_images(node):
             continue
         image = node.input_value(0)
-        (height, width), (made_height, made_width) = sides(image)[2:], sides(node.output(0))[2:]
-        across = operators.constant(np.ascontiguousarray(weights(width, made_width).T))
-        down = operators.constant(weights(height, made_height))
+        (height, width), (out_height, out_width) = sides(image)[2:], sides(node.output(0))[2:]
+        across = operators.constant(np.ascontiguousarray(weights(width, out_width).T))
+        down = operators.constant(weights(height, out_height))
         wide = operators.matmul(image, across, False, False)
         upsampled = operators.matmul(down, wide, False, False)
         for reader in node.output(0).get_target_inputs():
@@ -46,7 +46,7 @@ def rewrite_upsampling(model: Any) -> int:
 
 
 def weights(source: int, target: int) -> NDArray[np.float32]:
-    """float32 [target, source]: how much of each source position goes into a target position, in
+    """float32 [target, source]: the weight of each source position in each target position, for
     bilinear interpolation between pixel centres."""
     taps = Taps(source, target)
     matrix = np.zeros((target, source), np.float32)

@@ -1,13 +1,13 @@
 """Winograd's minimal filtering: 3x3 convolutions with a quarter of the multiplications.
 
-A tile of 4x4 outputs of a 3x3 convolution needs 6x6 inputs. Brought to another basis, input tile
-and kernel are multiplied element by element: 36 multiplications in place of 144. Over many channels
-the elements become 36 matrix products (Lavin and Gray, "Fast algorithms for convolutional neural
+A tile of 4x4 outputs of a 3x3 convolution needs 6x6 inputs. In another basis, input tile and kernel
+are multiplied element by element: 36 multiplications instead of 144. Over many channels the
+elements become 36 matrix products (Lavin and Gray, "Fast algorithms for convolutional neural
 networks", CVPR 2016).
 
-A basis comes from five points and infinity (Toom and Cook). With the usual points 0, 1, -1, 2, -2
-float32's rounding is felt ten times as much as in a direct convolution; with those used here, five
-times.
+A basis is defined by five points and infinity (Toom and Cook). With the usual points 0, 1, -1, 2,
+-2 the rounding error in float32 is ten times that of a direct convolution; with those used here, it
+is five times.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 TILE = 4
-"""Outputs of a tile a side."""
+"""Outputs per side of a tile."""
 TAPS = 3
-"""Of a kernel a side."""
+"""Taps per side of a kernel."""
 SPAN = TILE + TAPS - 1
-"""Inputs of a tile a side."""
+"""Inputs per side of a tile."""
 _POINTS = (Fraction(0), Fraction(3, 4), Fraction(-3, 4), Fraction(3, 2), Fraction(-3, 2))
 
 Floats64 = NDArray[np.float64]
 
 
 class Basis(NamedTuple):
-    """Matrices of one dimension: outputs = output @ ((kernel @ taps) * (input @ inputs))."""
+    """The matrices for one dimension: outputs = output @ ((kernel @ taps) * (input @ inputs))."""
 
     output: Floats64
     """[TILE, SPAN]"""
@@ -44,7 +44,7 @@ class Basis(NamedTuple):
 
 @cache
 def basis() -> Basis:
-    """The matrices, computed in fractions and rounded once."""
+    """The matrices, computed exactly in fractions and rounded once."""
     output = [[point**power for point in _POINTS] + [Fraction(power == TILE - 1)]
               for power in range(TILE)]  # fmt: skip
     kernel, inputs = [], []
@@ -59,7 +59,7 @@ def basis() -> Basis:
 
 
 def _product(roots: Sequence[Fraction], at: Fraction) -> Fraction:
-    """Value of the polynomial with these roots."""
+    """Value of the polynomial with these roots at a point."""
     value = Fraction(1)
     for root in roots:
         value *= at - root
@@ -67,7 +67,7 @@ def _product(roots: Sequence[Fraction], at: Fraction) -> Fraction:
 
 
 def _coefficients(roots: Sequence[Fraction]) -> list[Fraction]:
-    """Of the polynomial with these roots, the constant first."""
+    """Coefficients of the polynomial with these roots, the constant term first."""
     coefficients = [Fraction(1)]
     for root in roots:
         shifted = [Fraction(0), *coefficients]
@@ -79,48 +79,49 @@ def _coefficients(roots: Sequence[Fraction]) -> list[Fraction]:
 
 
 def input_transform() -> NDArray[np.float32]:
-    """float32 [SPAN * SPAN, SPAN * SPAN]: what becomes of the elements of an input tile."""
+    """float32 [SPAN * SPAN, SPAN * SPAN]: transforms the elements of an input tile."""
     matrix = basis().input
     return np.kron(matrix, matrix).astype(np.float32)
 
 
 def output_transform() -> NDArray[np.float32]:
-    """float32 [TILE * TILE, SPAN * SPAN]: products to the elements of an output tile."""
+    """float32 [TILE * TILE, SPAN * SPAN]: transforms products to the elements of an output
+    tile."""
     matrix = basis().output
     return np.kron(matrix, matrix).astype(np.float32)
 
 
 def transform_kernels(weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Kernels in the basis.
+    """Transform kernels to the basis.
 
     Args:
-        weight: [K, C, 3, 3], of a convolution.
+        weight: [K, C, 3, 3], the weight of a convolution.
 
     Returns:
         [SPAN * SPAN, C, K], a matrix for each element of a tile.
     """
     matrix = basis().kernel
     outputs, inputs = weight.shape[:2]
-    moved: Floats64 = np.einsum(
+    transformed: Floats64 = np.einsum(
         "ia,jb,kcab->ijck", matrix, matrix, weight.astype(np.float64), optimize=True
     )
-    return moved.reshape(SPAN * SPAN, inputs, outputs).astype(np.float32)
+    return transformed.reshape(SPAN * SPAN, inputs, outputs).astype(np.float32)
 
 
 class Tiles(NamedTuple):
-    """Some rows of tiles of an image."""
+    """Some rows of the tiles of an image."""
 
     number: int
     gather: NDArray[np.int32]
-    """[SPAN * SPAN * number], positions of the image (row by row) for each element of every tile;
+    """[SPAN * SPAN * number], the position in the image (row by row) of each element of every tile;
     the first position after the image stands for the zeros around it"""
     scatter: NDArray[np.int32]
-    """[rows * width], for each output position of these tiles where it lies among
-    [TILE * TILE * number] elements of tiles"""
+    """[rows * width], the index of each output position among the [TILE * TILE * number] elements
+    of the tiles"""
 
 
 def tiles(height: int, width: int, parts: int) -> list[Tiles]:
-    """The tiles that cover an image, in so many parts from top to bottom, fewer if it is low."""
+    """The tiles of an image in parts from top to bottom, at most one part per row of tiles."""
     down, across = -(-height // TILE), -(-width // TILE)
     return [_part(rows, across, height, width) for rows in np.array_split(np.arange(down), parts)
             if len(rows)]  # fmt: skip

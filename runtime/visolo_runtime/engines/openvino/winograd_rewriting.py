@@ -1,11 +1,11 @@
-"""OpenVINO graphs whose mask features are computed by Winograd's convolution.
+"""Rewriting OpenVINO graphs to compute mask features by Winograd's convolution.
 
-OpenVINO and its peers convolve directly on CPUs. Most of the paper's arithmetic is 3x3 convolutions
-of the mask branch, whose results go nowhere but into masks. Those alone are rewritten here: masks
-change by float32's noise, and class scores, kernels, queries and keys not at all.
+OpenVINO convolves directly on CPUs, as other libraries do. Most of the paper's arithmetic is 3x3
+convolutions of the mask branch, whose results only reach the masks. Only those are rewritten here:
+masks change by float32 rounding, and class scores, kernels, queries and keys do not change at all.
 
-Between the rewritten convolutions features lie as rows, [B, H * W, C]: the channels of a position
-side by side, so that tiles are gathered by copying whole rows.
+Between the rewritten convolutions, features are stored as rows [B, H * W, C] with the channels of a
+position next to each other, so that tiles are gathered by copying whole rows.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ from visolo_runtime.engines.openvino.winograd import (
 )
 
 LEAST_CHANNELS = 64
-"""Narrower convolutions are quicker as they are."""
+"""Convolutions with fewer channels are faster unchanged."""
 _PART_BYTES = 4 << 20
-"""What the tiles that go through together may become, so that it stays in the cache."""
+"""Most bytes of the tiles that are transformed together, so that they stay in the cache."""
 _IMPORTED = "/WithoutBiases"
-"""What the importer adds to the name of a convolution whose bias it takes apart."""
+"""What the importer appends to the name of a convolution whose bias it splits off."""
 
 
 def rewrite_convolutions(model: Any, output: str) -> tuple[str, ...]:
-    """Replace the convolutions that nothing but one output of a graph depends on.
+    """Replace the convolutions that only one output of a graph depends on.
 
     Args:
-        model: an ``openvino.Model`` in float32; it is changed.
-        output: name of the tensor.
+        model: an ``openvino.Model`` in float32, changed in place.
+        output: name of that output.
 
     Returns:
-        names of the convolutions that were replaced, those of the ONNX graph.
+        names of the replaced convolutions, as in the ONNX graph.
     """
     return _Rewriting(model, output).run()
 
@@ -59,12 +59,12 @@ class _Rewriting:
         self._model = model
         self._own = _exclusive(model, output)
         self._rows: dict[Key, Any] = {}
-        """what was computed on rows"""
-        self._turned: dict[Key, Any] = {}
-        """the same in the other layout, computed where it is needed"""
+        """outputs computed as rows, by the output they replace"""
+        self._converted: dict[Key, Any] = {}
+        """outputs converted to the other layout, on demand"""
 
     def run(self) -> tuple[str, ...]:
-        """Go through the graph from its inputs on."""
+        """Rewrite the graph from its inputs to its outputs; returns the convolutions replaced."""
         replaced = []
         for node in self._model.get_ordered_ops():
             inputs = inputs_of(node)
@@ -81,7 +81,7 @@ class _Rewriting:
         return tuple(replaced)
 
     def _on_rows(self, node: Any, inputs: list[Any]) -> Any:
-        """A node's output as rows; None if it stays as it is."""
+        """A node's output computed as rows; None if the node stays unchanged."""
         if node.get_friendly_name() not in self._own:
             return None
         kind = node.get_type_name()
@@ -111,7 +111,7 @@ class _Rewriting:
         return self._shaped(resized, -1, channels)
 
     def _shaped(self, node: Any, *shape: int) -> Any:
-        """Reshaped behind the batch, whose length may be open."""
+        """Reshape everything after the batch axis, whose length may be dynamic."""
         return self._operators.reshape(node, ints([0, *shape]), special_zero=True)
 
     def _convolution(self, node: Any, inputs: list[Any]) -> Any:
@@ -119,14 +119,14 @@ class _Rewriting:
         _, channels, height, width = sides(image)
         kernels = transform_kernels(weight.get_node().data)
         channels_out = kernels.shape[2]
-        # A row of zeros for what lies around the image.
+        # A row of zeros for the positions outside the image.
         rows = self._operators.pad(
             self._as_rows(image), ints([0, 0, 0]), ints([0, 1, 0]), "constant",
             self._operators.constant(np.float32(0)),
         )  # fmt: skip
-        least = SPAN * SPAN * 4 * max(channels, channels_out)
+        tile_bytes = SPAN * SPAN * 4 * max(channels, channels_out)
         count = -(-height // TILE) * -(-width // TILE)
-        parts = tiles(height, width, -(-count * least // _PART_BYTES))
+        parts = tiles(height, width, -(-count * tile_bytes // _PART_BYTES))
         constants = [
             self._operators.constant(each)
             for each in (input_transform(), kernels, output_transform())
@@ -142,10 +142,10 @@ class _Rewriting:
         axis = operators.constant(np.int32(1))
         gathered = operators.gather(rows, operators.constant(part.gather), axis)
         flat = self._shaped(gathered, SPAN * SPAN, part.number * channels)
-        moved = self._shaped(
+        transformed = self._shaped(
             operators.matmul(into, flat, False, False), SPAN * SPAN, part.number, channels
         )
-        product = operators.matmul(moved, kernels, False, False)
+        product = operators.matmul(transformed, kernels, False, False)
         flat = self._shaped(product, SPAN * SPAN, part.number * channels_out)
         back = self._shaped(
             operators.matmul(out, flat, False, False), TILE * TILE * part.number, channels_out
@@ -156,42 +156,42 @@ class _Rewriting:
         name = key(value)
         if name in self._rows:
             return self._rows[name]
-        if name not in self._turned:
+        if name not in self._converted:
             channels = sides(value)[1]
             if value.get_node().get_type_name() == "Relu":
-                # Once more changes nothing, but its output has no other reader, and then OpenVINO
-                # turns it for nothing: 3 ms less for 256 channels at 88x156.
+                # A second ReLU changes no value, but nothing else reads its output, so OpenVINO
+                # transposes it at no cost: 3 ms less for 256 channels at 88x156.
                 value = self._operators.relu(value).output(0)
-            turned = self._operators.transpose(value, ints([0, 2, 3, 1]))
-            self._turned[name] = self._shaped(turned, -1, channels)
-        return self._turned[name]
+            channels_last = self._operators.transpose(value, ints([0, 2, 3, 1]))
+            self._converted[name] = self._shaped(channels_last, -1, channels)
+        return self._converted[name]
 
     def _as_image(self, value: Any) -> Any:
         name = key(value)
-        if name not in self._turned:
+        if name not in self._converted:
             _, channels, height, width = sides(value)
             image = self._shaped(self._rows[name], height, width, channels)
-            self._turned[name] = self._operators.transpose(image, ints([0, 3, 1, 2]))
-        return self._turned[name]
+            self._converted[name] = self._operators.transpose(image, ints([0, 3, 1, 2]))
+        return self._converted[name]
 
 
 def _exclusive(model: Any, output: str) -> set[str]:
-    """Names of the nodes that an output depends on, and no other output does."""
-    mine: set[str] = set()
+    """Names of the nodes that only this output depends on."""
+    own: set[str] = set()
     others: set[str] = set()
     for result in model.get_results():
-        seen = mine if output in result.input_value(0).names else others
-        waiting = [result]
-        while waiting:
-            node = waiting.pop()
+        seen = own if output in result.input_value(0).names else others
+        pending = [result]
+        while pending:
+            node = pending.pop()
             if node.get_friendly_name() not in seen:
                 seen.add(node.get_friendly_name())
-                waiting += [value.get_node() for value in inputs_of(node)]
-    return mine - others
+                pending += [value.get_node() for value in inputs_of(node)]
+    return own - others
 
 
 def _fits(node: Any, inputs: list[Any]) -> bool:
-    """Whether a convolution is 3x3, keeps the size, and is wide enough."""
+    """Whether a convolution is 3x3, keeps the image's size, and has enough channels."""
     image, weight = inputs
     settings = node.get_attributes()
     ones = ("strides", "dilations", "pads_begin", "pads_end")
@@ -208,6 +208,6 @@ def _fits(node: Any, inputs: list[Any]) -> bool:
 
 
 def _spreads(value: Any, over: Any) -> bool:
-    """Whether a value has the shape of another, or one number a channel of it."""
+    """Whether a value has the shape of ``over``, or is one number per channel of it."""
     shape, whole = sides(value), sides(over)
     return len(shape) == 4 and (shape == whole or shape == [1, whole[1], 1, 1])

@@ -1,1 +1,1 @@
-"""PyTorch: the reference, and its own formats. The only folder of the runtime that imports it."""
+"""PyTorch: the reference, and PyTorch's formats. Only this folder of the runtime imports it."""

@@ -1,8 +1,8 @@
-"""A look into ``.pt2`` files before PyTorch opens them.
+"""Checking ``.pt2`` files before PyTorch opens them.
 
 PyTorch's loader of exported programs unpickles whatever an archive marks as pickled, and evaluates
-the expressions of its sizes. What is exported here needs neither, so an archive with anything of
-the kind is refused, and the bytes that were looked at are the bytes that are loaded.
+the expressions of its sizes. Programs exported by visolo need neither, so an archive with either is
+refused. The bytes that were checked are the bytes that are loaded.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def plain_program(file: Path) -> io.BytesIO:
     """The bytes of an exported program in which nothing is pickled.
 
     Raises:
-        ValueError: if it is not such an archive; says what is in it.
+        ValueError: if it is not such an archive; the message says why.
         OSError: if it cannot be read.
     """
     content = io.BytesIO(file.read_bytes())
@@ -47,10 +47,10 @@ def plain_program(file: Path) -> io.BytesIO:
 def _check(archive: zipfile.ZipFile) -> None:
     names = archive.namelist()
     if len(set(names)) != len(names):
-        raise ValueError("two of its members have one name")
-    strange = [name for name in names if not _MEMBERS.fullmatch(name)]
-    if strange:
-        raise ValueError(f"it holds '{strange[0]}', which no program needs that was exported here")
+        raise ValueError("two of its members have the same name")
+    unknown = [name for name in names if not _MEMBERS.fullmatch(name)]
+    if unknown:
+        raise ValueError(f"it holds '{unknown[0]}', which no exported program of visolo has")
     for name in names:
         if name.endswith(".json"):
             for key, value in _entries(json.loads(archive.read(name))):

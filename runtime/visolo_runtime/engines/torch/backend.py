@@ -1,7 +1,7 @@
-"""PyTorch behind the runtime's engine interface: the reference that bundles are held against.
+"""PyTorch behind the runtime's engine interface: the reference that bundles are compared with.
 
-The graphs are the very modules that are exported, so the session code, the buffers and the order
-of calls are the same and only the arithmetic's maker differs.
+The graphs are the same modules that are exported, so the session code, the buffers and the order of
+calls are identical, and only the library that computes differs.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class TorchBackend(HostBackend):
     """Runs modules, or programs exported from them, on the CPU.
 
     Args:
-        modules: one for each graph.
-        form: what they are, for people.
-        threads: of PyTorch; 0 leaves them as they are.
+        modules: one per graph.
+        form: the format of the modules, for display.
+        threads: number of PyTorch's threads; 0 does not change it.
     """
 
     name = "torch"
@@ -46,7 +46,7 @@ class TorchBackend(HostBackend):
 
     @property
     def description(self) -> str:
-        """Library, version and device, for people."""
+        """Library, version and device, for display."""
         return f"PyTorch {torch.__version__}{self._form}, CPU"
 
     def engine(self, graph: GraphName, spec: GraphSpec) -> Engine[HostContext]:
@@ -85,12 +85,12 @@ class _TorchContext(HostContext):
 
 
 def weights_engines(checkpoint: Checkpoint, slots: int, threads: int = 0) -> Engines:
-    """The graphs of a network in PyTorch itself, the reference.
+    """The graphs of a network in PyTorch: the reference.
 
     Args:
         checkpoint: weights and configuration.
-        slots: stored frames that a frame can read.
-        threads: of PyTorch; 0 leaves them as they are.
+        slots: stored frames T that a frame can read.
+        threads: number of PyTorch's threads; 0 does not change it.
     """
     network = checkpoint.build()
     backend = TorchBackend(graph_modules(network), "", threads)
@@ -102,11 +102,11 @@ def load_graphs(format: str, files: dict[GraphName, Path], threads: int = 0) -> 
 
     Args:
         format: ``torchscript``, ``pt2`` or ``aotinductor``.
-        files: of each graph.
-        threads: of PyTorch; 0 leaves them as they are.
+        files: the file of each graph.
+        threads: number of PyTorch's threads; 0 does not change it.
 
     Raises:
-        VisoloError: if a file is not what its name says.
+        VisoloError: if a file is not in this format.
     """
     modules = {graph: _load(format, file) for graph, file in files.items()}
     return TorchBackend(modules, f" {format}", threads)
@@ -118,15 +118,15 @@ def processor() -> str:
 
 
 def check_compiled(graphs: GraphFiles) -> None:
-    """Make sure that machine code fits this machine.
+    """Check that AOTInductor's machine code was compiled for this machine.
 
     Raises:
-        NotHereError: if another PyTorch compiled it, or for another processor.
+        NotHereError: if it was compiled by another PyTorch or for another processor.
     """
-    there, here = (graphs.library, *graphs.targets), (torch.__version__, processor())
-    if there != here:
+    built, here = (graphs.library, *graphs.targets), (torch.__version__, processor())
+    if built != here:
         raise NotHereError(
-            f"compiled by PyTorch {' for '.join(map(str, there))}, here is PyTorch "
+            f"compiled by PyTorch {' for '.join(map(str, built))}, but this is PyTorch "
             f"{' on '.join(here)}: export --format aotinductor on this machine"
         )
 
@@ -144,6 +144,6 @@ def _load(format: str, file: Path) -> Function:
             compiled: Function = aoti_load_package(str(file))
             return compiled
         return torch.export.load(plain_program(file)).module()
-    except Exception as error:  # of many kinds, from the depths of PyTorch
+    except Exception as error:  # PyTorch raises many types
         reason = " ".join(str(error).split())[:200]
         raise VisoloError(f"PyTorch cannot load '{file}': {reason}") from error
