@@ -1,4 +1,4 @@
-"""The first layer at which two ONNX graphs of one network part."""
+"""Finds the first layer at which two ONNX graphs of the same network differ."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from visolo_runtime.bundle import Bundle, Precision
 from visolo_runtime.engines.buffers import Array
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
-_AT_ONCE = 24  # tensors that are looked at in one run, so that they need not all be in memory
+_TENSORS_PER_RUN = 24  # so that not all tensors have to be in memory at the same time
 
 
 @dataclass(frozen=True)
 class Divergence:
-    """Where two graphs part."""
+    """The first node at which two graphs differ."""
 
     node: str
     operator: str
     module: str
-    """of the network, as it is called there"""
+    """name of the network's module that the node belongs to"""
     error: float
-    """largest difference over the largest value"""
+    """largest difference divided by the largest value of the reference"""
 
 
 def divergence_from_weights(
@@ -42,13 +42,13 @@ def divergence_from_weights(
     """Where a bundle's ONNX frame graph differs from a new export of weights, with empty memory.
 
     Args:
-        weights: of the same network.
-        bundle: it has ONNX graphs of that precision.
-        precision: of the frame graph; it also says what counts as parting.
-        image: [H, W, 3] RGB, of the network's input size.
+        weights: weights file of the same network.
+        bundle: a bundle with ONNX graphs in that precision.
+        precision: of the bundle's frame graph; it also selects the tolerance.
+        image: uint8 [H, W, 3] RGB, of the network's input size.
 
     Returns:
-        None if no output that both graphs have differs so much.
+        the first divergence, or None if all outputs that both graphs have are within tolerance.
 
     Raises:
         VisoloError: if the bundle has no such graph, or the weights cannot be read.
@@ -76,32 +76,33 @@ def first_divergence(
 
     Args:
         reference: an ONNX graph, usually in float32.
-        candidate: another of the same network: of other weights, or in another precision.
-        feed: inputs of both.
+        candidate: a graph of the same network with other weights or in another precision.
+        feed: inputs of both graphs, by name.
         tolerance: largest error, relative to the tensor's largest value.
 
     Returns:
-        None if no output that both graphs have differs so much.
+        the first divergence, or None if all outputs that both graphs have are within tolerance.
     """
     nodes = list(onnx.load(reference).graph.node)
-    theirs = {name for node in onnx.load(candidate).graph.node for name in node.output}
-    shared = [(node, name) for node in nodes for name in node.output if name in theirs]
-    for begin in range(0, len(shared), _AT_ONCE):
-        part = shared[begin : begin + _AT_ONCE]
+    candidate_names = {name for node in onnx.load(candidate).graph.node for name in node.output}
+    shared = [(node, name) for node in nodes for name in node.output if name in candidate_names]
+    for begin in range(0, len(shared), _TENSORS_PER_RUN):
+        part = shared[begin : begin + _TENSORS_PER_RUN]
         names = [name for _, name in part]
-        mine, its = (_tensors(file, names, feed) for file in (reference, candidate))
+        expected, actual = (_tensors(file, names, feed) for file in (reference, candidate))
         for node, name in part:
-            error = _error(mine[name], its[name])
+            error = _error(expected[name], actual[name])
             if error > tolerance:
                 return Divergence(node.name, node.op_type, _module(node), error)
     return None
 
 
 def _tensors(file: Path, names: list[str], feed: Mapping[str, Array]) -> dict[str, Array]:
-    """Tensors inside of a graph. Optimisations are off, or they would be merged away."""
+    """Tensors inside a graph. Optimisations are off, since they would merge some of them away."""
     proto = onnx.load(file)
-    had = {value.name for value in proto.graph.output}
-    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in had)
+    outputs = {value.name for value in proto.graph.output}
+    inner = [name for name in names if name not in outputs]
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -114,19 +115,19 @@ def _tensors(file: Path, names: list[str], feed: Mapping[str, Array]) -> dict[st
 def _error(reference: Array, candidate: Array) -> float:
     if reference.dtype == bool or not reference.size or reference.shape != candidate.shape:
         return 0.0
-    wide, other = (each.astype(np.float64) for each in (reference, candidate))
-    finite = np.isfinite(wide)  # the softmax of the memory is given -inf on purpose
-    if (np.isfinite(other) != finite).any():
+    expected, actual = (each.astype(np.float64) for each in (reference, candidate))
+    finite = np.isfinite(expected)  # the softmax over the memory reads -inf on purpose
+    if (np.isfinite(actual) != finite).any():
         return float("inf")
     if not finite.any():
         return 0.0
-    largest = float(np.abs(wide[finite]).max())
-    return float(np.abs(wide[finite] - other[finite]).max()) / (largest or 1.0)
+    largest = float(np.abs(expected[finite]).max())
+    return float(np.abs(expected[finite] - actual[finite]).max()) / (largest or 1.0)
 
 
 def _module(node: onnx.NodeProto) -> str:
     """The innermost named module that a node belongs to."""
     scopes = next((each.value for each in node.metadata_props if each.key == _SCOPES), "[]")
     words = [word.strip(" '\"") for word in scopes.strip("[]").split(",")]
-    modules = [word for word in words if word]  # the last is the operator's own
+    modules = [word for word in words if word]  # the last scope is the operator itself
     return modules[-2] if len(modules) > 1 else ""

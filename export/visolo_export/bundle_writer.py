@@ -1,4 +1,4 @@
-"""Weights to bundle: one directory that appears whole or not at all."""
+"""Exports weights as a bundle: the directory appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -54,36 +54,36 @@ def write_bundle(
 
     Args:
         checkpoint: weights with configuration and labels.
-        folder: the bundle to write; an older bundle of that name is replaced when all is done.
+        folder: the bundle to write; an older bundle there is replaced once the new one is complete.
         inference: thresholds, and the number of memory slots of the graphs.
         weights_sha256: checksum of the checkpoint's file, for the manifest.
         report: called with what is being exported.
-        formats: of the graphs, one at least.
-        precisions: each format comes in each of them; the first is what a run takes.
-        engine_options: of TensorRT.
-        calibration: for int8.
+        formats: of the graphs, at least one.
+        precisions: every format is exported in each of them; a run uses the first by default.
+        engine_options: how TensorRT engines are built.
+        calibration: how int8 ranges are calibrated; required for int8.
         float32_modules: modules of the network that stay float32 in every precision.
-        batch: streams that can go through the frame and memory graphs together.
+        batch: number of streams that the frame and memory graphs can process together.
 
     Raises:
-        VisoloError: if the folder cannot be written, or is there and no bundle; if a format's
-            library is missing or refuses; if int8 is wanted without calibration.
+        VisoloError: if the folder cannot be written, or exists and is not a bundle; if a format's
+            library is missing or fails; if int8 is requested without calibration.
     """
     if folder.exists() and not is_bundle(folder):
         raise VisoloError(f"'{folder}' exists and is not a bundle: name a new directory")
     if "int8" in precisions and calibration is None:
-        raise VisoloError("int8 needs frames to find ranges with: name them with --calibrate")
+        raise VisoloError("int8 needs frames to calibrate on: name them with --calibrate")
     for format in formats:
         if format == "aotinductor":
             check_compiler()
-        if format in LIBRARIES:  # what cannot be built is better said before minutes of exporting
+        if format in LIBRARIES:  # fail before minutes of exporting, not after
             TensorRt(format).check_targets(engine_options.targets)
     with (
         replaced_folder(folder) as work,
-        tempfile.TemporaryDirectory(prefix="visolo-") as aside,
+        tempfile.TemporaryDirectory(prefix="visolo-") as scratch,
     ):
         source = GraphSource(
-            checkpoint, inference, Path(aside), calibration, report, float32_modules, batch
+            checkpoint, inference, Path(scratch), calibration, report, float32_modules, batch
         )
         writer = _Writer(source, work, engine_options, report, batch)
         graphs = [
@@ -112,7 +112,7 @@ def write_bundle(
 
 
 class _Writer:
-    """Writes graphs into the folder of a bundle."""
+    """Writes graphs into a bundle's folder."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class _Writer:
         self._engine_options, self._report = engine_options, report
 
     def graphs(self, format: Format, precision: Precision) -> GraphFiles:
-        """The graphs in a format: ONNX in float32 in the bundle's root, all else in folders."""
+        """Write the graphs in a format: float32 ONNX to the bundle's root, others to folders."""
         name = format if precision == "fp32" else f"{format}-{precision}"
         place = self._folder if name == "onnx" else self._folder / name
         place.mkdir(exist_ok=True)
@@ -160,7 +160,7 @@ class _Writer:
         )
 
     def _engines(self, format: Library, precision: Precision, place: Path) -> GraphFiles:
-        """TensorRT engines, each with a file beside it that says what it is."""
+        """Build TensorRT engines, each with a JSON file beside it that describes it."""
         library, options = TensorRt(format), self._engine_options
         onnx_files = self._source.onnx(precision, symmetric=True)
         report = self._reporting(place.name)
@@ -169,10 +169,10 @@ class _Writer:
         for graph in GRAPHS:
             report(graph)
             spec = self._source.contract[graph]
-            built = library.build(
+            engine = library.build(
                 onnx_files[graph], spec, lengths, options.targets, options.timing_cache
             )
-            built.write(place, graph)
+            engine.write(place, graph)
             files[graph] = f"{place.name}/{graph}.engine"
         return GraphFiles(
             format=format,
@@ -180,7 +180,7 @@ class _Writer:
             files=files,
             extra=[f"{place.name}/{graph}.json" for graph in GRAPHS],
             library=library.version,
-            targets=list(built.targets),
+            targets=list(engine.targets),
         )
 
     def _reporting(self, form: str) -> Callable[[str], None]:
@@ -188,7 +188,7 @@ class _Writer:
 
 
 def _versions(formats: Sequence[Format]) -> dict[str, str]:
-    """Of the software that wrote the bundle."""
+    """Versions of the packages that wrote the bundle."""
     packages = ["torch", "torchvision", "onnx", "onnxscript"]
     if "openvino" in formats:
         packages.append("openvino")

@@ -1,7 +1,7 @@
-"""Frames to calibrate int8 ranges on, and what the graphs are fed while they run.
+"""Records the inputs of the graphs on the frames that int8 ranges are calibrated on.
 
-The memory that the frame graph reads is what the network itself has stored on the way: random
-numbers in its place would give ranges that no video has.
+The memory that the frame graph reads is what the network itself stored while it ran: random numbers
+in its place would give ranges that no video has.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from visolo_runtime.session.session import Session
 from visolo_runtime.video.sources import Clip, Skipped, open_source
 
 LEAST_FRAMES = 8
-"""Fewer say nothing of what a video may show, nor of a memory that fills up."""
+"""Fewer frames show neither the variety of a video nor a memory that fills up."""
 
 
 class _RecordingBuffers(HostBuffers):
-    """Notes what goes into the frame and memory graphs."""
+    """Records the inputs of the frame and memory graphs."""
 
     def __init__(self, engines: Engines) -> None:
         super().__init__(engines, rows=1)
@@ -48,32 +48,36 @@ class _RecordingBuffers(HostBuffers):
 
 
 def record_feeds(model: Model, source: str, frames: int) -> dict[GraphName, list[dict[str, Array]]]:
-    """Run a model over a video, a folder or a data set, and keep what its graphs were fed.
+    """Run a model over a video, a folder or a data set, and record the inputs of its graphs.
 
     Args:
         model: in float32, on a backend that works in host memory.
-        source: as for ``visolo run``; of several clips each gives its share.
-        frames: to keep, spread over the source.
+        source: as for ``visolo run``; of several clips, each contributes an equal share.
+        frames: number of frames to record in all.
+
+    Returns:
+        by graph: its inputs in each run, by name.
 
     Raises:
-        VisoloError: if the source has fewer than ``LEAST_FRAMES`` frames that can be read.
+        VisoloError: if the source has fewer than ``LEAST_FRAMES`` readable frames.
     """
     clips = open_source(source)
     share = max(2, -(-frames // len(clips)))
-    kept: dict[GraphName, list[dict[str, Array]]] = {"frame": [], "memory": []}
+    recorded: dict[GraphName, list[dict[str, Array]]] = {"frame": [], "memory": []}
     for clip in clips[: -(-frames // share)]:
         buffers = _RecordingBuffers(model.engines)
         session = Session(buffers, model.stream_options(record=False))
         for frame in islice(_readable(clip), share):
             session.step(frame)
         for graph, feeds in buffers.feeds.items():
-            kept[graph] += feeds
-    if len(kept["frame"]) < LEAST_FRAMES:
+            recorded[graph] += feeds
+    count = len(recorded["frame"])
+    if count < LEAST_FRAMES:
         raise VisoloError(
-            f"'{source}' has {len(kept['frame'])} frames that can be read: calibration needs "
-            f"{LEAST_FRAMES} at least, and a hundred different ones are better"
+            f"'{source}' has {count} frames that can be read: calibration needs at least "
+            f"{LEAST_FRAMES}, and a hundred different ones are better"
         )
-    return kept
+    return recorded
 
 
 def _readable(clip: Clip) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""How far two results are apart: tensors, and the tracks of a video as sets."""
+"""Measures how far two results differ: tensors, and the tracks of a video as sets."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from visolo_core.masks import Masks, decode_rle
 from visolo_core.results import Track
 
 EDGE_SHARE = 0.02
-"""Of the pixels on a mask's edge, what float noise may bring to the other side"""
+"""Share of the pixels on a mask's edge that float noise may move to the other side"""
 EDGE_PIXELS = 4
-"""and no more than so many. In a mask of a thousand pixels one is a thousandth, so an overlap says
-nothing about small masks; in large ones it does."""
+"""and the largest number of them. One pixel is a thousandth of a thousand-pixel mask, so the
+overlap says nothing about small masks; about large ones it does."""
 
 
 @dataclass
@@ -29,27 +29,27 @@ class TensorError:
     """the same over the largest magnitude of the reference"""
 
     def as_dict(self) -> dict[str, float | None]:
-        """Both figures, ready for json, which knows no infinity."""
+        """Both figures, ready for JSON; infinity, which JSON lacks, becomes None."""
         return {
             name: value if np.isfinite(value) else None
             for name, value in (("absolute", self.absolute), ("relative", self.relative))
         }
 
     def add(self, reference: NDArray[np.generic], candidate: NDArray[np.generic]) -> None:
-        """Take another frame in. A NaN on either side counts as infinitely far."""
+        """Include another frame. A NaN on either side counts as an infinite difference."""
         if not reference.size:
             return
-        wide = reference.astype(np.float64)
-        largest = float(np.abs(wide - candidate.astype(np.float64)).max())
+        expected = reference.astype(np.float64)
+        largest = float(np.abs(expected - candidate.astype(np.float64)).max())
         absolute = largest if np.isfinite(largest) else float("inf")
-        scale = float(np.abs(wide).max())
+        scale = float(np.abs(expected).max())
         self.absolute = max(self.absolute, absolute)
         self.relative = max(self.relative, absolute / scale if scale else absolute)
 
 
 @dataclass(frozen=True)
 class TrackComparison:
-    """Two results for the same video, held against each other as sets."""
+    """Two results for the same video, compared as sets."""
 
     reference_tracks: int
     candidate_tracks: int
@@ -57,23 +57,23 @@ class TrackComparison:
     """ids of tracks without a partner of the same class in the same frames"""
     unmatched_candidate: tuple[int, ...]
     max_score_difference: float | None
-    """among partners; None without any"""
+    """between partners; None if there are none"""
     min_mask_iou: float | None
-    """over all masks of partners; None without any"""
+    """over all masks of partners; None if there are none"""
     min_mask_agreement: float | None
-    """the same by :func:`mask_agreement`, which is what a tolerance judges"""
+    """the same with :func:`mask_agreement`, which is what a tolerance applies to"""
 
     @property
     def same_tracks(self) -> bool:
-        """Whether every track has its partner."""
+        """Whether every track has a partner."""
         return not self.unmatched_reference and not self.unmatched_candidate
 
 
 def compare_tracks(reference: Sequence[Track], candidate: Sequence[Track]) -> TrackComparison:
-    """Pair the tracks of two results and measure what is left between them.
+    """Pair the tracks of two results and measure how far partners differ.
 
-    Partners have the same class and are seen in the same frames; among several such, those whose
-    masks agree best are taken first. The order of tracks and their ids do not matter.
+    Partners have the same class and are visible in the same frames; where several tracks qualify,
+    those whose masks overlap most are paired first. The order and ids of tracks do not matter.
     """
     groups: dict[tuple[object, ...], list[Track]] = defaultdict(list)
     for track in candidate:
@@ -93,13 +93,13 @@ def compare_tracks(reference: Sequence[Track], candidate: Sequence[Track]) -> Tr
             ),
             reverse=True,
         )
-        taken_a, taken_b = set(), set()
+        paired_tracks, paired_rivals = set(), set()
         for iou, i, j in options:
-            if i not in taken_a and j not in taken_b:
-                taken_a.add(i)
-                taken_b.add(j)
+            if i not in paired_tracks and j not in paired_rivals:
+                paired_tracks.add(i)
+                paired_rivals.add(j)
                 pairs.append((tracks[i], rivals[j], iou))
-        unmatched += [track.track_id for i, track in enumerate(tracks) if i not in taken_a]
+        unmatched += [track.track_id for i, track in enumerate(tracks) if i not in paired_tracks]
     partners = {id(pair[1]) for pair in pairs}
     return TrackComparison(
         len(reference),
@@ -117,7 +117,7 @@ def _signature(track: Track) -> tuple[object, ...]:
 
 
 def _lowest(measure: Callable[[Masks, Masks], float], reference: Track, candidate: Track) -> float:
-    """Lowest figure of the masks of two tracks that are seen in the same frames."""
+    """Lowest figure over the pairs of masks of two tracks that are visible in the same frames."""
     figures = [
         measure(decode_rle(a), decode_rle(b))
         for a, b in zip(reference.segmentations, candidate.segmentations, strict=True)
@@ -133,24 +133,25 @@ def mask_iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
 
 
 def mask_agreement(reference: NDArray[np.bool_], candidate: NDArray[np.bool_]) -> float:
-    """Intersection over union of two masks [H, W], and 1 if they differ on no more pixels of the
-    reference's edge than float noise explains."""
+    """Intersection over union of two masks [H, W]; 1 if they differ only on the reference's edge,
+    and on no more pixels of it than float noise explains."""
     differs = reference != candidate
     edge = edge_of(reference)
-    spared = min(max(1, int(EDGE_SHARE * edge.sum())), EDGE_PIXELS)
-    if differs.sum() <= spared and not (differs & ~edge).any():
+    allowed = min(max(1, int(EDGE_SHARE * edge.sum())), EDGE_PIXELS)
+    if differs.sum() <= allowed and not (differs & ~edge).any():
         return 1.0
     return mask_iou(reference, candidate)
 
 
 def edge_of(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The pixels of a mask [H, W] that have one of the other side among their eight neighbours."""
+    """Pixels of a mask [H, W], inside or outside, with one of the other side among their eight
+    neighbours."""
     inside, outside = (_with_neighbours(side) for side in (mask, ~mask))
     return inside & outside
 
 
 def _with_neighbours(pixels: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    around = np.pad(pixels, 1)
-    rows = around[:-2] | around[1:-1] | around[2:]
-    grown: NDArray[np.bool_] = rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:]
-    return grown
+    padded = np.pad(pixels, 1)
+    rows = padded[:-2] | padded[1:-1] | padded[2:]
+    dilated: NDArray[np.bool_] = rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:]
+    return dilated

@@ -1,4 +1,4 @@
-"""Formats of graphs by name, and what is asked of them."""
+"""Formats and precisions of graphs by name, and the options for exporting them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _FLOAT32_ONLY: tuple[Format, ...] = ("torchscript", "pt2", "aotinductor")
 
 @dataclass(frozen=True)
 class CalibrationOptions:
-    """How int8 ranges are found."""
+    """How int8 ranges are calibrated."""
 
     source: str
     """A video, a folder of frames, or a data set."""
     frames: int = 64
     keep_share: float = 0.1
-    """Share of the convolutions that stay float32: those whose quantisation alone costs most."""
+    """Share of the convolutions that stay float32: those that cost most accuracy if quantised."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +31,13 @@ class EngineOptions:
     """How TensorRT engines are built."""
 
     targets: tuple[str, ...] = ()
-    """GPUs such as ``sm86``; without any, the GPU of this machine."""
+    """GPUs to build for, such as ``sm86``; if empty, the GPU of this machine."""
     timing_cache: Path | None = None
     """Read and written, so that the next build is faster."""
 
 
 def listed(texts: Iterable[str]) -> list[str]:
-    """Words of texts that may each hold several, between commas; each word once.
+    """Words of texts, each of which may hold several separated by commas; each word once.
 
     >>> listed(["sm86,sm89", "sm86"])
     ['sm86', 'sm89']
@@ -50,7 +50,7 @@ def parse_formats(texts: Iterable[str]) -> list[Format]:
     """Formats by name.
 
     Raises:
-        VisoloError: if there is none, or one is unknown.
+        VisoloError: if none is named, or one is unknown.
 
     >>> parse_formats(["onnx,openvino"])
     ['onnx', 'openvino']
@@ -62,7 +62,7 @@ def parse_precisions(texts: Iterable[str], formats: Iterable[Format]) -> list[Pr
     """Precisions by name.
 
     Raises:
-        VisoloError: if there is none, one is unknown, or a format does not have it.
+        VisoloError: if none is named, one is unknown, or a format does not support it.
 
     >>> parse_precisions(["fp16,fp32"], ["onnx"])
     ['fp16', 'fp32']

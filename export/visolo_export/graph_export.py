@@ -1,4 +1,4 @@
-"""What exporters of every format have in common: one file a graph, and inputs to follow."""
+"""What the exporters of all formats share: one file per graph, and example inputs to trace."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from visolo_core.nn.graphs import graph_modules
 WriteGraph = Callable[[nn.Module, GraphSpec, Path], None]
 """Writes a module, whose inputs and outputs are those of the contract, into a file."""
 
-_EXAMPLE = {MASKS: 3, STREAMS: 2}  # any numbers but 0 and 1, which exporters treat as constants
+_EXAMPLE = {MASKS: 3, STREAMS: 2}  # any lengths but 0 and 1, which exporters treat as constants
 
 
 def export_graphs(
@@ -30,10 +30,10 @@ def export_graphs(
 ) -> dict[GraphName, str]:
     """Write every graph of a network.
 
-    Batch norms are folded into the convolutions first, since exporters may keep them apart.
+    Batch norms are folded into the convolutions first, since exporters may keep them separate.
 
     Args:
-        write: into one file.
+        write: writes one graph to a file.
         suffix: of the files' names.
         model: the network.
         contract: names and shapes of all inputs and outputs.
@@ -53,7 +53,7 @@ def export_graphs(
 
 
 def example_inputs(spec: GraphSpec) -> tuple[Tensor, ...]:
-    """Zeros of the right types and shapes, in order."""
+    """Zeros with the type and shape of each input, in order."""
     return tuple(
         torch.zeros(tensor.sized(_EXAMPLE), dtype=getattr(torch, tensor.dtype))
         for tensor in spec.inputs

@@ -1,4 +1,4 @@
-"""The ONNX graphs of a network in any precision, each made once, when it is first needed."""
+"""The ONNX graphs of a network in any precision, each exported once, when it is first needed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from visolo_runtime.engines.engine import Engines
 from visolo_runtime.engines.onnxruntime.backend import OnnxRuntimeBackend
 from visolo_runtime.session.loading import Model
 
-_MEASURED_FRAMES = 4  # that the sensitivity of every layer is measured on
+_MEASURED_FRAMES = 4  # frames on which the sensitivity of every layer is measured
 _QUANTISED: tuple[GraphName, ...] = ("frame", "memory")  # decode counts pixels, in float32
 
 
@@ -40,14 +40,14 @@ class GraphSource:
     Args:
         checkpoint: the network with its labels.
         inference: with the number of memory slots.
-        folder: where graphs are kept; it exists, and nothing else is in it.
-        calibration: for int8.
+        folder: an existing, empty folder for the graphs.
+        calibration: how int8 ranges are calibrated; required for int8.
         report: called with what is being exported.
-        float32_modules: that stay float32 in every precision.
-        batch: streams that can go through the frame and memory graphs together.
+        float32_modules: modules of the network that stay float32 in every precision.
+        batch: number of streams that the frame and memory graphs can process together.
 
     Raises:
-        VisoloError: if the network has no such module.
+        VisoloError: if the network lacks one of ``float32_modules``.
     """
 
     def __init__(
@@ -65,26 +65,26 @@ class GraphSource:
         for module in float32_modules:
             if module not in known:
                 raise VisoloError(
-                    f"the network has no module '{module}': name one such as backbone.layer1, "
-                    "'visolo verify --bisect' says where forms part"
+                    f"the network has no module '{module}': name one such as backbone.layer1; "
+                    "'visolo verify --bisect' reports the first layer that differs"
                 )
         self._float32_modules = list(float32_modules)
         self.slots = max(1, inference.memory_slots)
         self.contract = contract(self.model.config, self.slots, batch)
         self.calibration: Calibration | None = None
-        """What was done for int8, once it was."""
+        """How int8 ranges were calibrated; None until they are needed."""
         self._labels, self._inference = checkpoint.header.labels, inference
         self._folder, self._options, self._report = folder, calibration, report
         self._graphs: dict[str, dict[GraphName, Path]] = {}
         self._ranges: dict[GraphName, Ranges] = {}
-        self._kept: list[str] = []
+        self._sensitive: list[str] = []
 
     def onnx(self, precision: Precision, symmetric: bool = False) -> dict[GraphName, Path]:
         """The graphs in a precision.
 
         Args:
-            precision: of them.
-            symmetric: of int8, as TensorRT requires.
+            precision: of the graphs.
+            symmetric: in int8, quantise symmetrically, as TensorRT requires.
         """
         key = f"{precision}-symmetric" if precision == "int8" and symmetric else precision
         if key not in self._graphs:
@@ -111,13 +111,14 @@ class GraphSource:
             elif precision == "fp16":
                 to_fp16(plain[graph], files[graph], self._float32_modules)
             else:
-                kept = self._kept if graph == "frame" else []
-                named = nodes_of(onnx.load(plain[graph]).graph, self._float32_modules)
-                to_int8(plain[graph], files[graph], self._ranges[graph], symmetric, [*kept, *named])
+                keep = nodes_of(onnx.load(plain[graph]).graph, self._float32_modules)
+                if graph == "frame":
+                    keep = [*self._sensitive, *keep]
+                to_int8(plain[graph], files[graph], self._ranges[graph], symmetric, keep)
         return files
 
     def _calibrate(self) -> None:
-        """Find ranges, and the layers that had better not be quantised; once."""
+        """Measure the ranges and choose the most sensitive layers, which stay float32; once."""
         if self._ranges:
             return
         options = self._options
@@ -138,9 +139,9 @@ class GraphSource:
                 self._folder,
                 lambda done, total: self._report(f"sensitivity of layer {done} of {total}"),
             )
-            self._kept = most_sensitive(errors, options.keep_share)
+            self._sensitive = most_sensitive(errors, options.keep_share)
         self.calibration = Calibration(
             source=Path(options.source).name,
             frames=len(feeds["frame"]),
-            float32_layers=self._kept,
+            float32_layers=self._sensitive,
         )

@@ -1,6 +1,6 @@
-"""The graphs as ONNX files.
+"""Exports the graphs as ONNX files.
 
-Opset 20 is read by ONNX Runtime, OpenVINO and TensorRT 10 alike.
+ONNX Runtime, OpenVINO and TensorRT 10 all read opset 20.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def write_onnx(module: nn.Module, spec: GraphSpec, file: Path) -> None:
     """Write a graph as ONNX.
 
     Raises:
-        VisoloError: if it does not come out as the contract has it.
+        VisoloError: if PyTorch exports nothing, or inputs or outputs differ from the contract.
     """
     with _quiet():
         program = torch.onnx.export(
@@ -49,28 +49,28 @@ def write_onnx(module: nn.Module, spec: GraphSpec, file: Path) -> None:
 
 
 def _strip_stack_traces(proto: onnx.ModelProto) -> None:
-    """Forget the paths of the exporting machine; the names of the modules stay."""
+    """Remove the paths of the exporting machine; the names of the modules stay."""
     for node in proto.graph.node:
-        kept = [entry for entry in node.metadata_props if not entry.key.endswith("stack_trace")]
+        entries = [entry for entry in node.metadata_props if not entry.key.endswith("stack_trace")]
         del node.metadata_props[:]
-        node.metadata_props.extend(kept)
+        node.metadata_props.extend(entries)
 
 
 def _check_shapes(proto: onnx.ModelProto, spec: GraphSpec, file: Path) -> None:
-    """The exporter infers shapes; they must come out as the contract has them."""
+    """Check the shapes that the exporter inferred against the contract."""
     for values, tensors in ((proto.graph.input, spec.inputs), (proto.graph.output, spec.outputs)):
         for value, tensor in zip(values, tensors, strict=True):
             dims = [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
             if value.name != tensor.name or dims != list(tensor.shape):
                 raise VisoloError(
-                    f"'{file.name}' came out with {value.name} {dims}, "
-                    f"the contract says {tensor.name} {list(tensor.shape)}"
+                    f"'{file.name}' was exported with {value.name} {dims}, "
+                    f"but the contract requires {tensor.name} {list(tensor.shape)}"
                 )
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporter's chatter on stderr, which is for its developers."""
+    """Silence the exporter's messages on stderr, which are for its developers."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -15,15 +15,15 @@ def export_openvino(
     folder: Path,
     report: Callable[[str], None],
 ) -> dict[GraphName, str]:
-    """Write ``frame.xml`` and ``frame.bin`` (its weights), and so on.
+    """Write ``frame.xml`` and ``frame.bin`` (its weights), and the same for the other graphs.
 
     Args:
-        onnx_files: of each graph.
+        onnx_files: the ONNX file of each graph.
         folder: where the files go; it exists.
         report: called with the name of each graph before it is converted.
 
     Returns:
-        the xml file's name of each graph; the weights lie beside it as ``.bin``.
+        the name of each graph's ``.xml`` file; its weights are in the ``.bin`` file beside it.
 
     Raises:
         VisoloError: if OpenVINO is not installed.
@@ -37,6 +37,6 @@ def export_openvino(
         report(graph)
         files[graph] = f"{graph}.xml"
         model = openvino.convert_model(str(onnx_files[graph]))
-        # Weights are in the precision that the graph has them in.
+        # Weights keep the precision that they have in the ONNX graph.
         openvino.save_model(model, str(folder / files[graph]), compress_to_fp16=False)
     return files

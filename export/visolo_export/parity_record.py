@@ -1,4 +1,4 @@
-"""Figures of a verification, noted in the manifest of the bundle that was verified."""
+"""Records the figures of a verification in the manifest of the verified bundle."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from visolo_runtime.bundle import MANIFEST, Bundle, Parity, is_bundle
 
 
 def check_recordable(bundle: Bundle, reference: Path) -> None:
-    """Make sure, before any work, that figures can be noted and would prove something.
+    """Check, before any work, that figures can be recorded and would prove something.
 
     Raises:
         VisoloError: if the reference is the bundle itself or a copy of it, or the bundle cannot be
@@ -18,27 +18,27 @@ def check_recordable(bundle: Bundle, reference: Path) -> None:
     """
     if is_bundle(reference) and _is_same(bundle, reference):
         raise VisoloError(
-            f"'{reference}' holds the same graphs as '{bundle.folder}', and a bundle is no proof "
-            "of itself: leave --record out, or name the weights with --reference"
+            f"'{reference}' holds the same graphs as '{bundle.folder}', and comparing a bundle "
+            "with itself proves nothing: leave --record out, or name the weights with --reference"
         )
     temporary_beside(bundle.folder / MANIFEST).unlink()
 
 
 def record_parity(bundle: Bundle, parity: Parity) -> None:
-    """Note figures in the manifest; nothing else of it changes.
+    """Record figures in the manifest; nothing else in it changes.
 
     Raises:
-        VisoloError: if it cannot be written.
+        VisoloError: if the manifest cannot be written.
     """
     bundle.manifest.model_copy(update={"parity": parity}).write(bundle.folder)
 
 
 def _is_same(bundle: Bundle, reference: Path) -> bool:
-    """Whether two bundles are one folder, or all files of one are in the other as well."""
+    """Whether two bundles are the same folder, or one contains all files of the other."""
     if reference.samefile(bundle.folder):
         return True
-    mine, its = (
+    checksums, reference_checksums = (
         {entry.sha256 for entry in manifest.files.values()}
         for manifest in (bundle.manifest, Bundle(reference).manifest)
     )
-    return mine <= its or its <= mine
+    return checksums <= reference_checksums or reference_checksums <= checksums

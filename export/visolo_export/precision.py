@@ -1,8 +1,8 @@
-"""Graphs in fewer bits. The precision is written into the ONNX graph, for every library alike.
+"""Converts graphs to fp16 and int8, inside the ONNX graph, so that it holds for every library.
 
-fp16: casts. What adds up many numbers, or grows by powers, stays float32: norms, the reading of the
-memory, sigmoids, and the whole decode graph, whose sums count pixels; the normalisation of the
-picture too, and modules that are named, where a network asks for it.
+fp16: casts. What adds up many numbers, or grows exponentially, stays float32: norms, the reading of
+the memory, sigmoids, and the whole decode graph, whose sums count pixels; also the normalisation of
+the image, and any modules that the caller names.
 
 int8: each quantised convolution reads its input and its weights through a pair of QuantizeLinear
 and DequantizeLinear, and libraries compute it in integers. Ranges come from calibration. CPUs are
@@ -27,14 +27,14 @@ from visolo_core.errors import VisoloError
 from visolo_runtime.engines.buffers import Array
 
 Feeds = Sequence[Mapping[str, Array]]
-"""Inputs of a graph, by name, of so many runs."""
+"""Inputs of a graph by name, one mapping per run."""
 
 FLOAT32_OPERATORS = ("InstanceNormalization", "Softmax", "Sigmoid")
 """Operators that stay float32 in fp16 graphs."""
 
 
 def to_fp16(source: Path, target: Path, float32_modules: Sequence[str] = ()) -> None:
-    """Write a graph that computes in float16 and whose inputs and outputs are as before.
+    """Write a graph that computes in float16; its inputs and outputs keep their types.
 
     Args:
         source: the float32 graph.
@@ -46,12 +46,12 @@ def to_fp16(source: Path, target: Path, float32_modules: Sequence[str] = ()) -> 
 
     blocked = [*DEFAULT_OP_BLOCK_LIST, *FLOAT32_OPERATORS]
     plain = onnx.load(source)
-    kept = [*_between_modules(plain.graph), *nodes_of(plain.graph, float32_modules)]
+    float32_nodes = [*_between_modules(plain.graph), *nodes_of(plain.graph, float32_modules)]
     proto = convert_float_to_float16(
-        plain, keep_io_types=True, op_block_list=blocked, node_block_list=kept
+        plain, keep_io_types=True, op_block_list=blocked, node_block_list=float32_nodes
     )
     _remove_round_trips(proto.graph)
-    # The converter leaves the types of float32 behind, and its casts at the end.
+    # The converter leaves outdated float32 types behind, and puts its casts at the end.
     del proto.graph.value_info[:]
     model = OnnxModel(proto)
     model.topological_sort()
@@ -60,13 +60,14 @@ def to_fp16(source: Path, target: Path, float32_modules: Sequence[str] = ()) -> 
 
 
 def nodes_of(graph: onnx.GraphProto, modules: Sequence[str]) -> list[str]:
-    """Names of the nodes that modules of the network became.
+    """Names of the nodes that some modules of the network were exported as.
 
     Args:
         graph: as this package exports it, with each node's scopes in its metadata.
-        modules: paths such as ``backbone.layer1``; all that lies in them counts.
+        modules: paths such as ``backbone.layer1``; modules inside them are included.
     """
-    # A method that is not ``forward`` leaves no scope of its own, so parts are looked for as well.
+    # A module called by a method other than ``forward`` leaves no scope of its own, so scopes of
+    # the modules inside it count as well.
     within = tuple(f"{root}{module}." for module in modules for root in ("model.", ""))
     return [
         node.name
@@ -81,15 +82,15 @@ def _scopes(node: onnx.NodeProto) -> list[str]:
 
 
 def _between_modules(graph: onnx.GraphProto) -> list[str]:
-    """Names of the nodes that belong to no module: the picture's normalisation, and the reading of
-    the memory, whose products become exponents. They are few and cheap."""
+    """Names of the nodes that belong to no module: the normalisation of the image, and the reading
+    of the memory, whose products become exponents. They are few and cheap."""
     return [node.name for node in graph.node if len(_scopes(node)) <= 2]
 
 
 def _remove_round_trips(graph: onnx.GraphProto) -> None:
-    """Where float32 goes to float16 and straight back, let it stay what it was.
+    """Remove pairs of casts from float32 to float16 and straight back.
 
-    The converter puts casts around every node that stays float32, also between two of them.
+    The converter puts casts around every node that stays float32, even between two such nodes.
     """
     casts = {node.output[0]: node for node in graph.node if node.op_type == "Cast"}
     half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
@@ -101,22 +102,22 @@ def _remove_round_trips(graph: onnx.GraphProto) -> None:
             origin[name] = cast.input[0]
         elif before and (_cast_to(before), _cast_to(cast)) == (half, single):
             origin[name] = before.input[0]
-    given_out = {output.name for output in graph.output}
+    outputs = {output.name for output in graph.output}
     for node in graph.node:
         for at, name in enumerate(node.input):
             if name in origin:
                 node.input[at] = origin[name]
-        if node.op_type == "Cast" and node.output[0] in origin and node.output[0] in given_out:
+        if node.op_type == "Cast" and node.output[0] in origin and node.output[0] in outputs:
             node.input[0] = origin[node.output[0]]  # a cast of float32 to float32
-    left = list(graph.node)
+    nodes = list(graph.node)
     while True:
-        read = {name for node in left for name in node.input} | given_out
-        still = [node for node in left if node.op_type != "Cast" or node.output[0] in read]
-        if len(still) == len(left):
+        read = {name for node in nodes for name in node.input} | outputs
+        needed = [node for node in nodes if node.op_type != "Cast" or node.output[0] in read]
+        if len(needed) == len(nodes):
             break
-        left = still
+        nodes = needed
     del graph.node[:]
-    graph.node.extend(left)
+    graph.node.extend(nodes)
 
 
 def _cast_to(cast: onnx.NodeProto) -> int:
@@ -129,18 +130,17 @@ class Ranges:
 
     tensors: Any
     """ONNX Runtime's own record"""
-    runs: int
 
 
 def calibrate(source: Path, feeds: Feeds) -> Ranges:
-    """Find the range of every tensor that a convolution reads or writes.
+    """Measure the range of every tensor that a convolution reads or writes.
 
     Args:
         source: the float32 graph.
         feeds: typical inputs.
 
     Raises:
-        VisoloError: if there are none.
+        VisoloError: if ``feeds`` is empty.
     """
     from onnxruntime.quantization import CalibrationMethod
     from onnxruntime.quantization.calibrate import CalibrationDataReader, create_calibrator
@@ -150,20 +150,20 @@ def calibrate(source: Path, feeds: Feeds) -> Ranges:
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self._left = iter(feeds)
+            self._feeds = iter(feeds)
 
         def get_next(self) -> Mapping[str, Array] | None:
-            return next(self._left, None)
+            return next(self._feeds, None)
 
-    with _quiet(), tempfile.TemporaryDirectory(prefix="visolo-") as aside:
+    with _quiet(), tempfile.TemporaryDirectory(prefix="visolo-") as scratch:
         calibrator = create_calibrator(
             source,
             ["Conv"],
-            augmented_model_path=str(Path(aside) / "augmented.onnx"),
+            augmented_model_path=str(Path(scratch) / "augmented.onnx"),
             calibrate_method=CalibrationMethod.MinMax,
         )
         calibrator.collect_data(Reader())
-        return Ranges(calibrator.compute_data(), len(feeds))
+        return Ranges(calibrator.compute_data())
 
 
 def to_int8(
@@ -179,10 +179,10 @@ def to_int8(
     Args:
         source: the float32 graph.
         target: where to write.
-        ranges: of its tensors.
-        symmetric: for TensorRT; asymmetric inputs are faster on CPUs.
+        ranges: of its tensors, see :func:`calibrate`.
+        symmetric: as TensorRT requires; asymmetric inputs are faster on CPUs.
         keep: names of convolutions that stay float32.
-        only: names of those that alone are quantised; all without it.
+        only: names of the only convolutions to quantise; if empty, all are quantised.
     """
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
@@ -221,28 +221,28 @@ def sensitivities(
     folder: Path,
     report: Callable[[int, int], None] = lambda *_: None,
 ) -> dict[str, float]:
-    """How far the outputs move when one convolution alone is quantised.
+    """Measure the error of the outputs when a single convolution is quantised, for each in turn.
 
     Args:
         source: the float32 graph.
-        ranges: of its tensors.
+        ranges: of its tensors, see :func:`calibrate`.
         feeds: inputs to measure with; a few are enough.
-        folder: for files on the way.
-        report: called with the number of convolutions done, and of all.
+        folder: for temporary files.
+        report: called with the number of convolutions measured so far, and the number of all.
 
     Returns:
-        by convolution: the root mean square error over the standard deviation, of the
-        output where it is largest.
+        by convolution: the root mean square error divided by the standard deviation, of the output
+        where it is largest.
     """
-    truth = [_outputs(source, [feed])[0] for feed in feeds]
+    expected = [_outputs(source, [feed])[0] for feed in feeds]
     names, errors = convolutions(source), {}
     for number, name in enumerate(names):
         candidate = folder / "one.onnx"
         to_int8(source, candidate, ranges, symmetric=False, only=[name])
         errors[name] = max(
-            float(np.sqrt(np.mean((mine - its) ** 2)) / (mine.std() + 1e-12))
-            for outputs, others in zip(truth, _outputs(candidate, feeds), strict=True)
-            for mine, its in zip(outputs, others, strict=True)
+            float(np.sqrt(np.mean((plain - quantised) ** 2)) / (plain.std() + 1e-12))
+            for outputs, others in zip(expected, _outputs(candidate, feeds), strict=True)
+            for plain, quantised in zip(outputs, others, strict=True)
         )
         report(number + 1, len(names))
     return errors
@@ -269,7 +269,7 @@ def _outputs(file: Path, feeds: Feeds) -> list[list[Array]]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The quantiser logs advice to its developers through the root logger."""
+    """Silence the quantiser, which logs advice to its developers through the root logger."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)

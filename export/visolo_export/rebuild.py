@@ -1,8 +1,8 @@
-"""Engines of a bundle built again, for the TensorRT and the GPU that are here.
+"""Rebuilds the engines of a bundle for the TensorRT and the GPU of this machine.
 
-The new engines are built in a folder of their own, and the manifest, which is replaced in one go,
-names them when all are done. Whatever fails before leaves the bundle as it was, and a program that
-reads it meanwhile never meets engines of two builds.
+The new engines are built in a folder of their own. Once all are built, the manifest is replaced in
+one step by one that names them. A failure before that leaves the bundle as it was, and a program
+that reads it in the meantime never sees engines of two builds.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ def rebuild_engines(
 ) -> GraphFiles:
     """Replace engines by new ones, built from the ONNX graphs in the same bundle.
 
-    The bundle keeps its other graphs; the figures of its last verification go, since they are of
-    the old engines.
+    The bundle keeps its other graphs; the figures of its last verification are removed, since they
+    describe the old engines.
 
     Args:
         folder: a bundle with such engines, and ONNX graphs of the same precision.
         format: ``tensorrt`` or ``tensorrt-rtx``.
-        precision: of the engines; empty for the first that the bundle has.
-        targets: GPUs to build for; none means the present one.
+        precision: of the engines; if empty, the first that the bundle has.
+        targets: GPUs to build for; if empty, the GPU of this machine.
 
     Returns:
         the new engines, as the manifest lists them.
 
     Raises:
-        VisoloError: if the format has no engines or the bundle none of it; if targets are named
-            that the library cannot build for; if the ONNX graphs are missing, or are int8, which a
-            bundle holds in the form for CPUs; if building or writing fails.
+        VisoloError: if the format has no engines, or the bundle has none in it; if the library
+            cannot build for one of the targets; if the ONNX graphs are missing, or are int8, since
+            a bundle holds int8 graphs for CPUs only; if building or writing fails.
     """
     if format not in LIBRARIES:
         raise VisoloError(f"format '{format}' has no engines: choose from {', '.join(LIBRARIES)}")
@@ -50,8 +50,8 @@ def rebuild_engines(
     check_takes_targets(format, targets)
     if old.precision == "int8":
         raise VisoloError(
-            f"int8 engines cannot be built again from '{folder}', whose int8 ONNX graphs "
-            "are for CPUs: export from the weights, with --calibrate"
+            f"int8 engines cannot be rebuilt from '{folder}', whose int8 ONNX graphs are for "
+            "CPUs: export from the weights, with --calibrate"
         )
     onnx_files = bundle.graph_files("onnx", old.precision)
     place = _new_folder(folder, f"{format}-{old.precision}" if old.precision != "fp32" else format)
@@ -61,14 +61,14 @@ def rebuild_engines(
         manifest = bundle.manifest
         lengths = usual_lengths(manifest.model.cells, manifest.batch)
         for graph in GRAPHS:
-            built = library.build(onnx_files[graph], manifest.contract[graph], lengths, targets)
-            built.write(place, graph)
+            engine = library.build(onnx_files[graph], manifest.contract[graph], lengths, targets)
+            engine.write(place, graph)
         new = old.model_copy(
             update={
                 "files": {graph: f"{place.name}/{graph}.engine" for graph in GRAPHS},
                 "extra": [f"{place.name}/{graph}.json" for graph in GRAPHS],
                 "library": library.version,
-                "targets": list(built.targets),
+                "targets": list(engine.targets),
             }
         )
         _with_engines(bundle, old, new).write(folder)
@@ -82,7 +82,7 @@ def rebuild_engines(
 
 
 def _new_folder(folder: Path, name: str) -> Path:
-    """A new folder in a bundle, called ``name`` or, where that is there, numbered."""
+    """Create a folder in a bundle, called ``name``, or numbered if that exists."""
     names = (name if number == 1 else f"{name}-{number}" for number in count(1))
     place = next(folder / each for each in names if not (folder / each).exists())
     try:
@@ -108,7 +108,7 @@ def _with_engines(bundle: Bundle, old: GraphFiles, new: GraphFiles) -> Manifest:
 
 
 def _remove(folder: Path, graphs: GraphFiles) -> None:
-    """Delete files that the manifest no longer names; what cannot be deleted does no harm."""
+    """Delete files that the manifest no longer names; one that cannot be deleted does no harm."""
     names = (*graphs.files.values(), *graphs.extra)
     with suppress(OSError):
         for name in names:

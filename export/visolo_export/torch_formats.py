@@ -1,8 +1,8 @@
 """The three graphs in PyTorch's own formats.
 
-``torchscript`` is read by every PyTorch since 1.0, from C++ too, and is on its way out.
+``torchscript`` is read by every PyTorch since 1.0, also from C++, and is deprecated.
 ``pt2`` is its successor: the program that ``torch.export`` traced, as operators and weights.
-``aotinductor`` is that program compiled, by the C++ compiler of this machine, for its processor.
+``aotinductor`` is that program compiled by this machine's C++ compiler, for its processor.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from visolo_export.graph_export import WriteGraph, dynamic_shapes, example_input
 def write_torchscript(module: nn.Module, spec: GraphSpec, file: Path) -> None:
     """Write a graph as TorchScript."""
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # that TorchScript is deprecated; that shapes are constants
+        warnings.simplefilter("ignore")  # TorchScript is deprecated; shapes are constants
         traced = torch.jit.trace(module, example_inputs(spec), check_trace=False)  # type: ignore[no-untyped-call]
         torch.jit.save(torch.jit.freeze(traced), str(file))
 
@@ -44,7 +44,7 @@ def write_aotinductor(module: nn.Module, spec: GraphSpec, file: Path) -> None:
     try:
         with torch.no_grad():
             aoti_compile_and_package(program, package_path=str(file))
-    except Exception as error:  # of many kinds
+    except Exception as error:  # compilers fail in many ways
         reason = " ".join(str(error).split())[:200]
         raise VisoloError(f"AOTInductor cannot compile '{file.name}': {reason}") from error
 
@@ -54,14 +54,14 @@ WRITERS: dict[str, tuple[WriteGraph, str]] = {
     "pt2": (write_pt2, ".pt2"),
     "aotinductor": (write_aotinductor, ".so.pt2"),
 }
-"""How a format is written, and the end of its files' names."""
+"""The function that writes each format, and the suffix of its files."""
 
 
 def check_compiler() -> None:
-    """Make sure that AOTInductor finds a C++ compiler.
+    """Check that AOTInductor finds a C++ compiler.
 
     Raises:
-        VisoloError: if it does not.
+        VisoloError: if it finds none.
     """
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
@@ -70,7 +70,7 @@ def check_compiler() -> None:
         get_cpp_compiler()
     except InvalidCxxCompiler as error:
         raise VisoloError(
-            "format aotinductor needs a C++ compiler: install g++, or take --format pt2"
+            "format aotinductor needs a C++ compiler: install g++, or use --format pt2"
         ) from error
 
 

@@ -1,8 +1,8 @@
-"""Proof that a bundle computes what its weights do.
+"""Verifies that a bundle computes what its weights compute.
 
-Two questions, asked of the same frames. Graph by graph: given the very same inputs, taken from the
-reference as it runs, how far is every output? Closed-loop: left alone with the clip, each with its
-own memory, do both find the same tracks, and how far are their scores and masks?
+Both sides run on the same frames, in two ways. Graph by graph: both get the same inputs, those of
+the reference as it runs; how far does each output differ? Closed-loop: each side runs the clip with
+its own memory; do both yield the same tracks, and how far do their scores and masks differ?
 """
 
 from __future__ import annotations
@@ -46,31 +46,33 @@ class Tolerance:
     score: float = 1e-3
     """class scores of cells and scores of tracks: absolute"""
     sum: float = 1e-3
-    """areas, probability sums and intersections: of the largest, since they count pixels"""
+    """areas, probability sums and intersections: relative to the largest, since they count
+    pixels"""
     mask_iou: float = 0.999
     """smallest overlap of two masks of one instance that differ by more than a few pixels of the
     edge, see ``visolo_export.comparison.mask_agreement``"""
     same_tracks: bool = True
-    """whether both must find the same tracks, in the same frames, with such scores and masks"""
+    """whether both must yield the same tracks, in the same frames, with scores and masks within
+    tolerance"""
 
 
 TOLERANCES: dict[Precision, Tolerance] = {
     "fp32": Tolerance(),
-    # float16 has 11 bits: half a thousandth of a value for each rounding, and features of up to 10
-    # that fifty layers have added to. A pixel on a mask's edge may change sides.
+    # float16 has 11 bits: each rounding costs half a thousandth of a value, and features of up to
+    # 10 have passed through fifty layers. A pixel on a mask's edge may change sides.
     "fp16": Tolerance(tensor=0.05, score=0.01, mask_iou=0.99),
     # 8 bits are 1/256 of a tensor's range for each value, in every layer, and features reach 10.
-    # Which cell speaks for an object may change, and then its mask in that frame and the tracks:
-    # they are reported, and average precision judges (``visolo verify --data``).
+    # An object may be detected at another cell, which changes its mask in that frame and its track:
+    # those are reported only, and average precision decides (``visolo verify --data``).
     "int8": Tolerance(tensor=2.0, score=0.1, mask_iou=0.99, same_tracks=False),
 }
 BISECT_TOLERANCES: dict[Precision, float] = {"fp32": 1e-4, "fp16": 5e-3, "int8": 0.1}
-"""Error of a layer, relative to its largest value, from which on it is the first that parts."""
+"""Error relative to a layer's largest value, above which the layer counts as different."""
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was compared and what came out."""
+    """What was compared, and the differences."""
 
     frames: int
     tolerance: Tolerance
@@ -78,7 +80,7 @@ class Verification:
     decoded_mask_iou: float | None
     """smallest IoU of the two masks of a cell, decoded from the same inputs"""
     decoded_mask_agreement: float | None
-    """the same by ``mask_agreement``, which is what the tolerance judges"""
+    """the same with ``mask_agreement``, which is what the tolerance applies to"""
     tracks: TrackComparison
     drift: dict[str, list[float]]
     """closed-loop, by tensor of the frame graph: relative error in each frame"""
@@ -94,13 +96,13 @@ class Verification:
         return not self.failures
 
     def as_dict(self) -> dict[str, Any]:
-        """The whole report, ready for json; an error that is not finite becomes None."""
+        """The whole report, ready for JSON; an error that is not finite becomes None."""
         tensors = {
             graph: {name: error.as_dict() for name, error in tensors.items()}
             for graph, tensors in self.tensors.items()
         }
         report = asdict(self)
-        # Agreements judge; the figures that are reported are plain overlaps.
+        # Tolerances apply to agreements; the figures that are reported are plain overlaps.
         del report["decoded_mask_agreement"], report["tracks"]["min_mask_agreement"]
         return report | {
             "tensors": tensors,
@@ -114,7 +116,7 @@ class Verification:
 
 
 class _ParityBuffers(Buffers):
-    """The reference's buffers, which make a candidate repeat each call on the same inputs."""
+    """The reference's buffers, which have the candidate repeat each call on the same inputs."""
 
     def __init__(self, reference: Engines, candidate: Engines) -> None:
         super().__init__(reference.contract, rows=1, batch=1)
@@ -141,18 +143,20 @@ class _ParityBuffers(Buffers):
     def store(self, rows: range, slots: Sequence[int]) -> None:
         self._reference.store(rows, slots)
         self._candidate.store(rows, slots)
-        mine, its = (each.read("memory_value")[:, slots[0]] for each in (self, self._candidate))
-        self.errors["memory"]["value"].add(mine, its)
+        both = (self._reference, self._candidate)
+        self.errors["memory"]["value"].add(
+            *(each.read("memory_value")[:, slots[0]] for each in both)
+        )
 
     def decode(self, row: int, cell: Ints) -> DecodedMasks:
-        mine, its = self._reference.decode(row, cell), self._candidate.decode(row, cell)
+        expected, actual = self._reference.decode(row, cell), self._candidate.decode(row, cell)
         for name, error in self.errors["decode"].items():
-            error.add(getattr(mine, name), getattr(its, name))
-        for first, second in zip(mine.masks, its.masks, strict=True):
+            error.add(getattr(expected, name), getattr(actual, name))
+        for first, second in zip(expected.masks, actual.masks, strict=True):
             masks = first > 0, second > 0
             self.mask_iou = _lower(self.mask_iou, mask_iou(*masks))
             self.mask_agreement = _lower(self.mask_agreement, mask_agreement(*masks))
-        return mine
+        return expected
 
     def read(self, name: str, row: int = 0) -> Array:
         return self._reference.read(name, row)
@@ -172,13 +176,13 @@ def verify(
     tolerance: Tolerance,
     report: Callable[[str], None] = lambda _: None,
 ) -> Verification:
-    """Hold a model against its reference on a clip.
+    """Compare a model with its reference on a clip.
 
     Args:
-        reference: usually weights with PyTorch, with the candidate's inference settings.
+        reference: usually weights run by PyTorch, with the candidate's inference settings.
         candidate: usually a bundle.
         frames: uint8 [H, W, 3] RGB each, at least one.
-        tolerance: what still counts as the same.
+        tolerance: largest differences that pass.
         report: called with what is being run.
     """
     report("graph by graph")

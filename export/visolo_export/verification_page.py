@@ -1,4 +1,4 @@
-"""A page about a verification: what is over tolerance, and how errors grow over the frames."""
+"""An HTML page about a verification: what is over tolerance, and how errors grow over frames."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def write_verification_page(path: Path, report: VerificationReport) -> None:
     """Write the page.
 
     Args:
-        path: of the html file.
-        report: what came out.
+        path: of the HTML file.
+        report: of the verification.
 
     Raises:
-        VisoloError: if it cannot be written.
+        VisoloError: if the page cannot be written.
     """
     title = f"{escape(report.form)} against {escape(report.reference)}"
     verification = report.verification
@@ -37,7 +37,7 @@ def write_verification_page(path: Path, report: VerificationReport) -> None:
             f"<title>{title}</title>\n<style>\n{style}</style>\n</head>\n<body>",
             f"<header><h1>{title}</h1><p>{escape(report.source)}, {verification.frames} frames: "
             f"{verdict}</p></header>",
-            section("Verdict", _list(report.failures) or "<p>Everything is within.</p>"),
+            section("Verdict", _list(report.failures) or "<p>All within tolerance.</p>"),
             section("Each graph on the same inputs", _tensors(verification)),
             section("Closed-loop, frame by frame", _drift(verification)),
             section("Tolerances", _tolerances(verification.tolerance)),
@@ -63,7 +63,7 @@ def _tensors(verification: Verification) -> str:
 
 
 def _drift(verification: Verification) -> str:
-    """A small chart a tensor, all on one scale."""
+    """A small chart for each tensor, all on one scale."""
     curves = verification.drift
     numbers = [error for errors in curves.values() for error in errors if isfinite(error)]
     top = max(numbers, default=0.0) or 1.0

@@ -1,7 +1,7 @@
-"""A bundle verified against its weights, or against any other form of the same network.
+"""Verifies a bundle against its weights, or against any other form of the same network.
 
-Either side is opened with the backend and the precision that were asked for. Bundles need no
-PyTorch: it is imported where weights are the reference.
+Each side is opened with its own backend and precision. Bundles need no PyTorch: it is imported only
+if weights are the reference.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # it needs the exporter's packages
 
 @dataclass(frozen=True)
 class Side:
-    """One side of a verification: a model on disk, and how it is run."""
+    """One side of a verification: a model's file or folder, and how it is run."""
 
     path: Path
     backend: str = "auto"
@@ -41,9 +41,9 @@ class VerificationOptions:
     """What is run and compared."""
 
     source: str | None = None
-    """A video, a folder or a json; None draws a clip."""
+    """A video, a folder of frames or a data set's JSON file; None generates a clip."""
     frames: int = 12
-    """How many of it, at most."""
+    """Largest number of frames to run."""
     data: Path | None = None
     """A data set in YouTube-VIS format on which AP is compared as well."""
     ap_tolerance: float = 0.01
@@ -53,7 +53,7 @@ class VerificationOptions:
     record: bool = False
     """Record the figures in the bundle's manifest."""
     threads: int = 0
-    """Of the engines; 0 leaves it to them."""
+    """Threads of the engines; 0 leaves the number to them."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Bisection:
     """Where the frame graph differs from a new export of the weights."""
 
     first: Divergence | None
-    """None if no layer does"""
+    """the first layer that differs; None if none does"""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class VerificationReport:
     form: str
     """what was verified: engine and precision"""
     reference: str
-    """the engine that it was held against"""
+    """the engine that it was compared with"""
     reference_sha256: str
     """of the weights that were the reference; empty if it was a bundle"""
     ap: ApComparison | None = None
@@ -101,7 +101,7 @@ class VerificationReport:
 
     @property
     def failures(self) -> list[str]:
-        """Everything over tolerance, a sentence each."""
+        """Everything over tolerance, one sentence each."""
         return self.verification.failures + (self.ap.failures if self.ap else [])
 
     @property
@@ -110,7 +110,7 @@ class VerificationReport:
         return not self.failures
 
     def as_dict(self) -> dict[str, Any]:
-        """What ``visolo verify --json`` prints; ``ap`` and ``first_divergence`` if looked for."""
+        """What ``visolo verify --json`` prints; ``ap`` and ``first_divergence`` only on request."""
         report = self.verification.as_dict()
         if self.ap:
             report["ap"] = {"reference": self.ap.reference, "candidate": self.ap.candidate}
@@ -151,7 +151,7 @@ def verify_bundle(
     progress: Callable[[str], None] = lambda _: None,
     warn: Callable[[str], None] = lambda _: None,
 ) -> VerificationReport:
-    """Open both sides, compare them on a clip, and on a data set if one is named.
+    """Open both sides and compare them on a clip, and on a data set if one is named.
 
     Args:
         candidate: a bundle.
@@ -161,40 +161,47 @@ def verify_bundle(
         warn: called with a sentence if the bundle was exported from other weights.
 
     Raises:
-        VisoloError: if a side cannot be opened, they are different networks, the source has no
-            frame that can be read, ``bisect`` is asked for and the reference is not a weights file,
-            or the figures cannot be recorded.
+        VisoloError: if a side cannot be opened; if the two are different networks; if the source
+            has no readable frame; if ``bisect`` is set and the reference is not a weights file; if
+            the figures cannot be recorded.
     """
     bundle = Bundle(candidate.path)
     if options.bisect and reference.path.exists() and not is_weights_file(reference.path):
-        raise VisoloError("--bisect needs weights as the reference")
+        raise VisoloError(
+            f"'{reference.path}' is not a weights file: --bisect needs weights as the --reference"
+        )
     if options.record:
         check_recordable(bundle, reference.path)
     frames, source = _read_frames(options.source, options.frames)
     model = load(
         candidate.path, candidate.backend, threads=options.threads, precision=candidate.precision
     )
-    truth = load(
+    reference_model = load(
         reference.path,
         reference.backend,
         lambda _: model.inference,
         options.threads,
         reference.precision,
     )
-    if bundle.manifest.model != truth.config:
+    if bundle.manifest.model != reference_model.config:
         raise VisoloError(
-            f"'{reference.path}' is another network than bundle '{bundle.folder}' was exported from"
+            f"'{reference.path}' holds another network than the bundle '{bundle.folder}': "
+            "name weights or a bundle of the same network with --reference"
         )
     checksum = file_entry(reference.path).sha256 if reference.path.is_file() else ""
     if checksum and bundle.manifest.weights_sha256 not in (None, checksum):
         warn(f"'{bundle.folder}' was exported from other weights than '{reference.path}'")
     report = VerificationReport(
-        verify(truth, model, frames, TOLERANCES[model.precision], progress),
+        verify(reference_model, model, frames, TOLERANCES[model.precision], progress),
         source,
         form=f"{model.engines.description}, {model.precision}",
-        reference=truth.engines.description,
+        reference=reference_model.engines.description,
         reference_sha256=checksum,
-        ap=_compare_ap(truth, model, options.data, options.ap_tolerance) if options.data else None,
+        ap=(
+            _compare_ap(reference_model, model, options.data, options.ap_tolerance)
+            if options.data
+            else None
+        ),
         bisection=_bisect(bundle, model, reference.path, frames) if options.bisect else None,
     )
     if options.record:

@@ -110,7 +110,7 @@ def test_a_bundle_is_no_proof_of_itself(
         shutil.copytree(bundle, other)
     before = (bundle / "manifest.json").read_bytes()
     command = ("verify", bundle, "--reference", other, "--frames", 2)
-    visolo(*command, "--record").refused("no proof of itself", "--record")
+    visolo(*command, "--record").refused("proves nothing", "--record")
     assert (bundle / "manifest.json").read_bytes() == before
     visolo(*command).succeeded()
 
@@ -126,8 +126,8 @@ def test_a_copy_with_another_format_is_the_same_bundle(
         name: entry for name, entry in manifest["files"].items() if name.endswith(".onnx")
     }
     (part / "manifest.json").write_text(json.dumps(manifest))
-    visolo("verify", part, "--reference", batched_bundle, "--record").refused("no proof of itself")
-    visolo("verify", batched_bundle, "--reference", part, "--record").refused("no proof of itself")
+    visolo("verify", part, "--reference", batched_bundle, "--record").refused("proves nothing")
+    visolo("verify", batched_bundle, "--reference", part, "--record").refused("proves nothing")
 
 
 def test_recording_in_another_bundle_of_the_same_network(
