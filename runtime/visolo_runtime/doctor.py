@@ -31,7 +31,7 @@ _IDENTITY = bytes.fromhex(
 
 
 @dataclass(frozen=True)
-class Machine:
+class Computer:
     """The machine and its Python."""
 
     system: str
