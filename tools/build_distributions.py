@@ -2,8 +2,9 @@
 
     python tools/build_distributions.py [dist]
 
-``visolo``'s source archive is made from the tree and unpacked. That copy makes the wheel and, under
-the other name, the two files of ``visolo-gpu``; so a file that the archive lacks is missed at once.
+``visolo``'s source archive is built from the tree and unpacked. The wheel and, under the other
+name, the two files of ``visolo-gpu`` are built from that copy, so a file missing in the archive is
+noticed at once.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def build_all(output: Path) -> None:
     """Build all four files; earlier ones in the output folder are replaced.
 
     Args:
-        output: a folder, made if it is missing.
+        output: a folder, created if it does not exist.
     """
     output = output.absolute()
     for pattern in ("visolo-*.whl", "visolo-*.tar.gz", "visolo_gpu-*.whl", "visolo_gpu-*.tar.gz"):
@@ -69,7 +70,7 @@ def build_all(output: Path) -> None:
 
 
 def main() -> None:
-    """Build into the folder that is named."""
+    """Build into the named folder."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("output", type=Path, nargs="?", default=ROOT / "dist")
     options = parser.parse_args()

@@ -26,7 +26,7 @@ def metadata_of(package: Path) -> Metadata:
     """The metadata of a wheel or a source archive.
 
     Raises:
-        ExceptionGroup: if a field is not what the standard asks for.
+        ExceptionGroup: if a field violates the standard.
     """
     if package.suffix == ".whl":
         with zipfile.ZipFile(package) as wheel:
@@ -41,7 +41,7 @@ def metadata_of(package: Path) -> Metadata:
 
 
 def faults(package: Path) -> list[str]:
-    """What an index would refuse, and what would bring the wrong ONNX Runtime; a sentence each."""
+    """What an index would refuse, and dependencies on the wrong ONNX Runtime; a sentence each."""
     found = metadata_of(package)
     brought = {each.name for each in found.requires_dist or [] if each.marker is None}
     runtimes = brought & set(RUNTIMES.values())

@@ -94,7 +94,7 @@ def write_sources(folder: Path) -> None:
     """Write the packages that the reference is read from.
 
     Args:
-        folder: made anew.
+        folder: replaced by a new one.
     """
     shutil.rmtree(folder, ignore_errors=True)
     for package in SOURCES:
@@ -109,7 +109,7 @@ def write_pages(folder: Path) -> None:
     """Write every page, and the files that pages show or link to.
 
     Args:
-        folder: made anew.
+        folder: replaced by a new one.
     """
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(ROOT / "docs", folder)

@@ -1,9 +1,9 @@
-"""Annotation and result files in YouTube-VIS format, and COCO's, checked and in one form.
+"""Annotation and result files in YouTube-VIS and COCO format, checked and in one form.
 
 An image of COCO is a video of one frame, and its objects are tracks of one frame.
 
-Masks may come as polygons, as uncompressed or as compressed run lengths; in here they are all
-compressed run lengths.
+Masks may be polygons, uncompressed or compressed run lengths; here all of them become compressed
+run lengths.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def read_annotations(path: Path) -> Annotations:
     """Read an annotation file in YouTube-VIS or COCO format.
 
     Raises:
-        VisoloError: if it cannot be read, or an entry is not what the format says; the sentence
-            names the entry.
+        VisoloError: if it cannot be read, or an entry violates the format; the sentence names the
+                entry.
     """
 
     def refuse(problem: str) -> None:
@@ -79,14 +79,14 @@ def read_annotations(path: Path) -> Annotations:
 
 
 def scan_annotations(path: Path, on_problem: Callable[[str], None]) -> Annotations:
-    """Read all that can be used of an annotation file.
+    """Read every usable entry of an annotation file.
 
     Args:
         path: of the file.
         on_problem: called with each entry that cannot be used, and why.
 
     Raises:
-        VisoloError: if it cannot be read, or is of another format altogether.
+        VisoloError: if it cannot be read, or is of another format.
     """
     document = read_json(path)
     if not isinstance(document, dict):
@@ -115,7 +115,7 @@ def read_results(path: Path, annotations: Annotations) -> tuple[AnnotatedTrack, 
     """Read a YouTube-VIS results file for a data set.
 
     Raises:
-        VisoloError: if it cannot be read, or a result is not what the format says, or belongs to
+        VisoloError: if it cannot be read, or a result violates the format or belongs to
             a video or category that the data set does not have.
     """
     document = read_json(path)
@@ -136,7 +136,7 @@ def to_rle(segmentation: Any, height: int, width: int) -> Rle:
     """A mask of any of the three forms as compressed run lengths.
 
     Raises:
-        ValueError, KeyError, TypeError: if it is none of them, or of another size.
+        ValueError, KeyError, TypeError: if it is in none of these forms, or of another size.
     """
     if isinstance(segmentation, list):
         parts = [_polygon(part, height, width) for part in segmentation]
@@ -162,7 +162,7 @@ def _check_runs(runs: NDArray[Any], height: int, width: int) -> None:
 
 
 def _polygon(part: Any, height: int, width: int) -> list[float]:
-    """x, y, x, y ... in pixels; a little outside of the frame is usual, far outside a mistake."""
+    """x, y, x, y ... in pixels. Slightly outside the frame is usual; far outside is an error."""
     points = np.asarray(part, np.float64)
     if points.ndim != 1 or len(points) < 6 or len(points) % 2:
         raise ValueError("its polygon is not a list of three points or more")

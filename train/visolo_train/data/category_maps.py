@@ -1,7 +1,7 @@
-"""COCO's images for networks of other label sets: which of its categories is which of theirs.
+"""COCO's images for networks with other label sets: how its categories map to theirs.
 
-The pairs are those that work on video instance segmentation commonly trains with, written by name.
-COCO's mouse is none of them: it lies on a desk, YouTube-VIS's has four legs.
+The pairs are those commonly used to train video instance segmentation, written by name. COCO's
+mouse is not among them: it is a computer mouse, and YouTube-VIS's is an animal.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ VIDEO_LABEL_SETS = {labels.name: labels for labels in (YTVIS2019, YTVIS2021, OVI
 
 
 def category_map(labels: LabelSet) -> dict[int, int]:
-    """COCO's category ids to those of another label set; what has no partner is left out."""
+    """COCO's category ids to those of another label set; those without a counterpart are left
+    out."""
     coco = {name: number for number, name in zip(COCO.ids, COCO.names, strict=True)}
     theirs = {plain_name(n): i for i, n in zip(labels.ids, labels.names, strict=True)}
     return {coco[name]: theirs[partner] for name, partner in _PAIRS[labels.name].items()}
@@ -64,7 +65,7 @@ def relabel_coco(path: Path, labels: LabelSet) -> Relabelled:
 
     Raises:
         VisoloError: if the file cannot be read, is not COCO's format, has other categories than
-            COCO, or nothing of it is left.
+            COCO, or if nothing is left of it.
     """
     document = read_json(path)
     try:

@@ -51,17 +51,17 @@ def check_data(
     decode: bool = True,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> DataReport:
-    """Look for what a training or a score would stumble over.
+    """Look for everything that would break a training or an evaluation.
 
     Args:
         path: annotations in YouTube-VIS or COCO format.
         images: folder of the frames; None leaves them unread.
-        labels: of the network that shall be trained; its ids are compared.
-        decode: read the frames whole; only their headers otherwise.
+        labels: of the network to be trained; its ids are compared.
+        decode: decode the frames; otherwise read only their headers.
         progress: called with the number of frames checked, and of all.
 
     Raises:
-        VisoloError: if the file cannot be read, or is of another format altogether.
+        VisoloError: if the file cannot be read, or is of another format.
     """
     problems: list[str] = []
     annotations = scan_annotations(path, problems.append)

@@ -1,4 +1,4 @@
-"""A data set of drawn videos that is never on disk."""
+"""A data set of drawn videos that is never written to disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RATE = Fraction(30)
 def drawn_data(
     seed: int, videos: int, frames: int, size: tuple[int, int]
 ) -> tuple[Annotations, list[Clip]]:
-    """Videos as a source to run on, and the truth to score against.
+    """Videos to run a model on, and the ground truth to score it against.
 
     Args:
         seed: of the data set.

@@ -1,9 +1,9 @@
 """Annotated videos of real pixels: cut-outs of a data set's objects move over its other frames.
 
 The lowest layer is a piece of a video, or an image under a moving window, with the objects that
-are annotated in it. Over it lie cut-outs, one above the other, each along a path of its own; a
-cut-out of a video goes on moving as it did there. What a higher layer covers is taken from the
-masks below, so that masks are exact whatever covers what.
+are annotated in it. Above it are cut-outs in layers, each on its own path; a
+cut-out of a video keeps moving as it did there. Pixels covered by a higher layer are removed from
+the masks below, so that masks are exact under any occlusion.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _REMEMBERED = 128  # pictures
 
 @dataclass(frozen=True)
 class _CutOut:
-    """An object of a video, to be laid over another."""
+    """An object of one video, to be pasted onto another."""
 
     video: Video
     track: AnnotatedTrack
@@ -50,7 +50,7 @@ class _CutOut:
 
 
 class PastedClips:
-    """Clips by number, made of a data set.
+    """Clips by number, composed from a data set.
 
     Args:
         annotations: the data set. Backdrops are its videos in which everything is annotated:
@@ -58,7 +58,7 @@ class PastedClips:
         images: folder of its frames.
 
     Raises:
-        VisoloError: if it has nothing to cut out, or no backdrop.
+        VisoloError: if it has nothing to cut out or no backdrop.
     """
 
     def __init__(self, annotations: Annotations, images: Path) -> None:
@@ -87,7 +87,7 @@ class PastedClips:
         """One video: a pure function of the seed, its number, and the size.
 
         Raises:
-            VisoloError: if a frame cannot be read, or is of another size than it should be.
+            VisoloError: if a frame cannot be read, or does not have the annotated size.
         """
         random = np.random.Generator(np.random.Philox(key=np.array([seed, number], np.uint64)))
         window = _Window(random, frames, height, width)
@@ -128,7 +128,7 @@ class PastedClips:
     def _paste(
         self, image: Picture, masks: Bits, index: int, cut_out: _CutOut, path: ObjectPath, at: int
     ) -> None:
-        """Lay a cut-out over an image [H, W, 3], and into the masks [L, H, W] of the frame."""
+        """Paste a cut-out onto an image [H, W, 3], and into the masks [L, H, W] of the frame."""
         seen = [p for p, rle in enumerate(cut_out.track.segmentations) if rle is not None]
         position = seen[_there_and_back(cut_out.start + at, len(seen))]
         rle = cut_out.track.segmentations[position]
@@ -161,7 +161,7 @@ class PastedClips:
 
 
 class _Window:
-    """The part of a backdrop that is seen: it moves, and never leaves it."""
+    """The visible part of a backdrop; it moves and stays inside it."""
 
     def __init__(self, random: Random, frames: int, height: int, width: int) -> None:
         self._size = height, width
@@ -215,7 +215,7 @@ def _placed(
 
 
 def _there_and_back(place: int, length: int) -> int:
-    """0, 1, ... length - 1, and back again, without an end."""
+    """0, 1, ... length - 1 and back again, endlessly."""
     if length == 1:
         return 0
     place %= 2 * (length - 1)

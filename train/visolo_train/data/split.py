@@ -1,4 +1,5 @@
-"""A mini-val: a fixed part of a training set, held back, since the official truth is not public.
+"""A mini-val: a fixed part of a training set, held back because the official ground truth is not
+public.
 
 The side of a video depends on its name alone. So the split is the same on every machine and
 in every order, and a video that two editions of a data set share falls on the same side in both:
@@ -19,7 +20,7 @@ from visolo_core.files import read_json
 
 @dataclass(frozen=True)
 class Split:
-    """The two sides of an annotation file, each a whole one."""
+    """The two sides of an annotation file, each a complete file."""
 
     training: dict[str, Any]
     validation: dict[str, Any]
@@ -33,7 +34,7 @@ def split_annotations(path: Path, share: float, salt: str = "") -> Split:
     Args:
         path: the file.
         share: of the validation side, above 0 and below 1; each video falls on that side with this
-            chance, so that its number of videos is near the share, not equal to it.
+            probability, so the number of videos is close to the share but not equal to it.
         salt: another word gives another split.
 
     Raises:
@@ -64,7 +65,7 @@ def split_annotations(path: Path, share: float, salt: str = "") -> Split:
 
 
 def _chance(entry: dict[str, Any], salt: str) -> float:
-    """A number of 0 to 1 that belongs to a video's or an image's name."""
+    """A number from 0 to 1 derived from the name of a video or an image."""
     name = entry["file_names"][0] if "file_names" in entry else entry["file_name"]
     path = PurePosixPath(str(name).replace("\\", "/"))
     known_by = path.parent if "file_names" in entry and path.parent.name else path

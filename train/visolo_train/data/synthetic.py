@@ -1,7 +1,7 @@
-"""Annotated videos that are drawn, not filmed: a seed is a video.
+"""Annotated videos that are drawn, not filmed; a seed determines a video.
 
 Textured shapes of the label set ``shapes`` move, turn and change size over a moving textured
-background; they cover one another, leave the frame and come back. Some are twins, alike in class,
+background; they occlude one another, leave the frame and come back. Some are twins, alike in class,
 texture and colour, so that only the memory of where each was can tell them apart. Small blobs
 that belong to the background have the shapes' colours and are not objects.
 """
@@ -39,7 +39,7 @@ class SyntheticClip:
 
 @dataclass(frozen=True)
 class _Look:
-    """What an object is, apart from where it is."""
+    """How an object looks, regardless of where it is."""
 
     category_id: int
     texture: int
@@ -71,7 +71,7 @@ def draw_clip(
         seed: of the data set.
         number: of the video in it.
         frames, height, width: size of the video.
-        positions: the frames that are drawn, by number and in any order; all without it.
+        positions: numbers of the frames to draw, in any order; None draws all.
     """
     random = np.random.Generator(np.random.Philox(key=np.array([seed, number], np.uint64)))
     count = int(random.integers(1, MAX_OBJECTS + 1))
@@ -111,7 +111,7 @@ def _draw_look(random: Random) -> _Look:
 
 
 def draw_path(random: Random, frames: int, height: int, width: int) -> ObjectPath:
-    """Where an object goes in a video: along a bow, at times out of the frame and back."""
+    """An object's path through a video: along an arc, sometimes out of the frame and back."""
     time = np.arange(frames)
     size = np.array([height, width])
     start = random.uniform(0.08, 0.92, 2) * size
@@ -136,7 +136,7 @@ def draw_path(random: Random, frames: int, height: int, width: int) -> ObjectPat
 def _paint(
     image: Floats, masks: Bits, index: int, look: _Look, path: ObjectPath, frame: int
 ) -> None:
-    """Draw an object over an image [H, W, 3], and into the masks [L, H, W] of the frame."""
+    """Draw an object onto an image [H, W, 3], and into the masks [L, H, W] of the frame."""
     height, width = image.shape[:2]
     (y, x), radius = path.centre[frame], path.radius[frame]
     reach = radius * 1.02
@@ -207,7 +207,7 @@ _TEXTURES: tuple[Callable[[Floats, Floats], Bits], ...] = (
 
 
 class _Background:
-    """Tinted clouds, a pattern over them, and blobs, that drift together."""
+    """Tinted clouds with a pattern and blobs over them, all drifting together."""
 
     def __init__(self, random: Random, frames: int, height: int, width: int) -> None:
         drift = random.uniform(-0.012, 0.012, 2) * height
@@ -244,7 +244,7 @@ def _clouds(random: Random, height: int, width: int) -> Floats:
 
 
 def _noise(random: Random, height: int, width: int, coarse: float) -> Floats:
-    """Random colours on a coarse lattice, blended into each other or, at times, as blocks."""
+    """Random colours on a coarse lattice, blended into each other or sometimes as blocks."""
     stretch = random.uniform(1, 2) if random.random() < 0.3 else 1.0
     steps = coarse, coarse * stretch
     rows, columns = int(height / steps[0]) + 3, int(width / steps[1]) + 3

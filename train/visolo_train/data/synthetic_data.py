@@ -32,13 +32,13 @@ def write_synthetic_data(
     """Write ``instances.json`` and ``JPEGImages/`` into a new folder.
 
     Args:
-        folder: the data set; it must not exist, and appears when all is done.
+        folder: the data set; it must not exist, and is created when everything is done.
         videos: how many.
-        seed: two data sets with the same seed and size begin alike.
+        seed: data sets with the same seed and size begin with the same videos.
         frames: of each video.
         size: (height, width).
         progress: called with the number of videos done.
-        pasted: where cut-outs and backdrops come from; shapes are drawn without it.
+        pasted: source of cut-outs and backdrops; None draws shapes.
 
     Raises:
         VisoloError: if the folder exists or cannot be written, or a picture cannot be read.

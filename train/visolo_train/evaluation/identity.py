@@ -1,14 +1,14 @@
 """How well tracks keep their identity: IDF1 and HOTA, with TrackEval's own metric classes.
 
-Average precision asks for one right track somewhere among many guesses; these measures ask what a
-user of a tracker sees: one answer for each object and frame, under one number for as long as the
-object is there. So only tracks with a fair score count (``evaluation.TRACK_SCORE``).
+Average precision rewards one correct track among many guesses. These measures judge what a user of
+a tracker sees: one answer per object and frame, under one number for as long as the object is
+visible. So only tracks above a score count (``scoring.TRACK_SCORE``).
 
-A track is there in the frames in which its mask has a pixel, and two masks are as similar as their
-IoU. Objects and tracks meet within their category alone, as in average precision: a right mask of
-a wrong category is a miss and a false alarm. Counts are then summed over all videos and
-categories (TrackEval's detection average), so that an object counts by its frames and a category
-by its objects.
+A track is present in the frames in which its mask has a pixel, and the similarity of two masks is
+their IoU. Objects and tracks are matched only within their category, as in average precision: a
+correct mask of a wrong category is a miss and a false alarm. Counts are then summed over all videos
+and categories (TrackEval's detection average), so that an object counts by its frames and a
+category by its objects.
 
 Crowds are not objects. What lies in one is not a false alarm: a mask that overlaps no object of its
 category by half and has half of itself in a crowd of that category is left out.
@@ -60,7 +60,7 @@ class Identity:
     """Tracks of a lower score were left out."""
 
     def figures(self) -> dict[str, float]:
-        """The measures by the names that the field gives them."""
+        """The measures by their usual names."""
         return {
             "HOTA": self.hota,
             "DetA": self.det_a,
@@ -80,7 +80,7 @@ def identity_measures(
     tracks: Sequence[AnnotatedTrack],
     score_threshold: float = TRACK_SCORE,
 ) -> Identity:
-    """Measure the identities of tracks against the annotations of their data set.
+    """Measure how well tracks keep their identity, against the annotations of their data set.
 
     Args:
         annotations: the data set.
@@ -108,7 +108,7 @@ def _evaluate(metric: Any, scenes: dict[Place, dict[str, Any]]) -> dict[str, Any
 def _scenes(
     truth: Sequence[AnnotatedTrack], tracks: Sequence[AnnotatedTrack]
 ) -> Iterator[tuple[Place, dict[str, Any]]]:
-    """What TrackEval reads, for every video and category that has an object or a track."""
+    """TrackEval's input for every video and category that has an object or a track."""
     objects: dict[Place, list[AnnotatedTrack]] = defaultdict(list)
     crowds: dict[Place, list[AnnotatedTrack]] = defaultdict(list)
     guesses: dict[Place, list[AnnotatedTrack]] = defaultdict(list)
@@ -123,7 +123,8 @@ def _scenes(
 def _scene(
     objects: list[AnnotatedTrack], crowds: list[AnnotatedTrack], guesses: list[AnnotatedTrack]
 ) -> dict[str, Any]:
-    """TrackEval's form of a video: for each frame, who is there and how similar their masks are."""
+    """TrackEval's form of a video: for each frame, what is present and how similar the masks
+    are."""
     frames = len((objects or guesses)[0].segmentations)
     object_ids, guess_ids, similarity = [], [], []
     for frame in range(frames):
@@ -146,7 +147,7 @@ def _scene(
 
 
 def _present(tracks: list[AnnotatedTrack], frame: int) -> tuple[NDArray[np.intp], list[Rle]]:
-    """Positions of the tracks that are there in a frame, and their masks."""
+    """Positions of the tracks that are present in a frame, and their masks."""
     seen = [
         (at, mask)
         for at, mask in enumerate(track.segmentations[frame] for track in tracks)

@@ -1,7 +1,7 @@
-"""A page about results: figures, curves and pictures in one html file that needs nothing else.
+"""A page about results: figures, curves and pictures in one self-contained html file.
 
-The same input gives the same page, byte for byte: it holds no date and no speed. Whatever comes
-from a file is escaped.
+The same input gives the same page, byte for byte: it contains no date and no speed. Text from
+files is escaped.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _MEANINGS = {
 
 @dataclass(frozen=True)
 class Report:
-    """What a page is about."""
+    """The contents of a page."""
 
     subject: str
     """Name of the model or of the results."""
@@ -78,7 +78,7 @@ def write_report(path: Path, report: Report) -> None:
     """Write the page.
 
     Raises:
-        VisoloError: if it cannot be written, or a frame's name leads out of the folder of frames.
+        VisoloError: if it cannot be written, or a frame's name leads outside the folder of frames.
     """
     text = page(report)
     with replaced(path) as temporary:

@@ -1,4 +1,4 @@
-"""The charts of a report, as SVG inside its page. Colours and type are the style sheet's."""
+"""The charts of a report, as SVG inside its page. Colours and fonts come from the style sheet."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class _Plot:
-    """Where a chart's axes lie, in the units of its picture."""
+    """Position of a chart's axes, in the units of its picture."""
 
     left: float
     top: float
@@ -60,7 +60,7 @@ def precision_recall(curves: Sequence[Curve], title: str) -> str:
 
 
 def small_precision_recall(curves: Sequence[Curve], title: str) -> str:
-    """The same without words, to stand among many."""
+    """The same without text, for a grid of many."""
     plot = _Plot(3, 3, 134, 84)
     grid = "".join(
         f"M3 {plot.y(tick):g}h{plot.width:g}M{plot.x(tick):g} 3v{plot.height:g}"
@@ -86,7 +86,7 @@ def error_curve(values: Sequence[float], top: float, title: str) -> str:
 
 
 def bars(values: Sequence[float], title: str) -> str:
-    """Values in 0 to 1 as bars beside each other, in their order, however many."""
+    """Any number of values from 0 to 1 as bars side by side, in their order."""
     plot = _Plot(34, 8, 600, 96)
     width = plot.width / max(1, len(values))
     gap = min(2.0, width * 0.2)
@@ -111,7 +111,7 @@ def _lines(plot: _Plot, curves: Sequence[Curve]) -> str:
 
 
 def _path(plot: _Plot, heights: NDArray[np.float64]) -> str:
-    """A path through the points at which the height changes; level stretches need no more."""
+    """A path through the points at which the height changes."""
     recall = np.linspace(0, 1, len(heights))
     level = np.zeros(len(heights), bool)
     level[1:-1] = (heights[1:-1] == heights[:-2]) & (heights[1:-1] == heights[2:])

@@ -53,7 +53,7 @@ class Drawn:
 
     @property
     def data_uri(self) -> str:
-        """The picture as an address that holds it."""
+        """The picture as a data URI."""
         return "data:image/jpeg;base64," + base64.b64encode(self.jpeg).decode()
 
 
@@ -82,7 +82,7 @@ def rank_clips(annotations: Annotations, tracks: Sequence[AnnotatedTrack]) -> li
 def _best_overlaps(
     truth: list[AnnotatedTrack], guesses: list[AnnotatedTrack]
 ) -> NDArray[np.float64]:
-    """float64 [N]: of each object, with the best track of its category."""
+    """float64 [N]: of each object, with the best-matching track of its category."""
     overlaps = track_overlaps(
         [track.segmentations for track in truth], [track.segmentations for track in guesses]
     )
@@ -149,7 +149,7 @@ def _draw_frame(
 def _instances(
     tracks: Sequence[AnnotatedTrack], frame: int, labels: LabelSet, size: tuple[int, int]
 ) -> Instances:
-    """The tracks that are there in a frame, best first, at a picture's size."""
+    """The tracks present in a frame, best first, at a picture's size."""
     numbered = [each for each in enumerate(tracks, start=1) if each[1].segmentations[frame]]
     numbered.sort(key=lambda each: -each[1].score)
     seen = [track for _, track in numbered]
@@ -170,14 +170,15 @@ def _instances(
 
 
 def _masks(tracks: Sequence[AnnotatedTrack], frame: int, size: tuple[int, int]) -> Masks:
-    """bool [N, height, width] of tracks that are all there in the frame."""
+    """bool [N, height, width] of tracks that are all present in the frame."""
     rles = [rle for track in tracks if (rle := track.segmentations[frame]) is not None]
     masks = [resize_masks(decode_rle(rle)[None], size)[0] for rle in rles]
     return np.stack(masks) if masks else np.zeros((0, *size), bool)
 
 
 def _outline(picture: Picture, mask: Masks) -> None:
-    """A white line inside the edge of a mask [h, w] and a black one outside, seen on any ground."""
+    """A white line inside the edge of a mask [h, w] and a black one outside, visible on any
+    background."""
     around = np.pad(mask, 1)
     beside = [around[1:-1, :-2], around[1:-1, 2:], around[:-2, 1:-1], around[2:, 1:-1]]
     picture[~mask & np.logical_or.reduce(beside)] = 0

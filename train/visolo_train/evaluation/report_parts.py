@@ -18,5 +18,5 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def percent(value: float) -> str:
-    """A figure of 0 to 1 in percent; a dash for one that nothing defines (-1)."""
+    """A figure from 0 to 1 in percent; a dash for an undefined one (-1)."""
     return f"{100 * value:.1f}" if value >= 0 else "-"

@@ -58,7 +58,7 @@ class PrecisionRecall:
 
         Args:
             iou: .5, .55, ... or .95.
-            category_id: None takes the mean over the categories that have an object.
+            category_id: None averages over the categories that have an object.
 
         Returns:
             float64 [101], or None where the data set has no object.
@@ -70,14 +70,14 @@ class PrecisionRecall:
         return np.asarray(defined.mean(axis=1)) if defined.size else None
 
     def ap(self, iou: float, category_id: int) -> float:
-        """Average precision of a category at one IoU; -1 where nothing defines it."""
+        """Average precision of a category at one IoU; -1 where undefined."""
         curve = self.curve(iou, category_id)
         return -1.0 if curve is None else float(curve.mean())
 
 
 @dataclass(frozen=True)
 class Score:
-    """The evaluator's figures, in 0 to 1; -1 where nothing defines them."""
+    """The evaluator's figures, in 0 to 1; -1 where undefined."""
 
     figures: dict[str, float]
     """The twelve of ``MEASURES``."""
@@ -111,16 +111,16 @@ def score_tracks(annotations: Annotations, results: Sequence[AnnotatedTrack]) ->
 def score_model(
     model: Model, annotations: Annotations, data: Path, images: Path | None = None
 ) -> Score:
-    """Run a model over a data set and score what it finds.
+    """Run a model over a data set and score its results.
 
     Args:
-        model: its engines are ready.
+        model: already opened.
         annotations: of the data set.
         data: where they were read from.
-        images: folder of the frames; the one beside ``data`` without it.
+        images: folder of the frames; None means the one beside ``data``.
 
     Raises:
-        VisoloError: if model and data set do not go together.
+        VisoloError: if the model's labels do not match the data set.
     """
     check_labels(model.labels, annotations.labels)
     collector = TrackCollector(model.labels)
@@ -129,7 +129,7 @@ def score_model(
 
 
 class TrackCollector(Sink):
-    """Keeps the tracks of a run, to be scored."""
+    """Keeps the tracks of a run for scoring."""
 
     def __init__(self, labels: LabelSet) -> None:
         self._labels = labels
@@ -147,7 +147,7 @@ def check_labels(model: LabelSet, data: LabelSet) -> None:
     """Make sure that a model's categories are those of a data set.
 
     Raises:
-        VisoloError: if an id means something else there, or nothing.
+        VisoloError: if an id has another meaning there, or none.
     """
     names = dict(zip(data.ids, data.names, strict=True))
     for number, name in zip(model.ids, model.names, strict=True):
@@ -165,7 +165,7 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 
 class _TrackEvaluator(COCOeval):  # type: ignore[misc]
-    """COCO's evaluator with the overlap of tracks in place of that of boxes."""
+    """COCO's evaluator with the overlap of tracks instead of boxes."""
 
     def __init__(self, annotations: Annotations, results: Sequence[AnnotatedTrack]) -> None:
         index = (_as_coco(annotations, tracks) for tracks in (annotations.tracks, results))

@@ -1,8 +1,8 @@
-"""What is done to the frames of a training clip (paper, section 4.1).
+"""Augmentation of the frames of a training clip (paper, section 4.1).
 
-For a clip are drawn: whether it is mirrored, and its size. For each frame: an angle, and the part
-that is cut out. The drawing is done here, with the generator that belongs to the clip, so that a
-clip can be had again; the pictures are torchvision's work.
+Mirroring and size are drawn once per clip; an angle and a crop are drawn for each frame. They are
+drawn here, with the clip's own generator, so that a clip can be reproduced; torchvision processes
+the pictures.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from visolo_core.nn.visolo import PIXEL_MEAN
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How frames become the network's input."""
+    """How frames are turned into the network's input."""
 
     input_size: tuple[int, int]
     """(H, W) of the network."""
@@ -57,7 +57,7 @@ def augment(
     picture: Tensor,
     masks: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """One frame and its masks, as the network shall see them.
+    """One frame and its masks, as the network is to see them.
 
     Args:
         random: of the clip; angle and place are drawn from it.
@@ -67,7 +67,7 @@ def augment(
         masks: bool [L, h, w].
 
     Returns:
-        uint8 [3, H, W] and bool [L, H, W]. A frame that is smaller than the cut is filled up at
+        uint8 [3, H, W] and bool [L, H, W]. A frame smaller than the crop is padded at
         the right and at the bottom, with the mean colour and no object.
     """
     image, objects = tv_tensors.Image(picture), tv_tensors.Mask(masks)
@@ -92,10 +92,10 @@ def augment(
 def _turned(
     image: Tensor, masks: Tensor, degrees: float, top: int, left: int, size: tuple[int, int]
 ) -> tuple[Tensor, Tensor]:
-    """A part of a frame that was turned about its middle.
+    """A crop of a frame rotated about its centre.
 
-    The same as ``rotate`` and then ``crop`` of torchvision, at a fifth of the time: only what is
-    cut out is computed, and all masks at once. Outside of the frame is the mean colour.
+    The same as ``rotate`` and then ``crop`` of torchvision, in a fifth of the time: only the
+    crop is computed, and all masks at once. Outside the frame is the mean colour.
 
     Args:
         image: uint8 [3, h, w].

@@ -1,6 +1,6 @@
 """Training clips: which frames of which video, read or drawn, in one shape.
 
-A clip is a pure function of the seed and its number, so an interrupted training goes on with
+A clip is a pure function of the seed and its number, so an interrupted training continues with
 exactly the clips that it would have seen.
 """
 
@@ -119,7 +119,7 @@ class AnnotatedClips(Dataset[TrainingClip]):
     def _positions(
         self, random: np.random.Generator, video: Video, tracks: list[AnnotatedTrack]
     ) -> NDArray[np.int64]:
-        """Frames around one that shows something, in the order of time."""
+        """Frames around one that shows an object, in temporal order."""
         count = len(video.file_names)
         shown = [at for at in range(count) if any(track.segmentations[at] for track in tracks)]
         reference = int(random.choice(shown)) if shown else int(random.integers(count))
@@ -148,7 +148,7 @@ def _objects(video: Video, tracks: list[AnnotatedTrack], position: int) -> Tenso
 
 
 class DrawnClips(Dataset[TrainingClip]):
-    """Clips that are drawn when they are asked for: no two alike, nothing on disk, no end.
+    """Clips drawn on demand: no two alike, nothing on disk, endless.
 
     Args:
         size: (H, W) of the frames.
@@ -209,7 +209,7 @@ class MixedClips(Dataset[TrainingClip]):
 
 
 def numbered_random(seed: int, number: int, purpose: int) -> np.random.Generator:
-    """Random numbers that belong to one number and purpose: 0 the order of a round, 1 a clip,
+    """Random numbers for one number and purpose: 0 the order of a round, 1 a clip,
     2 a drawn clip, 3 the order of a block."""
     key = np.array([seed, 4 * number + purpose], np.uint64)
     return np.random.Generator(np.random.Philox(key=key))

@@ -1,8 +1,8 @@
 """The training loop, top to bottom: clips in, weights out, exact resume.
 
-One checkpoint holds all that the next step depends on. Clips are numbered, so no state of a
-random generator is part of it. A batch is the same clips however many processes share it, and in
-however many turns they take it.
+One checkpoint holds everything that the next step depends on. Clips are numbered, so no state of a
+random generator is part of it. A batch has the same clips however many processes share it and
+however many turns they take.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ Autocast = Literal["float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True)
 class Schedule:
-    """How weights are changed, step by step.
+    """How weights are updated, step by step.
 
     Raises:
-        VisoloError: if a number is out of its range.
+        VisoloError: if a number is out of range.
     """
 
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
@@ -88,7 +88,7 @@ class Schedule:
 
 
 class Trainer:
-    """Weights, optimiser and place in the schedule.
+    """Weights, optimiser and position in the schedule.
 
     Args:
         model: the network; its frozen parameters have ``requires_grad`` False.
@@ -126,7 +126,7 @@ class Trainer:
             self.averaged = {name: each.clone() for name, each in model.state_dict().items()}
 
     def train_step(self, clips: list[TrainingClip]) -> Losses:
-        """Change the weights by one batch.
+        """Update the weights with one batch.
 
         Args:
             clips: this process's share of the batch.
@@ -135,7 +135,7 @@ class Trainer:
             the losses of the whole batch.
 
         Raises:
-            VisoloError: if a loss or gradient is not a number; no parameter has changed then.
+            VisoloError: if a loss or gradient is not a number; the parameters are then unchanged.
         """
         self.model.train()
         for group in self._optimiser.param_groups:
@@ -183,7 +183,7 @@ class Trainer:
         return ClipOutput(*(each.float() for each in output))
 
     def _without_exchange(self, asked: bool) -> contextlib.AbstractContextManager[Any]:
-        """Keep gradients to this process, until the last turn sends them all."""
+        """Keep gradients in this process until the last turn exchanges them all."""
         if asked and isinstance(self._network, DistributedDataParallel):
             return self._network.no_sync()
         return contextlib.nullcontext()
@@ -196,11 +196,11 @@ class Trainer:
         )
 
     def best_weights(self) -> dict[str, Tensor]:
-        """The averaged weights where an average is kept, else the current ones."""
+        """The averaged weights if an average is kept, otherwise the current ones."""
         return self.averaged or self.model.state_dict()
 
     def save(self, path: Path) -> None:
-        """Write all that the next step depends on, in one go."""
+        """Write everything that the next step depends on, atomically."""
         state = {
             "step": self.step,
             "schedule": asdict(self.schedule),
@@ -213,7 +213,7 @@ class Trainer:
             torch.save(state, temporary)
 
     def resume(self, path: Path) -> None:
-        """Take up where :meth:`save` left off.
+        """Continue from what :meth:`save` wrote.
 
         Raises:
             VisoloError: if the file is not such a checkpoint, or of another schedule or network.
@@ -221,14 +221,14 @@ class Trainer:
         state = load_tensors(path)
         theirs, ours = state.get("schedule"), asdict(self.schedule)
         if not isinstance(theirs, dict):
-            raise VisoloError(f"'{path}' was not left by a training")
+            raise VisoloError(f"'{path}' was not written by a training")
         changed = [name for name in ours if theirs.get(name) != ours[name]]
         if changed:
             differences = ", ".join(
                 f"{name} {theirs.get(name)}, not {ours[name]}" for name in changed
             )
             raise VisoloError(
-                f"'{path}' was left by a training with another schedule: {differences}"
+                f"'{path}' was written by a training with another schedule: {differences}"
             )
         try:
             self.model.load_state_dict(state["model"])
@@ -268,7 +268,7 @@ def train(
     report: Callable[[int, Losses], None] = lambda *_: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> bool:
-    """Train to the end of the schedule, from wherever the trainer stands.
+    """Train to the end of the schedule, from the trainer's current step.
 
     Args:
         trainer: new or resumed.
@@ -277,7 +277,7 @@ def train(
         save_every: in steps.
         workers: processes that read clips; 0 reads them in this one.
         report: called with the number of steps done and the losses of the last.
-        stop: asked after every step, in every process, whether to save and leave.
+        stop: called after every step, in every process: whether to save and stop.
 
     Returns:
         whether the end was reached.
@@ -300,7 +300,7 @@ def train(
 def _batches(
     data: Dataset[TrainingClip], trainer: Trainer, workers: int
 ) -> Iterator[list[TrainingClip]]:
-    """This process's share of every batch that is left."""
+    """This process's share of every remaining batch."""
     size, team = trainer.schedule.batch, trainer.team
     share = size // team.size
     firsts = (
@@ -321,8 +321,8 @@ def _batches(
 
 
 class _Told(Dataset[TrainingClip | VisoloError]):
-    """Clips, or the sentence why there is none: an exception would reach the process that trains
-    wrapped into the trace of the one that reads."""
+    """Clips, or the error as a value: an exception would reach the training process wrapped in the
+    reader's traceback."""
 
     def __init__(self, data: Dataset[TrainingClip]) -> None:
         self._data = data
@@ -335,7 +335,7 @@ class _Told(Dataset[TrainingClip | VisoloError]):
 
 
 def _ignore_interrupt(worker: int) -> None:
-    """Ctrl-C reaches every process; the one that trains decides when its readers end."""
+    """Ctrl-C reaches every process; the training process decides when its readers stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

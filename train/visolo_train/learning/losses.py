@@ -26,12 +26,12 @@ class Losses(NamedTuple):
 
     @property
     def total(self) -> Tensor:
-        """What is minimised."""
+        """The value that is minimised."""
         return self.category + self.mask + self.tracking
 
 
 class ClipTargets(NamedTuple):
-    """What the network shall say of B clips of F frames."""
+    """The network's targets for B clips of F frames."""
 
     owner: Tensor
     """int64 [B, F, S], the object that a cell belongs to, or -1"""
@@ -42,10 +42,10 @@ class ClipTargets(NamedTuple):
 
 
 def loss_counts(owner: Tensor) -> Tensor:
-    """What the three sums are divided by: frames, frames with an object, pairs with a match.
+    """The divisors of the three sums: frames, frames with an object, pairs with a match.
 
-    They add up over the parts of a batch, so that a batch that is split among processes, or taken
-    in turns, has the losses and gradients of the whole.
+    They are additive over the parts of a batch, so a batch that is split among processes or turns
+    has the losses and gradients of the whole.
 
     Args:
         owner: int64 [B, F, S], see :class:`ClipTargets`.
@@ -65,7 +65,7 @@ def clip_losses(output: ClipOutput, targets: ClipTargets, counts: Tensor | None 
     Args:
         output: of the network.
         targets: for the same clips.
-        counts: :func:`loss_counts` of the whole batch; of these clips without it.
+        counts: :func:`loss_counts` of the whole batch; None uses these clips.
     """
     frames, with_objects, pairs = (
         (loss_counts(targets.owner) if counts is None else counts).clamp(min=1).unbind()

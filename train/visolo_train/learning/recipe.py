@@ -1,7 +1,7 @@
 """Recipes: all settings of a training in one TOML file, checked before anything starts.
 
-Recipes that come with the package are known by their names; any other is a path. Every setting
-can be changed from outside, by its dotted name: ``schedule.steps=200``.
+Recipes in the package are named; any other is a path. Every setting can be changed from outside by
+its dotted name: ``schedule.steps=200``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class _Table(BaseModel):
 
 
 class NetworkTable(_Table):
-    """``[network]``: a preset, and what differs from it."""
+    """``[network]``: a preset and the differences from it."""
 
     preset: str = "r50"
     """``r50`` (the paper) or ``lite``."""
@@ -88,7 +88,7 @@ class DataTable(_Table):
 
 
 class ValidationTable(_Table):
-    """``[validation]``: what the network is scored on along the way."""
+    """``[validation]``: what the network is scored on during the training."""
 
     annotations: Path | None = None
     images: Path | None = None
@@ -97,7 +97,7 @@ class ValidationTable(_Table):
 
 
 class RunTable(_Table):
-    """``[run]``: what changes nothing of the result."""
+    """``[run]``: settings that do not affect the result."""
 
     device: str = "auto"
     workers: int = Field(default=2, ge=0)
@@ -106,7 +106,7 @@ class RunTable(_Table):
     log_every: int = Field(default=20, ge=1)
     tensorboard: bool = True
     threads: int = Field(default=0, ge=0)
-    """CPU threads of a process; 0 leaves the choice to PyTorch."""
+    """CPU threads of a process; 0 lets PyTorch choose."""
 
 
 class Recipe(_Table):
@@ -120,12 +120,13 @@ class Recipe(_Table):
     run: RunTable = RunTable()
 
     def fixed(self) -> dict[str, Any]:
-        """All that decides the weights; an interrupted training can go on only with the same."""
+        """Everything that determines the weights; an interrupted training can only be resumed with
+        the same."""
         return self.model_dump(mode="json", exclude={"run", "validation"})
 
 
 def names() -> list[str]:
-    """The recipes that come with the package."""
+    """The recipes in the package."""
     folder = resources.files("visolo_train.learning") / "recipes"
     return sorted(each.name.removesuffix(".toml") for each in folder.iterdir())
 
@@ -134,7 +135,7 @@ def read_recipe(name_or_path: str, changes: list[str]) -> Recipe:
     """A recipe with changes.
 
     Args:
-        name_or_path: of a recipe of the package, or a TOML file.
+        name_or_path: of a recipe in the package, or a TOML file.
         changes: ``table.name=value``, values as TOML writes them; a word needs no quotes.
 
     Raises:

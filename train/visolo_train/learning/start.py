@@ -1,4 +1,4 @@
-"""The weights that a training begins with."""
+"""The weights that a training starts from."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CLASSIFIER = "category_branch.classifier."
 
 
 def build_network(network: NetworkTable, start: StartTable) -> Visolo:
-    """The network of a recipe, with its first weights, its frozen parts frozen.
+    """The network of a recipe, with its initial weights and its frozen parts frozen.
 
     Raises:
         VisoloError: if weights are missing or do not fit.
@@ -44,14 +44,14 @@ def build_network(network: NetworkTable, start: StartTable) -> Visolo:
 
 
 def load_backbone(model: Visolo, source: str) -> None:
-    """Put weights of torchvision's classifier into the backbone.
+    """Load the weights of torchvision's classifier into the backbone.
 
     Args:
         model: whose backbone has torchvision's width.
         source: ``imagenet``, which downloads them once, or a file of them (.pth, .safetensors).
 
     Raises:
-        VisoloError: if they cannot be had, or are of another network.
+        VisoloError: if they cannot be obtained, or belong to another network.
     """
     path = Path(source)
     if source == IMAGENET:

@@ -1,4 +1,4 @@
-"""What the network shall say: which cells of the grid belong to which object."""
+"""Training targets: which cells of the grid belong to which object."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def mask_centres(masks: Tensor, extent: Extent) -> Centres:
         masks: bool [N, H, W].
         extent: ``mask`` measures the mask itself. ``official`` takes the largest coordinate plus
             one, as the official code does by mistake (its smallest coordinate is always 0), so
-            that regions grow with the distance from the top left corner; the paper's figures
-            were trained so.
+            that regions grow with the distance from the top left corner; the paper's networks
+            were trained that way.
 
     Raises:
         VisoloError: if ``extent`` is neither.
@@ -61,8 +61,8 @@ def assign_cells(masks: Tensor, grid: tuple[int, int], extent: Extent) -> Tensor
     """Which object each cell of a frame belongs to.
 
     A cell belongs to an object if it touches the object's central region: a tenth of its height
-    and width to each side of its centre of mass. Of several, the one whose centre is nearest to
-    the cell's centre takes it (distances in cells).
+    and width to each side of its centre of mass. Of several objects, the cell belongs to the one
+    whose centre is nearest to its own (distances in cells).
 
     Args:
         masks: bool [F, L, H, W], the L objects in F frames; empty where not visible.

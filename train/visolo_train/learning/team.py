@@ -1,4 +1,4 @@
-"""The processes that train together, as torchrun starts them; a team of one without it."""
+"""The processes that train together, as started by torchrun; without it, a team of one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Team:
 
     @property
     def leads(self) -> bool:
-        """Whether this is the process that writes files and speaks."""
+        """Whether this is the process that writes files and reports."""
         return self.rank == 0
 
     def sum(self, numbers: Tensor) -> Tensor:
@@ -34,30 +34,30 @@ class Team:
         return numbers
 
     def wait(self) -> None:
-        """Let no process go on before all are here."""
+        """Wait until every process gets here."""
         if self.size > 1:
             dist.barrier()
 
     def leave(self) -> None:
-        """End the work in common."""
+        """Leave the process group."""
         if self.size > 1:
             dist.destroy_process_group()
 
 
 def join(device: str = "auto") -> Team:
-    """Take the place that torchrun's environment gives to this process.
+    """Join the team with the rank that torchrun's environment gives this process.
 
     Args:
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``.
 
     Raises:
-        VisoloError: if CUDA is asked for and absent.
+        VisoloError: if CUDA is requested but absent.
     """
     has_cuda = torch.cuda.is_available()
     if device not in ("auto", "cpu", "cuda"):
         raise VisoloError(f"device '{device}' is unknown: choose auto, cpu or cuda")
     if device == "cuda" and not has_cuda:
-        raise VisoloError("device 'cuda' was asked for, but PyTorch sees no GPU here")
+        raise VisoloError("device 'cuda' was requested, but PyTorch sees no GPU here")
     place = _CPU
     if has_cuda and device != "cpu":
         place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))

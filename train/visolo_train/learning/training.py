@@ -1,7 +1,7 @@
-"""A whole training by a recipe: data, network, loop, scores on the way, and the weights at the end.
+"""A whole training from a recipe: data, network, loop, validation on the way, final weights.
 
-The folder of a training holds ``recipe.json`` (all settings as they were), ``checkpoint.pt`` (what
-an interrupted training goes on from), ``weights.safetensors`` (the network, to be used) and
+The folder of a training holds ``recipe.json`` (all settings), ``checkpoint.pt`` (from which an
+interrupted training continues), ``weights.safetensors`` (the trained network) and
 ``tensorboard/``.
 """
 
@@ -40,7 +40,7 @@ class Training:
         recipe: all settings.
         folder: of the training; created if it does not exist.
         team: the processes that train together.
-        resume: go on from the folder's checkpoint where there is one.
+        resume: continue from the folder's checkpoint if there is one.
 
     Raises:
         VisoloError: if data or weights are missing or do not fit; if the folder holds a training
@@ -52,7 +52,9 @@ class Training:
         self.labels = recipe.network.label_set()
         begun = (folder / CHECKPOINT).exists()
         if begun and not resume:
-            raise VisoloError(f"'{folder}' holds a training: go on with --resume, or name another")
+            raise VisoloError(
+                f"'{folder}' holds a training: continue it with --resume, or name another"
+            )
         if begun:
             self._check_settings()
         self.notes: list[str] = []
@@ -81,7 +83,7 @@ class Training:
             report: called with the number of steps done and the losses of the last, in every
                 process.
             scored: called with the number of steps done and a score, in the leading process.
-            stop: asked after every step whether to save and leave.
+            stop: called after every step: whether to save and stop.
 
         Returns:
             whether the end was reached.
@@ -201,6 +203,6 @@ def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def set_threads(threads: int) -> None:
-    """CPU threads of this process; 0 leaves the choice to PyTorch."""
+    """CPU threads of this process; 0 lets PyTorch choose."""
     if threads:
         torch.set_num_threads(threads)
