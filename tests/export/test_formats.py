@@ -112,9 +112,9 @@ class _Opened:
     [
         ("weights_config.json", (b"{}", b'{"a": {"use_pickle": true}}'), "pickled"),
         ("sample_inputs/model.pt", (), "more than tensors"),
-        ("models/model.json", (b'"expr_str": "', b'"expr_str": "x.y'), "no sum or product"),
+        ("models/model.json", (b'"expr_str": "', b'"expr_str": "x.y'), "not a sum or product"),
         ("", "frame/data/constants/custom_obj_0", "no exported program"),
-        ("", "frame/byteorder", "one name"),
+        ("", "frame/byteorder", "the same name"),
     ],
 )
 def test_a_program_with_pickles_is_not_opened(
