@@ -1,7 +1,7 @@
-"""What VISOLO is: its numbers, its rules and its names.
+"""The core of VISOLO: configuration, decoding, association, memory policy and result types.
 
-This room imports nothing of the other rooms. Everything at its top level works without
-PyTorch; the network itself is in :mod:`visolo_core.nn` and needs ``torch`` and ``torchvision``.
+This package imports none of the others. Everything at its top level works without PyTorch; the
+network itself is in :mod:`visolo_core.nn` and needs ``torch`` and ``torchvision``.
 """
 
 from visolo_core.config import LITE, PAPER, InferenceConfig, ModelConfig

@@ -1,9 +1,9 @@
 """From instances to tracks, in NumPy.
 
-An instance continues the track of the frame before that matches it best; else a lost track, the
-most recently lost first; else it begins a new one. Match values compare the query of the cell in
-which a track was last seen with the keys of the cells of this frame. A track holds what
-association needs and no more, so the state is bounded however long the video runs.
+An instance continues the best matching track of the previous frame, otherwise a lost track, trying
+the most recently lost first, otherwise it begins a new track. Match values compare the query of the
+cell in which a track was last seen with the keys of this frame's cells. A track holds only what
+association needs, so the state is bounded however long the video is.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from visolo_core.decoding import Floats, Ints, match_values
 
 @dataclass
 class TrackState:
-    """One object as it is followed through the video."""
+    """One object tracked through the video."""
 
     track_id: int
-    """Unique in its video, from 1, never used again."""
+    """From 1; unique in the video and never reused."""
     query: Floats
     """[D/2], query of the cell in which it was last seen."""
     score_sum: NDArray[np.float64]
-    """[C], sum of its raw class scores over its frames. Float32 would stop to grow after some 17
-    million frames, which a camera over a still scene reaches within a week."""
+    """[C], sum of its raw class scores over its frames. Float32 would stop growing after some 17
+    million frames, which a camera watching a still scene reaches within a week."""
     frames_seen: int = 1
 
     def see(self, query: Floats, class_scores: NDArray[np.float64]) -> None:
@@ -45,28 +45,28 @@ class TrackState:
 
 @dataclass
 class Associator:
-    """Gives the instances of each frame their tracks. One for each video stream."""
+    """Assigns the instances of each frame to tracks. One per video stream."""
 
     match_threshold: float = 0.1
     """A track is continued if the match value reaches this."""
     lost_limit: int = 256
-    """At most so many lost tracks are remembered."""
+    """Most lost tracks that are kept."""
     _current: list[TrackState] = field(default_factory=list)
     _lost: deque[list[TrackState]] = field(default_factory=deque)  # newest group first
     _next_id: int = 1
 
     @property
     def lost_count(self) -> int:
-        """Number of lost tracks that could still return."""
+        """Number of lost tracks that can still return."""
         return sum(len(group) for group in self._lost)
 
     @property
     def tracks_begun(self) -> int:
-        """Number of tracks since the beginning."""
+        """Number of tracks begun so far."""
         return self._next_id - 1
 
     def step(self, cell: Ints, query: Floats, key: Floats, scores: Floats) -> list[TrackState]:
-        """Tracks of this frame's instances.
+        """Assign this frame's instances to tracks.
 
         Args:
             cell: int64 [N], cells of the instances, best instance first.
@@ -79,7 +79,7 @@ class Associator:
         """
         instance_key = key[:, cell]
         claimed: dict[int, TrackState] = {}
-        left = self._claim(self._current, self._match(self._current, instance_key), claimed)
+        newly_lost = self._claim(self._current, self._match(self._current, instance_key), claimed)
         if self._lost and len(claimed) < len(cell):
             self._claim_lost(instance_key, claimed)
 
@@ -96,13 +96,13 @@ class Associator:
             tracks.append(track)
 
         self._current = tracks
-        self._remember(left)
+        self._keep_lost(newly_lost)
         return tracks
 
     def _claim_lost(self, instance_key: Floats, claimed: dict[int, TrackState]) -> None:
-        """Let unmatched instances take lost tracks, those that were lost last first.
+        """Assign lost tracks to unmatched instances, the most recently lost tracks first.
 
-        All are compared at once: of the many groups of a long video, few have a match.
+        All are compared at once, since few of the many groups of a long video have a match.
         """
         match = self._match([track for group in self._lost for track in group], instance_key)
         first = 0
@@ -124,7 +124,7 @@ class Associator:
     def _claim(
         self, tracks: list[TrackState], match: Floats, claimed: dict[int, TrackState]
     ) -> list[TrackState]:
-        """Let unmatched instances take tracks, in score order; returns the tracks left over."""
+        """Assign tracks to unmatched instances, in score order; returns the tracks left over."""
         if not match.size:
             return tracks
         free = np.ones(len(tracks), bool)
@@ -137,7 +137,7 @@ class Associator:
                 free[best] = False
         return [track for track, is_free in zip(tracks, free, strict=True) if is_free]
 
-    def _remember(self, newly_lost: list[TrackState]) -> None:
+    def _keep_lost(self, newly_lost: list[TrackState]) -> None:
         self._lost = deque(group for group in self._lost if group)
         if newly_lost:
             self._lost.appendleft(newly_lost)

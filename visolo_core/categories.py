@@ -1,4 +1,4 @@
-"""Label sets: the categories of the data sets, with the ids that their result files carry."""
+"""Label sets: the categories of the data sets, with the ids used in their result files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class LabelSet:
 
     name: str
     ids: tuple[int, ...]
-    """Category id of each class, as annotation and result files write it."""
+    """Category id of each class, as in annotation and result files."""
     names: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -29,7 +29,9 @@ class LabelSet:
                 f"label set '{self.name}' has {len(self.ids)} ids for {len(self.names)} names"
             )
         if len(set(self.ids)) != len(self.ids):
-            raise VisoloError(f"label set '{self.name}' uses a category id twice")
+            raise VisoloError(
+                f"label set '{self.name}' uses a category id twice: give every category its own id"
+            )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -83,18 +85,18 @@ UNNAMED = "unnamed"
 
 
 def unnamed(classes: int) -> LabelSet:
-    """A label set for a network whose categories nobody named: ids from 1, names ``class 1`` on."""
+    """A label set for a network without named categories: ids from 1, names from ``class 1``."""
     ids = tuple(range(1, classes + 1))
     return LabelSet(UNNAMED, ids, tuple(f"class {number}" for number in ids))
 
 
 def plain_name(name: str) -> str:
-    """A category's name without the liberties that files take: case, and ``_`` for a space."""
+    """A category's name for comparison: lower case, with spaces instead of ``_``."""
     return name.casefold().replace("_", " ").strip()
 
 
 def labels_for_class_count(classes: int) -> LabelSet:
-    """The data set with so many classes; ``ytvis2019`` for 40; an unnamed set where none fits."""
+    """The label set with this many classes; ``ytvis2019`` for 40, an unnamed set if none fits."""
     for labels in LABEL_SETS.values():
         if len(labels) == classes:
             return labels
@@ -105,7 +107,7 @@ def find_labels(name_or_file: str) -> LabelSet:
     """A label set by its name, or from a json file with a ``categories`` list.
 
     Raises:
-        VisoloError: if there is neither.
+        VisoloError: if the name is unknown or the file has no usable list.
     """
     if name_or_file in LABEL_SETS:
         return LABEL_SETS[name_or_file]

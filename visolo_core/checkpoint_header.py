@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself, read without PyTorch and without the weights."""
+"""The header of a checkpoint, read without PyTorch and without the weights."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ SAFETENSORS = ".safetensors"
 
 @dataclass(frozen=True)
 class CheckpointHeader:
-    """What a checkpoint says of itself."""
+    """The configuration and labels of a checkpoint."""
 
     config: ModelConfig
     labels: LabelSet
 
     def to_json(self) -> str:
-        """The header as it stands in the file."""
+        """The header as stored in the file."""
         return json.dumps(
             {
                 "format_version": CHECKPOINT_VERSION,
@@ -39,14 +39,14 @@ class CheckpointHeader:
         """Read a header.
 
         Raises:
-            VisoloError: if it is of a later version or not whole.
+            VisoloError: if it has another version or is damaged.
         """
         try:
             fields = json.loads(text)
             version = fields["format_version"]
             if version != CHECKPOINT_VERSION:
                 raise VisoloError(
-                    f"'{path}' has checkpoint format {version}, this visolo reads "
+                    f"'{path}' has checkpoint format {version}, but this visolo reads "
                     f"{CHECKPOINT_VERSION}: update visolo, or convert the weights again"
                 )
             config, labels = fields["config"], fields["labels"]
@@ -66,7 +66,7 @@ class CheckpointHeader:
 
 
 def read_header(path: Path) -> CheckpointHeader:
-    """The header of one of our ``.safetensors`` files, without PyTorch and without the weights.
+    """Read the header of one of our ``.safetensors`` files, without PyTorch or the weights.
 
     Raises:
         VisoloError: if the file is missing, damaged or has no header.
@@ -81,12 +81,14 @@ def read_header(path: Path) -> CheckpointHeader:
     except OSError as error:
         raise VisoloError(f"cannot read '{path}': {reason(error)}") from error
     except (ValueError, struct.error, AttributeError) as error:
-        raise VisoloError(f"'{path}' is not a whole safetensors file: {error}") from error
+        raise VisoloError(f"'{path}' is damaged or not a safetensors file: {error}") from error
     if METADATA_KEY not in metadata:
-        raise VisoloError(f"'{path}' is a safetensors file, but not of visolo: it has no header")
+        raise VisoloError(
+            f"'{path}' is a safetensors file without visolo's header: name visolo weights"
+        )
     return CheckpointHeader.from_json(metadata[METADATA_KEY], path)
 
 
 def is_weights_file(path: Path) -> bool:
-    """Whether a name is that of a checkpoint."""
+    """Whether a file name is that of a checkpoint."""
     return path.suffix in (SAFETENSORS, ".pt", ".pth")

@@ -1,4 +1,4 @@
-"""Settings of the network and of its use on a video, and the named presets.
+"""Settings of the network and of inference, and the named presets.
 
 ``ModelConfig`` is fixed by training and travels with the weights. ``InferenceConfig`` holds the
 paper's thresholds and the size of the memory; it can be changed without touching a weight.
@@ -26,17 +26,17 @@ class ModelConfig:
     """
 
     backbone: str = "resnet50"
-    """``resnet50`` (the paper) or ``resnet18``, both cut after res4."""
+    """``resnet50`` (the paper) or ``resnet18``, both without the stages after res4."""
     backbone_width: int = 64
     """Channels of the backbone's stem and of the first blocks; halving it halves every stage."""
     backbone_norm: str = "frozen"
-    """``frozen``: four constants a channel, for a backbone that was trained elsewhere (the paper).
-    ``batch``: batch norm that learns, for training from nothing."""
+    """``frozen``: four constants per channel, for a pretrained backbone (the paper).
+    ``batch``: trainable batch norm, for training from scratch."""
     width: int = 256
     """Channels D of every branch; queries and keys have D/2."""
     mask_width: int | None = None
-    """Channels inside the mask branch, where most of the arithmetic is; it ends in D all the same.
-    None makes them D too."""
+    """Channels inside the mask branch, where most of the arithmetic is; its output always has D.
+    None means D."""
     groups: int = 32
     """Groups of every GroupNorm."""
     grid: tuple[int, int] = (12, 21)
@@ -44,7 +44,7 @@ class ModelConfig:
     classes: int = 40
     """Number of categories C."""
     input_size: tuple[int, int] = (352, 624)
-    """Height and width in pixels of what the network sees; multiples of 16."""
+    """Height and width of the network's input in pixels; multiples of 16."""
 
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
@@ -75,7 +75,9 @@ class ModelConfig:
                 "it must be a multiple of the groups"
             )
         if min(self.grid) < 1:
-            raise VisoloError(f"grid {self.grid[0]}x{self.grid[1]} needs at least one cell a side")
+            raise VisoloError(
+                f"grid {self.grid[0]}x{self.grid[1]} needs at least one cell per side"
+            )
         if self.classes < 1:
             raise VisoloError(f"a model needs at least one class, not {self.classes}")
 
@@ -106,15 +108,15 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class InferenceConfig:
-    """How a video is run: the paper's thresholds and the bounds that the paper lacks.
+    """Settings of inference: the paper's thresholds, and limits that the paper does not have.
 
     Raises:
         VisoloError: if a value is out of its range.
     """
 
     memory_slots: int = 9
-    """Stored frames T that a frame can read. 9 hold a 36-frame clip exactly as the paper does;
-    0 lets every frame read itself alone."""
+    """Stored frames T that a frame can read. 9 slots match the paper exactly for clips of up to 36
+    frames; with 0, every frame reads only itself."""
     keep_every: int = 5
     """Every ``keep_every``-th frame stays in memory after it stops being one of the last two."""
     score_threshold: float = 0.1
@@ -124,15 +126,15 @@ class InferenceConfig:
     update_threshold: float = 0.05
     """An instance stays if its score after matrix NMS reaches this."""
     pre_nms_limit: int = 500
-    """At most so many masks enter matrix NMS."""
+    """Most masks that enter matrix NMS."""
     max_instances: int = 100
-    """At most so many instances a frame leave it."""
+    """Most instances per frame after matrix NMS."""
     overlap_threshold: float = 0.5
-    """A mask is dropped if one better mask covers more than this share of it."""
+    """A mask is dropped if a single better mask covers more than this share of it."""
     match_threshold: float = 0.1
     """An instance continues a track if the match value reaches this."""
     lost_limit: int = 256
-    """At most so many lost tracks are remembered; the longest lost is forgotten first."""
+    """Most lost tracks that are kept; the one lost longest is dropped first."""
 
     def __post_init__(self) -> None:
         for name in ("memory_slots", "lost_limit"):
@@ -143,7 +145,7 @@ class InferenceConfig:
                 raise VisoloError(f"{name} must be 1 or more, not {getattr(self, name)}")
         for name in ("score_threshold", "update_threshold", "overlap_threshold", "match_threshold"):
             if not 0 <= getattr(self, name) <= 1:
-                raise VisoloError(f"{name} must lie in 0 to 1, not {getattr(self, name)}")
+                raise VisoloError(f"{name} must be in 0 to 1, not {getattr(self, name)}")
         if not (math.isfinite(self.nms_sigma) and self.nms_sigma > 0):
             raise VisoloError(f"nms_sigma must be a positive number, not {self.nms_sigma}")
 
@@ -160,6 +162,6 @@ LITE = ModelConfig(
     groups=8,
     input_size=(192, 336),
 )
-"""A small network for a CPU: half of ResNet-18, 64 channels, 192x336, trained from nothing."""
+"""A small network for CPUs: half-width ResNet-18, 64 channels, 192x336, trained from scratch."""
 
 PRESETS = {"r50": PAPER, "lite": LITE}

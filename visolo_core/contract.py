@@ -16,9 +16,9 @@ GraphName = Literal["frame", "memory", "decode"]
 GRAPHS: tuple[GraphName, ...] = ("frame", "memory", "decode")
 
 MASKS = "N"
-"""Stands in a shape for the number of masks to decode, from 1 to the number of cells."""
+"""In a shape: the number of masks to decode, from 1 to the number of cells."""
 STREAMS = "B"
-"""Stands in a shape for the number of streams that go through together."""
+"""In a shape: the number of streams that go through the graph together."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class TensorSpec:
         """The shape in numbers.
 
         Args:
-            lengths: of what is not fixed, ``MASKS`` or ``STREAMS``.
+            lengths: lengths of the dynamic sides, ``MASKS`` or ``STREAMS``.
 
         >>> TensorSpec("area", "float32", (MASKS,)).sized({MASKS: 3})
         (3,)
@@ -60,8 +60,8 @@ def contract(config: ModelConfig, slots: int, batch: int = 1) -> dict[GraphName,
     Args:
         config: shape of the network.
         slots: stored frames T that the frame graph reads, at least 1.
-        batch: streams that can go through the frame and memory graphs together. Graphs for one
-            have that number in their shapes, others take any number up to this.
+        batch: most streams that go through the frame and memory graphs together. With 1, the
+            shapes are fixed; otherwise graphs take any number of streams up to this.
     """
     streams = STREAMS if batch > 1 else 1
     height, width = config.input_size

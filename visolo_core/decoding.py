@@ -1,9 +1,9 @@
 """From the cells of a frame to its instances, in NumPy.
 
 The steps and thresholds are the paper's (section 3.4; SOLOv2's matrix NMS): choose cells by class
-score times grid weight, weigh each score by the certainty of its mask, matrix NMS within a class,
-then drop masks that a better mask covers. The masks stay where they were decoded; only their
-areas, sums of probabilities and pairwise intersections are needed here.
+score times grid weight, multiply each score by the certainty of its mask, apply matrix NMS within
+a class, then drop masks that a better mask covers. The masks stay where they were decoded; only
+their areas, sums of probabilities and pairwise intersections are needed here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Candidates:
-    """The cells of one frame that are worth a mask."""
+    """The cells of one frame for which masks are decoded."""
 
     cell: Ints
     """[N], index of the cell, row by row."""
@@ -45,7 +45,7 @@ class Selection(NamedTuple):
 
 
 def sigmoid(logits: Floats) -> Floats:
-    """Logistic function that does not overflow; float32 in, float32 out."""
+    """Logistic function without overflow; float32 in, float32 out."""
     half = np.tanh(0.5 * logits)
     return np.asarray(0.5 + 0.5 * half, np.float32)
 
@@ -54,8 +54,8 @@ def match_values(query: Floats, key: Floats) -> Floats:
     """How well cells of one frame match cells of another, in 0 to 1.
 
     Args:
-        query: float32 [D/2, N], queries of cells of the earlier frame.
-        key: float32 [D/2, M], keys of cells of the later frame.
+        query: float32 [D/2, N], queries of the earlier frame's cells.
+        key: float32 [D/2, M], keys of the later frame's cells.
 
     Returns:
         float32 [N, M], sigmoid of the inner products.
@@ -68,11 +68,11 @@ def grid_weight(query: Floats, keys: list[Floats]) -> Floats:
 
     Args:
         query: float32 [D/2, S], queries of the frame.
-        keys: float32 [D/2, S] each, keys of the frame before and of the newest kept frame;
+        keys: float32 [D/2, S] each, keys of the previous frame and of the newest kept frame;
             empty for the first frame of a video.
 
     Returns:
-        float32 [S]: per cell the best match in each earlier frame, averaged; ones for no keys.
+        float32 [S]: the best match in each earlier frame, averaged; ones if there are no keys.
     """
     if not keys:
         return np.ones(query.shape[1], np.float32)
@@ -105,7 +105,7 @@ def matrix_nms(
     """Scores decayed by better masks of the same class (SOLOv2, section 3.3).
 
     Args:
-        score: float32 [N], in falling order.
+        score: float32 [N], in descending order.
         label: int64 [N].
         area: float32 [N], pixels of each mask; none may be empty.
         intersection: float32 [N, N], common pixels of each pair.
@@ -118,30 +118,30 @@ def matrix_nms(
     union = area[:, None] + area[None, :] - intersection
     rival = np.triu(label[:, None] == label[None, :], k=1)
     iou = np.where(rival, intersection / union, 0).astype(np.float32)
-    # What the rival itself lost to better masks excuses what it takes from others.
-    excuse = iou.max(axis=0, initial=0)[:, None]
+    # A rival that overlaps a better mask itself decays others less (SOLOv2's compensation).
+    compensation = iou.max(axis=0, initial=0)[:, None]
     if kernel == "gaussian":
-        decay = np.exp(-sigma * (iou**2 - excuse**2))
+        decay = np.exp(-sigma * (iou**2 - compensation**2))
     else:
-        # The floor keeps 0/0 of an exact duplicate of a duplicate at 0, which is what it deserves.
-        decay = np.where(rival, (1 - iou) / np.maximum(1 - excuse, 1e-6), 1)
+        # The floor avoids 0/0 for a duplicate of a duplicate, whose decay must be 0.
+        decay = np.where(rival, (1 - iou) / np.maximum(1 - compensation, 1e-6), 1)
     return np.asarray(score * decay.min(axis=0, initial=1), np.float32)
 
 
 def drop_covered(area: Floats, intersection: Floats, threshold: float) -> NDArray[np.bool_]:
-    """Which masks survive when better ones claim their pixels.
+    """Which masks survive when masks that better ones cover are dropped.
 
     Args:
         area: float32 [N], pixels of each mask, best mask first.
         intersection: float32 [N, N], common pixels of each pair.
-        threshold: a mask goes if one surviving better mask covers a larger share of it.
+        threshold: a mask is dropped if a surviving better mask covers a larger share of it.
 
     Returns:
         bool [N].
     """
     covered = np.triu(intersection > threshold * area[None, :], k=1)
     survives = np.ones(len(area), bool)
-    for index in np.flatnonzero(covered.any(axis=0)):  # few are covered at all
+    for index in np.flatnonzero(covered.any(axis=0)):  # few masks are covered
         survives[index] = not np.any(covered[:index, index] & survives[:index])
     return survives
 
@@ -162,7 +162,7 @@ def select_instances(
         intersection: float32 [N, N], common pixels of each pair of binary masks.
         config: thresholds and limits.
     """
-    index = np.flatnonzero(area > 0)  # an empty mask would turn every score into NaN
+    index = np.flatnonzero(area > 0)  # an empty mask would make every score NaN
     score = candidates.score[index] * (probability_sum[index] / area[index])
     order = np.argsort(-score, kind="stable")[: config.pre_nms_limit]
     index, score = index[order], score[order]

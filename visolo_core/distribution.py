@@ -14,15 +14,15 @@ RUNTIMES = {CPU: "onnxruntime", GPU: "onnxruntime-gpu"}
 
 
 def installed_distributions() -> tuple[str, ...]:
-    """Those of the two that are installed; both at once own the same files."""
-    found = []
+    """The installed ones of the two; installed together, they own the same files."""
+    installed = []
     for name in (CPU, GPU):
         try:
             metadata.distribution(name)
         except metadata.PackageNotFoundError:
             continue
-        found.append(name)
-    return tuple(found)
+        installed.append(name)
+    return tuple(installed)
 
 
 def installed_distribution() -> str:
@@ -31,7 +31,7 @@ def installed_distribution() -> str:
 
 
 def pip_install(extra: str) -> str:
-    """The command that adds an extra to what is installed.
+    """The command that adds an extra to the installed distribution.
 
     Args:
         extra: such as ``export``. For ``gpu``, which only ``visolo-gpu`` has, the command replaces

@@ -1,4 +1,4 @@
-"""Files: written so that a reader never meets half of one, and never outside their folder."""
+"""Files: written so that a reader never sees half of one, and never outside their folder."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from visolo_core.errors import VisoloError
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its name when the block ends well.
+    """A temporary path beside ``path`` that is renamed to it if the block succeeds.
 
-    On an exception the temporary file is removed and ``path`` is as it was.
+    On an exception the temporary file is removed and ``path`` does not change.
 
     Raises:
         VisoloError: if the folder does not exist or cannot be written.
@@ -35,36 +35,36 @@ def replaced(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside ``folder`` that takes its name when the block ends well.
+    """A temporary folder beside ``folder`` that is renamed to it if the block succeeds.
 
-    What bore the name before is removed once the new one stands. On an exception the temporary
-    folder is removed and ``folder`` is as it was.
+    An existing folder of that name is removed once the new one has taken its place. On an exception
+    the temporary folder is removed and ``folder`` does not change.
 
     Raises:
-        VisoloError: if the place does not exist or cannot be written, or the disk is full.
+        VisoloError: if the parent folder does not exist or cannot be written, or the disk is full.
     """
     try:
-        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.absolute().parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.absolute().parent))
     except OSError as error:
         raise VisoloError(f"cannot write '{folder}': {reason(error)}") from error
     try:
-        yield work
-        work.chmod(0o777 & ~_umask())  # temporary folders are made for their maker alone
-        _swap(folder, work)
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())  # mkdtemp gives access to the owner only
+        _swap(folder, temporary)
     except OSError as error:
         raise VisoloError(f"cannot write '{folder}': {reason(error)}") from error
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _swap(folder: Path, work: Path) -> None:
+def _swap(folder: Path, temporary: Path) -> None:
     if not folder.exists():
-        work.rename(folder)
+        temporary.rename(folder)
         return
-    old = work.with_name(f"{work.name}-old")
+    old = temporary.with_name(f"{temporary.name}-old")
     folder.rename(old)
     try:
-        work.rename(folder)
+        temporary.rename(folder)
     except OSError:
         old.rename(folder)
         raise
@@ -72,7 +72,7 @@ def _swap(folder: Path, work: Path) -> None:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A new empty file in the folder of ``path``, with its suffix, that only its maker knows.
+    """A new empty file with a unique name, in the folder of ``path`` and with its suffix.
 
     Raises:
         VisoloError: if the folder does not exist or cannot be written, or ``path`` is a folder.
@@ -90,13 +90,13 @@ def temporary_beside(path: Path) -> Path:
 
 
 def give_name(temporary: Path, path: Path) -> None:
-    """Let a finished temporary file take its name, with the rights that a new file has.
+    """Rename a finished temporary file to ``path``, with the permissions of a new file.
 
     Raises:
-        VisoloError: if the system does not allow it.
+        VisoloError: if the file cannot be renamed.
     """
     try:
-        temporary.chmod(0o666 & ~_umask())  # temporary files are made for their maker alone
+        temporary.chmod(0o666 & ~_umask())  # mkstemp gives access to the owner only
         temporary.replace(path)
     except OSError as error:
         raise VisoloError(f"cannot write '{path}': {reason(error)}") from error
@@ -109,12 +109,12 @@ def _umask() -> int:
 
 
 def reason(error: OSError) -> str:
-    """What the system says is wrong, in a few words."""
+    """The operating system's message, in lower case."""
     return (error.strerror or str(error)).lower()
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The path of ``name`` in ``folder``, which must not lead out of it, links included.
+    """The path of ``name`` in ``folder``; neither it nor its links may leave the folder.
 
     Raises:
         VisoloError: if it is absolute or leaves the folder.

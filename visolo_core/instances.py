@@ -1,4 +1,4 @@
-"""The instances of one frame: arrays side by side, or one after the other."""
+"""The instances of one frame, as parallel arrays or one by one."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from visolo_core.errors import NotHereError
 from visolo_core.masks import Masks, Rle, encode_rle, mask_box, resize_masks
 
 Box = tuple[float, float, float, float]
-"""Left, top, right and bottom in pixels; right and bottom lie just outside."""
+"""Left, top, right and bottom in pixels; right and bottom are exclusive."""
 
 
 @dataclass(frozen=True)
 class Instances:
     """The N instances of one frame, best first.
 
-    Indexed by a number it yields an :class:`Instance`; by a slice, a boolean array or an array of
-    numbers, the instances that these choose.
+    Indexing by a number gives an :class:`Instance`; indexing by a slice, a boolean array or an
+    array of numbers gives the selected :class:`Instances`.
     """
 
     frame: int
     """Position of the frame in the video, from 0."""
     size: tuple[int, int]
-    """Height and width of :attr:`masks`; the frame's own unless others were asked for."""
+    """Height and width of :attr:`masks`: the frame's own unless another size was requested."""
     labels: LabelSet
     """Names and data set ids of the classes."""
     tracker_id: Ints
-    """int64 [N], number of the track, from 1, unique in the video and never used again."""
+    """int64 [N], number of the track, from 1; unique in the video and never reused."""
     class_id: Ints
     """int64 [N], class index in this frame."""
     confidence: Floats
     """float32 [N], score in this frame, 0 to 1."""
     track_class_id: Ints
-    """int64 [N], class index of the track so far, which does not flicker as the frame's may."""
+    """int64 [N], class index of the track so far; steadier than the class of a single frame."""
     track_confidence: Floats
     """float32 [N], class score of the track so far, 0 to 1."""
     cell: Ints
@@ -55,30 +55,32 @@ class Instances:
         return (Instance(self, index) for index in range(len(self)))
 
     @overload
-    def __getitem__(self, chosen: int | np.integer[Any]) -> Instance: ...
+    def __getitem__(self, selection: int | np.integer[Any]) -> Instance: ...
 
     @overload
-    def __getitem__(self, chosen: slice | NDArray[Any] | list[int] | list[bool]) -> Instances: ...
+    def __getitem__(
+        self, selection: slice | NDArray[Any] | list[int] | list[bool]
+    ) -> Instances: ...
 
     def __getitem__(
-        self, chosen: int | np.integer[Any] | slice | NDArray[Any] | list[int] | list[bool]
+        self, selection: int | np.integer[Any] | slice | NDArray[Any] | list[int] | list[bool]
     ) -> Instance | Instances:
-        if isinstance(chosen, (int, np.integer)):
-            return Instance(self, range(len(self))[chosen])
-        if isinstance(chosen, list) and not chosen:
-            chosen = np.empty(0, np.int64)
+        if isinstance(selection, (int, np.integer)):
+            return Instance(self, range(len(self))[selection])
+        if isinstance(selection, list) and not selection:
+            selection = np.empty(0, np.int64)
         subset = replace(
             self,
             **{
-                name: getattr(self, name)[chosen]
+                name: getattr(self, name)[selection]
                 for name in (
                     "tracker_id", "class_id", "confidence", "track_class_id", "track_confidence",
                     "cell", "input_masks",
                 )
             },
         )  # fmt: skip
-        if "masks" in self.__dict__:  # they need not be resized again
-            subset.__dict__["masks"] = self.masks[chosen]
+        if "masks" in self.__dict__:  # reuse the masks that are already resized
+            subset.__dict__["masks"] = self.masks[selection]
         return subset
 
     @cached_property
@@ -89,7 +91,7 @@ class Instances:
     @cached_property
     def xyxy(self) -> Floats:
         """float32 [N, 4], the boxes around :attr:`masks`: left, top, right and bottom in pixels;
-        right and bottom lie just outside. Zeros for a mask without a pixel."""
+        right and bottom are exclusive. Zeros for an empty mask."""
         boxes = [mask_box(mask) or (0, 0, 0, 0) for mask in self.masks]
         return np.array(boxes, np.float32).reshape(len(self), 4)
 
@@ -108,7 +110,7 @@ class Instances:
             import supervision
         except ImportError as error:
             raise NotHereError(
-                "to_supervision() needs supervision: pip install supervision"
+                "to_supervision() needs supervision: run pip install supervision"
             ) from error
         names = [self.labels.names[index] for index in self.class_id]
         return supervision.Detections(
@@ -128,11 +130,11 @@ class Instance:
     of: Instances
     """All instances of the frame."""
     index: int
-    """This one's place among them."""
+    """Index of this instance among them."""
 
     @property
     def track_id(self) -> int:
-        """Number of the track, from 1, unique in the video and never used again."""
+        """Number of the track, from 1; unique in the video and never reused."""
         return int(self.of.tracker_id[self.index])
 
     @property
@@ -157,7 +159,7 @@ class Instance:
 
     @property
     def box(self) -> Box:
-        """Left, top, right and bottom in pixels; right and bottom lie just outside."""
+        """Left, top, right and bottom in pixels; right and bottom are exclusive."""
         left, top, right, bottom = self.of.xyxy[self.index].tolist()
         return left, top, right, bottom
 

@@ -1,4 +1,4 @@
-"""Binary masks: resizing as the official code does it, and COCO's run-length encoding."""
+"""Binary masks: resizing like the official code, and COCO's run-length encoding."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Masks = NDArray[np.bool_]
-_MAX_DIGITS = 7  # of five bits: a run of more pixels than any picture has
+_MAX_DIGITS = 7  # of five bits each: enough for a run of more pixels than any image has
 
 
 class Rle(TypedDict):
-    """A mask as the YouTube-VIS json formats carry it."""
+    """A mask as stored in YouTube-VIS json files."""
 
     size: list[int]
     """[height, width] in pixels"""
@@ -36,8 +36,8 @@ def decode_rle(rle: Rle) -> Masks:
 
 
 def mask_box(mask: NDArray[np.bool_]) -> tuple[int, int, int, int] | None:
-    """Left, top, right and bottom of the pixels of a mask bool [H, W], right and bottom just
-    outside; None if it has none."""
+    """Left, top, right and bottom of the pixels of a mask bool [H, W], right and bottom exclusive;
+    None for an empty mask."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not rows.size:
         return None
@@ -73,8 +73,8 @@ def run_lengths(counts: str) -> NDArray[np.int64]:
 def resize_masks(masks: NDArray[Any], size: tuple[int, int]) -> Masks:
     """Masks at another resolution.
 
-    The binary mask is interpolated bilinearly, as a picture of zeros and ones, and cut at one
-    half; sample points lie at pixel centres and shrinking does not blur (PyTorch's
+    The binary mask is interpolated bilinearly, as an image of zeros and ones, and thresholded at
+    one half. Sample points are at pixel centres, and shrinking does not antialias (PyTorch's
     ``align_corners=False``).
 
     Args:
@@ -95,7 +95,7 @@ def resize_masks(masks: NDArray[Any], size: tuple[int, int]) -> Masks:
 
 
 class Taps:
-    """The two source positions that each target position interpolates between, and how much."""
+    """The two source positions that each target position interpolates, and their weights."""
 
     def __init__(self, source: int, target: int) -> None:
         scale = np.float32(source / target)
@@ -105,9 +105,9 @@ class Taps:
         self.share = centre - self.low.astype(np.float32)
 
     def reach(self, first: int, last: int) -> slice:
-        """Target positions that see any of the source positions first to last."""
-        seen = np.flatnonzero((self.high >= first) & (self.low <= last))
-        return slice(seen[0], seen[-1] + 1) if seen.size else slice(0, 0)
+        """Target positions that depend on any of the source positions first to last."""
+        reached = np.flatnonzero((self.high >= first) & (self.low <= last))
+        return slice(reached[0], reached[-1] + 1) if reached.size else slice(0, 0)
 
 
 def _resize_inside_box(mask: NDArray[Any], target: Masks, rows: Taps, columns: Taps) -> None:

@@ -9,21 +9,21 @@ thinned so that recent ones are closer together, and the last two are never drop
 from __future__ import annotations
 
 EMPTY = -1
-"""Marks a slot that holds no frame."""
+"""Marks an empty slot."""
 
 
 def slot_to_write(slots: tuple[int, ...], frame: int, keep_every: int) -> int:
-    """The slot into which ``frame`` goes, once it has been computed.
+    """The slot in which ``frame`` is stored, once it has been computed.
 
     Args:
-        slots: the frame number that each slot holds, ``EMPTY`` where it holds none.
-        frame: the number of the newest frame, larger than any in ``slots``.
+        slots: the frame number in each slot, ``EMPTY`` if there is none.
+        frame: number of the new frame, larger than any in ``slots``.
         keep_every: frames whose number is a multiple of this are kept.
 
     Returns:
-        index of a slot whose content the next frame must not or need not read.
+        index of an empty slot, or of one whose frame is no longer needed.
 
-    >>> slot_to_write((0, 1, 2, -1), frame=3, keep_every=5)  # frame 1 has had its time
+    >>> slot_to_write((0, 1, 2, -1), frame=3, keep_every=5)  # frame 1 is no longer needed
     1
     >>> slot_to_write((0, 3, 4, -1), frame=5, keep_every=5)
     1
@@ -41,7 +41,7 @@ def slot_to_write(slots: tuple[int, ...], frame: int, keep_every: int) -> int:
 
 
 def store(slots: tuple[int, ...], frame: int, keep_every: int) -> tuple[tuple[int, ...], int]:
-    """The memory after ``frame`` was stored, and the slot that it took.
+    """The slots after ``frame`` is stored, and the slot that it is stored in.
 
     >>> store((0, 1, 2, -1), frame=3, keep_every=5)
     ((0, 3, 2, -1), 1)
@@ -51,15 +51,15 @@ def store(slots: tuple[int, ...], frame: int, keep_every: int) -> tuple[tuple[in
 
 
 def _frame_to_drop(kept: list[int], now: int) -> int:
-    """The kept frame whose loss leaves the smallest hole, measured against its age.
+    """The kept frame whose removal leaves the smallest gap relative to its age.
 
-    The first one anchors the video's beginning and goes only if it is alone.
+    The first frame of the video is dropped only if it is the only one kept.
     """
     if len(kept) == 1:
         return kept[0]
     followers = [*kept[2:], now]
-    holes = [
+    gaps = [
         ((after - before) / (now - stored), stored)
         for before, stored, after in zip(kept, kept[1:], followers, strict=False)
     ]
-    return min(holes)[1]
+    return min(gaps)[1]

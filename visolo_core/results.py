@@ -1,4 +1,4 @@
-"""What comes out of a video: its tracks, and the file formats of tracks and of frames."""
+"""The results of a video: its tracks, and the file formats of tracks and frames."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ class Track:
     label: int
     """Class index."""
     score: float
-    """Mean over its frames of the class score."""
+    """Mean class score over its frames."""
     segmentations: tuple[Rle | None, ...]
-    """One mask a frame of the video, None where the object was not seen."""
+    """One mask per frame of the video, None where the object was not seen."""
 
 
 @dataclass
 class TrackRecorder:
-    """Collects the tracks of a video. It grows with the video; live streams do without it.
+    """Collects the tracks of a video. It grows with the video, so live streams do not use one.
 
-    Masks wait at the network's input size, as compressed bits, and are brought to the video's
-    size when the tracks are asked for, which saves both memory and time on every step.
+    It keeps masks at the network's input size as compressed bits, and resizes them to the video's
+    size only when the tracks are requested. That saves memory, and time in every step.
     """
 
     _states: dict[int, TrackState] = field(default_factory=dict)
     _masks: dict[int, dict[int, bytes]] = field(default_factory=dict)
 
     def add(self, instances: Instances, states: Sequence[TrackState]) -> None:
-        """Note the instances of a frame and the tracks that they belong to."""
+        """Record the instances of a frame and the tracks that they belong to."""
         for state, mask in zip(states, instances.input_masks, strict=True):
             self._states[state.track_id] = state
             packed = zlib.compress(np.packbits(mask).tobytes(), level=1)
@@ -53,7 +53,7 @@ class TrackRecorder:
 
         Args:
             frames: length of the video.
-            input_size: (H, W) of the masks as they were added.
+            input_size: (H, W) of the recorded masks.
             size: (height, width) of the masks in the result.
         """
 
@@ -97,7 +97,7 @@ def ytvis_results(video_id: int, tracks: Iterable[Track], labels: LabelSet) -> l
 
 
 class FrameInstance(TypedDict):
-    """One instance in the line that ``visolo run --frames`` writes for a frame."""
+    """One instance in a line of ``visolo run --frames``."""
 
     track_id: int
     category_id: int

@@ -1,9 +1,9 @@
 """ResNet up to res4, from torchvision's blocks.
 
-Stages and parameters bear torchvision's names (``layer1`` is res2), so ImageNet weights of
-torchvision load as they are. Unlike a classifier it ends after res4. Its batch norms are frozen
-constants (the paper) or learn (training from nothing); :func:`fold_batch_norms` merges either into
-the convolutions.
+Stages and parameters have torchvision's names (``layer1`` is res2), so torchvision's ImageNet
+weights load unchanged. Unlike a classifier it ends after res4. Its batch norms are frozen constants
+(the paper) or trainable (training from scratch); :func:`fold_batch_norms` merges either into the
+convolutions.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _BLOCKS: dict[str, tuple[Block, tuple[int, int, int]]] = {
 
 
 class BackboneFeatures(NamedTuple):
-    """Features of one image at three scales, float32."""
+    """Features of the images at three scales, float32."""
 
     res2: Tensor
     """[B, c2, H/4, W/4]"""
@@ -61,7 +61,7 @@ class Backbone(nn.Module):
         )
 
     def forward(self, image: Tensor) -> BackboneFeatures:
-        """image: float32 [B, 3, H, W], normalised RGB."""
+        """Features of an image, float32 [B, 3, H, W], normalised RGB."""
         stem = self.maxpool(self.relu(self.bn1(self.conv1(image))))
         res2 = self.layer1(stem)
         res3 = self.layer2(res2)
@@ -87,10 +87,10 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def fold_batch_norms(module: Module) -> Module:
-    """A copy in which every batch norm of the backbone is part of the convolution before it.
+    """A copy in which every batch norm of the backbone is merged into its convolution.
 
-    The copy computes, with fewer operations, what the module does in evaluation mode. It is meant
-    for export alone.
+    The copy computes the same as the module in evaluation mode, with fewer operations. It is meant
+    for export only.
     """
     folded = copy.deepcopy(module)
     for parent in list(folded.modules()):

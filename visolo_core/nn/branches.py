@@ -1,7 +1,7 @@
-"""What is computed from the features of a frame: category, kernel, tracking and mask branches.
+"""The category, kernel, tracking and mask branches, which use the features of a frame.
 
-Paper, section 3.2. The category and kernel branches stop half-way, where the memory comes in; the
-second halves are separate methods. Grid features have one position for each cell.
+Paper, section 3.2. The category and kernel branches stop half-way, where the memory is read; their
+second halves are separate methods. Grid features have one position per cell.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ class CategoryBranch(nn.Module):
         self.classifier = nn.Conv2d(width, config.classes, 3, padding=1)
 
     def forward(self, res4: Tensor) -> tuple[Tensor, Tensor]:
-        """The half before the memory.
+        """The half before the memory is read.
 
         Args:
             res4: [B, c4, H/16, W/16].
 
         Returns:
-            frame features [B, D, rows, columns], before any ReLU, which tracking starts from;
-            category features [B, D, rows, columns], which the memory reads and stores.
+            frame features [B, D, rows, columns] before any ReLU, the input of the tracking branch;
+            category features [B, D, rows, columns], which read the memory and are stored in it.
         """
         frame = self.entry(to_grid(res4, self.grid))
         return frame, self.project(self.before_memory(torch.relu(frame)))
 
     def classify(self, category: Tensor) -> Tensor:
-        """Class logits [B, C, rows, columns] of category features after the memory."""
+        """Class logits [B, C, rows, columns] of category features after the memory is read."""
         logits: Tensor = self.classifier(self.after_memory(category))
         return logits
 
@@ -74,7 +74,7 @@ class KernelBranch(nn.Module):
         return features
 
     def kernels(self, features: Tensor) -> Tensor:
-        """Kernels [B, D, rows, columns] of kernel features after the memory."""
+        """Kernels [B, D, rows, columns] of kernel features after the memory is read."""
         kernels: Tensor = self.predict(self.after_memory(features))
         return kernels
 
@@ -144,7 +144,7 @@ def decode_masks(mask_features: Tensor, kernels: Tensor) -> Tensor:
 
     Args:
         mask_features: [B, D, H/4, W/4].
-        kernels: [B, N, D], one a mask.
+        kernels: [B, N, D], one per mask.
 
     Returns:
         [B, N, H, W]; a pixel belongs to the mask where the logit is positive.

@@ -1,4 +1,4 @@
-"""Our checkpoints, which carry configuration and labels with the weights.
+"""Our checkpoints: weights with their configuration and labels.
 
 A checkpoint is a ``.safetensors`` file, or a ``.pt`` file of tensors and one string that
 ``torch.load(weights_only=True)`` reads.
@@ -27,7 +27,7 @@ from visolo_core.nn.visolo import Visolo
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights with all that is needed to use them."""
+    """Weights with everything needed to use them."""
 
     header: CheckpointHeader
     state: dict[str, Tensor]
@@ -41,10 +41,10 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint; ``.safetensors`` or ``.pt`` by the name's ending.
+    """Write a checkpoint; the suffix of the path chooses ``.safetensors`` or ``.pt``.
 
     Raises:
-        VisoloError: if the ending is another, or the file cannot be written.
+        VisoloError: if the suffix is neither, or the file cannot be written.
     """
     header = checkpoint.header.to_json()
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.state.items()}
@@ -57,14 +57,15 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         with replaced(path) as temporary:
             torch.save({METADATA_KEY: header, "model": state}, temporary)
     else:
-        raise VisoloError(f"'{path}' must end in .safetensors or .pt to say how weights are stored")
+        raise VisoloError(f"'{path}' must end in .safetensors or .pt: choose one of these formats")
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read one of our checkpoints, whole and checked.
+    """Read one of our checkpoints and check it.
 
     Raises:
-        VisoloError: if it is missing, damaged, official, or does not fit its own configuration.
+        VisoloError: if it is missing, damaged, an official checkpoint, or does not match its own
+            configuration.
     """
     if path.suffix == SAFETENSORS:
         header = read_header(path)
@@ -77,7 +78,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
                     f"'{path}' is not a visolo checkpoint; if it is an official one, "
                     f"run: visolo convert {path} -o weights.safetensors"
                 )
-            raise VisoloError(f"'{path}' holds no visolo weights")
+            raise VisoloError(f"'{path}' holds no visolo weights: name a .safetensors or .pt file")
         header = CheckpointHeader.from_json(str(loaded[METADATA_KEY]), path)
         state = loaded["model"]
     check_state(state, expected_shapes(header.config), path)

@@ -1,8 +1,8 @@
 """The three graphs of the contract, as thin modules around the network.
 
-They are what is exported, and what the PyTorch backend runs as the reference. Images come in as
-video decoders give them, uint8 [B, H, W, 3]; the cast stands first because TensorRT takes a
-uint8 input only into a cast.
+They are exported, and the PyTorch backend runs them as the reference. Images are uint8
+[B, H, W, 3], as video decoders produce them. The cast comes first because TensorRT accepts a uint8
+input only where a cast reads it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from visolo_core.nn.visolo import Visolo
 
 
 class FrameGraph(nn.Module):
-    """image, memory -> everything that the network says of the frame."""
+    """image, memory -> everything that the network computes for the frame."""
 
     def __init__(self, model: Visolo) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class MemoryGraph(nn.Module):
 
 
 class DecodeGraph(nn.Module):
-    """mask features, chosen kernels -> binary masks and the sums that choosing among them needs."""
+    """mask features, chosen kernels -> binary masks and the sums needed to select among them."""
 
     def forward(
         self, mask_features: Tensor, kernels: Tensor
@@ -54,8 +54,8 @@ class DecodeGraph(nn.Module):
         inside = logits > 0  # where the probability is over one half
         ones = inside.flatten(1).float()
         probability_sum = (logits.flatten(1).sigmoid() * ones).sum(dim=1)
-        # The cast to uint8 comes last: TensorRT has that type at the edges of a graph only.
-        # Counts of pixels are exact in float32 up to 16.7 million.
+        # The cast to uint8 comes last: TensorRT supports that type only at the edges of a graph.
+        # Pixel counts are exact in float32 up to 16.7 million.
         return inside.to(torch.uint8), ones.sum(dim=1), probability_sum, ones @ ones.T
 
 

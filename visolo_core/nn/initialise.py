@@ -1,4 +1,4 @@
-"""First weights of a network that has not been trained."""
+"""Initial weights of a network that has not been trained."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from visolo_core.nn.layers import ConvNorm
 from visolo_core.nn.visolo import Visolo
 
 PRIOR = 0.01
-"""Class probability of every cell before training, so that the many empty cells weigh little."""
+"""Class probability of every cell before training, low since most cells are empty."""
 
 
 @torch.no_grad()
 def initialise_classifier(classifier: nn.Conv2d, seed: int = 0) -> None:
-    """Small normal weights, and a bias that says ``PRIOR`` everywhere; the same for a seed."""
+    """Small normal weights, and a bias that gives ``PRIOR`` everywhere; a seed fixes them."""
     generator = torch.Generator().manual_seed(seed)
     classifier.weight.normal_(0, 0.01, generator=generator)
     if classifier.bias is not None:
@@ -27,10 +27,10 @@ def initialise_classifier(classifier: nn.Conv2d, seed: int = 0) -> None:
 
 @torch.no_grad()
 def ready_to_train(config: ModelConfig, seed: int = 0) -> Visolo:
-    """A network with random weights to start a training from, the same for a seed.
+    """A network with random weights to start training from; a seed fixes them.
 
-    The first losses are small: classes start at ``PRIOR``, a match at one in a hundred, and mask
-    logits near zero, where the Dice loss has a slope.
+    The first losses are small: class probabilities start at ``PRIOR``, matches at 0.01, and mask
+    logits near zero, where the Dice loss has a gradient.
     """
     model = Visolo(config)
     generator = torch.Generator().manual_seed(seed)
@@ -46,7 +46,7 @@ def ready_to_train(config: ModelConfig, seed: int = 0) -> Visolo:
 
 
 def offset_products(model: Visolo, match: float, mask: float) -> None:
-    """Make the first channel of either side of an inner product a constant, a common offset."""
+    """Add an offset to inner products: the first channel of both sides becomes constant."""
     query, key = (cast(ConvNorm, head[1]).norm for head in _tracking_heads(model))
     features, kernels = model.mask_branch.predict.norm, model.kernel_branch.predict.norm
     for constant, offset_side, offset in ((query, key, match), (features, kernels, mask)):

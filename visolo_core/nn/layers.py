@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class ConvNorm(nn.Sequential):
-    """Convolution with bias, then GroupNorm, then ReLU if asked for. Keeps the image size.
+    """Convolution with bias, then GroupNorm, then an optional ReLU. Keeps the image size.
 
     Official key: ``X.weight, X.bias`` is ``conv`` here and ``X.norm.*`` is ``norm``.
     """
@@ -26,7 +26,7 @@ class ConvNorm(nn.Sequential):
 
 
 class Residual(nn.Module):
-    """x + conv(relu(conv(relu(x)))) without norms; in and out float32 [B, D, h, w]."""
+    """x + conv(relu(conv(relu(x)))) without norms; input and output float32 [B, D, h, w]."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Residual(nn.Module):
 
 
 def append_coordinates(features: Tensor) -> Tensor:
-    """Tell every position where it is.
+    """Append the coordinates of every position as two channels.
 
     Args:
         features: [B, c, h, w].

@@ -28,7 +28,7 @@ class Memory(nn.Module):
             features: [B, 2, D, rows, columns], category and kernel features of the frame.
 
         Returns:
-            [B, 2, D, S], what is stored.
+            [B, 2, D, S], the values to store.
         """
         batch, two, width, rows, columns = features.shape
         values = self.value(features.reshape(batch * two, width, rows, columns))
@@ -36,20 +36,20 @@ class Memory(nn.Module):
 
     @staticmethod
     def read(query: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
-        """What the memory says to each cell.
+        """The values that each cell reads from memory.
 
         Args:
             query: [B, D/2, S], queries of the current frame.
             keys: [B, M, D/2, S], keys of M frames.
             values: [B, M, 2, D, S], their values.
-            valid: bool [B, M], False for slots that hold nothing; one at least must be True.
+            valid: bool [B, M], False for empty slots; at least one must be True.
 
         Returns:
             [B, 2, D, S], values averaged over all cells of all valid frames.
         """
         batch, frames, key_width, cells = keys.shape
         logits = keys.transpose(2, 3).reshape(batch, frames * cells, key_width) @ query
-        # -inf takes an empty slot out of the softmax exactly; a key of zeros would not.
+        # -inf excludes an empty slot from the softmax exactly; a key of zeros would not.
         hidden = ~valid.repeat_interleave(cells, dim=1).unsqueeze(2)
         weights = logits.masked_fill(hidden, float("-inf")).softmax(dim=1)
         width = values.shape[3]

@@ -1,4 +1,4 @@
-"""Official checkpoints, ``{"model": {333 parameters and 24 aliases}, ...}``, become ours."""
+"""Converting official checkpoints, ``{"model": {333 parameters and 24 aliases}, ...}``, to ours."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ def load_official(
 
     Args:
         path: the ``.pth`` file.
-        labels: its label set; None takes the data set with as many classes.
-        new_classifier: begin a new classifier for ``labels``, to fine-tune from a checkpoint of
-            another class count; everything else is kept.
+        labels: its label set; None means the data set with as many classes.
+        new_classifier: replace the classifier by a new one for ``labels``, to fine-tune from a
+            checkpoint with another class count; everything else is kept.
 
     Returns:
-        the checkpoint, and what was done to its classifier if anything was.
+        the checkpoint, and a sentence about the new classifier if there is one.
 
     Raises:
-        VisoloError: if the file is missing, damaged, holds code, or its keys, shapes or class
-            count are not what they must be.
+        VisoloError: if the file is missing, damaged or holds code, or its keys, shapes or class
+            count are wrong.
     """
     if path.suffix == SAFETENSORS:
         raise VisoloError(f"'{path}' is a safetensors file; official checkpoints are .pth files")
     loaded = load_tensors(path)
     weights = loaded.get("model")
     if METADATA_KEY in loaded:
-        raise VisoloError(f"'{path}' is a visolo checkpoint already: use it as it is")
+        raise VisoloError(f"'{path}' is already a visolo checkpoint: use it without converting")
     named = isinstance(weights, Mapping) and all(isinstance(name, str) for name in weights)
     if not weights or not named:
         raise VisoloError(
             f"'{path}' is not an official checkpoint: it has no 'model' with parameters"
         )
-    # Some are saved from the bare network, without the prefix that the others bear.
+    # Some are saved from the bare network, without the prefix.
     if not any(name.startswith(PREFIX) for name in weights):
         weights = {PREFIX + name: tensor for name, tensor in weights.items()}
     weights = {
@@ -66,8 +66,8 @@ def load_official(
 
     labels = labels or labels_for_class_count(config.classes)
     if new_classifier:
-        config, said = _begin_classifier(state, config, labels)
-        return Checkpoint(CheckpointHeader(config, labels), state), said
+        config, sentence = _replace_classifier(state, config, labels)
+        return Checkpoint(CheckpointHeader(config, labels), state), sentence
     if len(labels) != config.classes:
         raise VisoloError(
             f"'{path}' has {config.classes} classes but label set '{labels.name}' has "
@@ -76,13 +76,13 @@ def load_official(
     return Checkpoint(CheckpointHeader(config, labels), state), None
 
 
-def _begin_classifier(
+def _replace_classifier(
     state: dict[str, Tensor], config: ModelConfig, labels: LabelSet
 ) -> tuple[ModelConfig, str]:
-    fresh = torch.nn.Conv2d(config.width, len(labels), 3, padding=1)
-    initialise_classifier(fresh)
-    state[f"{CLASSIFIER}.weight"] = fresh.weight.detach()
-    state[f"{CLASSIFIER}.bias"] = fresh.bias.detach()  # type: ignore[union-attr]
+    classifier = torch.nn.Conv2d(config.width, len(labels), 3, padding=1)
+    initialise_classifier(classifier)
+    state[f"{CLASSIFIER}.weight"] = classifier.weight.detach()
+    state[f"{CLASSIFIER}.bias"] = classifier.bias.detach()  # type: ignore[union-attr]
     return config.with_classes(len(labels)), (
         f"the classifier ({config.classes} classes) was replaced by a new one for {len(labels)} "
         f"classes of '{labels.name}'; all other weights are kept. Train before use."

@@ -1,6 +1,6 @@
-"""Official parameter names, and ours.
+"""Official parameter names and ours.
 
-The rest of the toolkit knows our names only. An official checkpoint is ``{"model": {...}, ...}``;
+The rest of the toolkit uses only our names. An official checkpoint is ``{"model": {...}, ...}``;
 its parameters start with ``model.``, and ``tracking_module.*`` repeats the tracking branch.
 """
 

@@ -1,4 +1,4 @@
-"""Files of tensors, read without ever running code out of them."""
+"""Reading files of tensors without ever running code from them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from visolo_core.errors import VisoloError
 from visolo_core.files import reason
 
-_LISTED = 20  # names in a message before it says how many more
+_LISTED = 20  # most names listed in a message
 
 
 def check_state(
@@ -91,7 +91,7 @@ def load_tensors(path: Path) -> dict[str, Any]:
     """
     try:
         with warnings.catch_warnings():
-            # PyTorch wonders aloud about pickles that it then refuses.
+            # PyTorch warns about pickles that it then refuses.
             warnings.simplefilter("ignore")
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
@@ -109,7 +109,7 @@ def load_tensors(path: Path) -> dict[str, Any]:
 
 
 def _first_sentence(error: Exception) -> str:
-    """The telling part of PyTorch's long messages."""
+    """The informative part of PyTorch's long messages."""
     text = " ".join(str(error).split()) or type(error).__name__
     for mark in ("WeightsUnpickler error: ", "PytorchStreamReader "):
         text = text.partition(mark)[2] or text

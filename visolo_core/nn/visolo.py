@@ -1,9 +1,8 @@
-"""VISOLO: one network, two ways in.
+"""VISOLO: one network with two entry points.
 
-``Visolo.forward`` takes a whole clip and is for training: each frame reads the other frames.
-``Visolo.step`` takes one frame and the memory, returns what the frame shows and the memory for
-the next, and is what runs on a video. Both are put together from the same few methods, which the
-exported graphs use as well.
+``Visolo.forward`` takes a whole clip, for training: each frame reads the other frames.
+``Visolo.step`` takes one frame and the memory, for inference: it returns the output for the frame
+and the memory for the next. Both use the same few methods, as do the exported graphs.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ PIXEL_STD = (58.395, 57.120, 57.375)
 
 
 class FrameFeatures(NamedTuple):
-    """All that a frame says by itself, before the memory."""
+    """The features of a frame alone, before the memory is read."""
 
     res2: Tensor
     """[B, c2, H/4, W/4]"""
@@ -35,7 +34,7 @@ class FrameFeatures(NamedTuple):
     res4: Tensor
     """[B, c4, H/16, W/16]"""
     frame: Tensor
-    """[B, D, rows, columns], what tracking starts from; before ReLU"""
+    """[B, D, rows, columns], the input of the tracking branch; before ReLU"""
     stored: Tensor
     """[B, 2, D, rows, columns], category and kernel features"""
     query: Tensor
@@ -47,7 +46,7 @@ class FrameFeatures(NamedTuple):
 
 
 class FrameOutput(NamedTuple):
-    """What the network says of a frame: the outputs of the frame graph."""
+    """The network's output for a frame: the outputs of the frame graph."""
 
     mask_features: Tensor
     """[B, D, H/4, W/4]"""
@@ -60,11 +59,11 @@ class FrameOutput(NamedTuple):
     key: Tensor
     """[B, D/2, S]"""
     features: Tensor
-    """[B, 2, D, rows, columns], to be stored"""
+    """[B, 2, D, rows, columns], to be encoded and stored"""
 
 
 class ClipOutput(NamedTuple):
-    """What the network says of a clip of F frames, for training."""
+    """The network's output for a clip of F frames, for training."""
 
     mask_features: Tensor
     """[B, F, D, H/4, W/4]"""
@@ -79,27 +78,27 @@ class ClipOutput(NamedTuple):
 
 @dataclass(frozen=True)
 class MemoryState:
-    """The memory of B streams that are at the same frame: explicit, nothing is hidden elsewhere."""
+    """The memory of B streams that are at the same frame. There is no other, hidden state."""
 
     key: Tensor
     """[B, T, D/2, S]"""
     value: Tensor
     """[B, T, 2, D, S]"""
     slots: tuple[int, ...]
-    """The frame that each of the T slots holds, ``memory_policy.EMPTY`` where none."""
+    """The frame in each of the T slots, ``memory_policy.EMPTY`` if there is none."""
     next_frame: int = 0
 
     @property
     def valid(self) -> Tensor:
-        """bool [B, T + 1]: which slots hold a frame; the last stands for the frame itself, which
-        is read only where there is no other."""
+        """bool [B, T + 1]: which slots hold a frame; the last stands for the current frame, which
+        reads itself only if there is no other."""
         stored = [frame != memory_policy.EMPTY for frame in self.slots]
         flags = torch.tensor([*stored, not any(stored)], device=self.key.device)
         return flags.expand(self.key.shape[0], -1)
 
 
 class Visolo(nn.Module):
-    """The network. Its parameters bear our names; ``official_names`` knows the official ones.
+    """The network. Its parameters have our names; ``official_names`` maps the official ones.
 
     Args:
         config: shape of the network.
@@ -123,7 +122,7 @@ class Visolo(nn.Module):
             self.register_buffer(name, constant, persistent=False)
 
     def encode(self, image: Tensor) -> FrameFeatures:
-        """What each frame says by itself.
+        """The features of each frame alone.
 
         Args:
             image: [B, 3, H, W], RGB in 0 to 255.
@@ -138,7 +137,7 @@ class Visolo(nn.Module):
     def predict(
         self, features: FrameFeatures, keys: Tensor, values: Tensor, valid: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Read the memory and finish both branches.
+        """Read the memory and finish the category and kernel branches.
 
         Args:
             features: of the current frame.
@@ -191,8 +190,8 @@ class Visolo(nn.Module):
 
         Args:
             image: [B, 3, H, W], RGB in 0 to 255.
-            state: from :meth:`begin` or the step before; it is left as it is.
-            keep_every: every so many frames one is kept.
+            state: from :meth:`begin` or the previous step; it is not changed.
+            keep_every: every ``keep_every``-th frame is kept.
         """
         output = self.frame(image, state.key, state.value, state.valid)
         if not state.slots:
@@ -204,7 +203,7 @@ class Visolo(nn.Module):
         return output, MemoryState(key, value, slots, state.next_frame + 1)
 
     def forward(self, clip: Tensor) -> ClipOutput:
-        """A training clip, in which the memory of each frame is all other frames.
+        """Run a training clip, in which the memory of each frame is all other frames.
 
         Args:
             clip: [B, F, 3, H, W], RGB in 0 to 255; F at least 2.
