@@ -1,9 +1,9 @@
-"""Does a long video cost more at its end? Step time, memory and host work, frame by frame.
+"""Measures whether a long video costs more at its end: step time, memory and host work, by frame.
 
     python benchmarks/constant_cost.py MODEL VIDEO [--out report.json]
 
-Prints how resident memory grew after frame 50, the median step of the last 50 frames over that of
-frames 20 to 70, and the share of the step that is spent outside the graphs.
+Prints the growth of resident memory after frame 50, the median step of the last 50 frames divided
+by that of frames 20 to 70, and the share of the step that is spent outside the graphs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WARM = 50
 def measure_stream(
     model: str, video: str, backend: str, record: bool
 ) -> dict[str, float | int | str]:
-    """Run the whole video once."""
+    """Run the whole video once and report its figures."""
     opened = load(model, backend)
     session = opened.session(record=record)
     step_ms, host_ms, resident, instances = [], [], [], 0

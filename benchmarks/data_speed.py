@@ -1,10 +1,10 @@
-"""How many training clips a second a data set gives, and what they cost.
+"""Measures how many training clips a second a data set yields, and what each part of a clip costs.
 
     python benchmarks/data_speed.py DATA.json [--images DIR] [--clips 60] [--workers 0 1 2]
 
-Clips are those of the paper's recipe: three frames, short side 360 or 480, turned by up to 15
-degrees, 352x624 cut out. Prints a table in Markdown of the parts of a clip in one process, and
-one of clips a second by reading processes.
+Clips are those of the paper's recipe: three frames, short side 360 or 480, rotated by up to 15
+degrees, cropped to 352x624. Prints two tables in Markdown: the parts of a clip in one process, and
+clips a second by number of worker processes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Stopwatch:
 
 
 def parts(data: AnnotatedClips, plain: AnnotatedClips, count: int) -> dict[str, float]:
-    """Milliseconds a clip of each part, in this process."""
+    """Milliseconds per clip that each part takes, in this process."""
     watch = Stopwatch()
     objects, augment = vars(clips_module)["_objects"], vars(clips_module)["augment"]
     try:
@@ -51,25 +51,25 @@ def parts(data: AnnotatedClips, plain: AnnotatedClips, count: int) -> dict[str, 
         vars(clips_module)["augment"] = watch.around("augmentation", augment)
         for number in range(count):
             watch.around("all", data.__getitem__)(number)
-        vars(clips_module)["augment"] = watch.around("without turning", augment)
+        vars(clips_module)["augment"] = watch.around("without rotation", augment)
         for number in range(count):
             plain[number]
     finally:
         vars(clips_module).update(_objects=objects, augment=augment)
-    found = {name: 1000 * seconds / count for name, seconds in watch.seconds.items()}
-    found["masks of run lengths"] /= 2  # they were made for both
-    whole, all_augmentation = found["all"], found["augmentation"]
+    clip_ms = {name: 1000 * seconds / count for name, seconds in watch.seconds.items()}
+    clip_ms["masks of run lengths"] /= 2  # both passes decoded them
+    whole, all_augmentation = clip_ms["all"], clip_ms["augmentation"]
     return {
-        "reading pictures": whole - all_augmentation - found["masks of run lengths"],
-        "masks of run lengths": found["masks of run lengths"],
-        "mirror, resize, cut": found["without turning"],
-        "turning": all_augmentation - found["without turning"],
+        "reading images": whole - all_augmentation - clip_ms["masks of run lengths"],
+        "masks of run lengths": clip_ms["masks of run lengths"],
+        "mirror, resize, crop": clip_ms["without rotation"],
+        "rotation": all_augmentation - clip_ms["without rotation"],
         "all": whole,
     }
 
 
 def rate(data: AnnotatedClips, workers: int, count: int) -> float:
-    """Clips a second from so many reading processes, their start not counted."""
+    """Clips a second from a number of worker processes, without the time to start them."""
     options: dict[str, Any] = {"multiprocessing_context": "fork"} if workers else {}
     first = 4 * max(1, workers)
     chosen = Subset(data, range(count + first))
@@ -103,9 +103,9 @@ def main() -> None:
         data, clips(replace(PAPER_AUGMENTATION, rotation=0.0)), options.clips
     ).items():
         print(f"| {name} | {milliseconds:.1f} |")
-    print("\n| reading processes | clips/s |\n|---|---|")
+    print("\n| worker processes | clips/s |\n|---|---|")
     for workers in options.workers:
-        print(f"| {workers or 'none of its own'} | {rate(data, workers, options.clips):.1f} |")
+        print(f"| {workers or 'none'} | {rate(data, workers, options.clips):.1f} |")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Size, build time and errors of every form of a model, as the table in docs/formats.md.
+"""Prints size, build time and errors of every form of a model, as the table in docs/formats.md.
 
     python benchmarks/format_table.py WEIGHTS --calibrate SOURCE [--source CLIP] [--data GT.json]
 
-Forms that cannot run here have sizes and build times alone. With ``--data``, AP of each as well.
+Forms that cannot run on this machine get size and build time only. ``--data`` adds each form's AP.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class FormatRow:
     precision: Precision = "fp32"
     backend: str = ""
     every_layer: bool = False
-    """quantised, none left out"""
+    """whether all layers are quantised; otherwise the most sensitive stay float32"""
 
     @property
     def name(self) -> str:
@@ -63,7 +63,7 @@ FORMS = [
 
 
 def row(weights: Path, form: FormatRow, options: Any, clip: Frames, truth: Model) -> list[str]:
-    """Cells of a form."""
+    """Cells of a form's row."""
     format, precision = form.format, form.precision
     with tempfile.TemporaryDirectory() as folder:
         bundle, begin = Path(folder) / "model.visolo", time.perf_counter()
@@ -87,17 +87,17 @@ def row(weights: Path, form: FormatRow, options: Any, clip: Frames, truth: Model
         except NotHereError:
             return [*cells, "no GPU here", "", "", "", ""]
         result = verify(truth, model, clip, TOLERANCES[precision])
-        worst = max(error.relative for error in result.tensors["frame"].values())
+        largest = max(error.relative for error in result.tensors["frame"].values())
         tracks = result.tracks
         same = "same" if tracks.same_tracks else "not all"
         iou = "-" if tracks.min_mask_iou is None else f"{tracks.min_mask_iou:.4f}"
         score = tracks.max_score_difference
-        cells += [f"{worst:.1e}", same, iou, "-" if score is None else f"{score:.1e}"]
+        cells += [f"{largest:.1e}", same, iou, "-" if score is None else f"{score:.1e}"]
         return [*cells, average_precision(model, options.data)]
 
 
 def average_precision(model: Model, data: Path | None) -> str:
-    """AP in percent; nothing without a data set."""
+    """AP in percent; empty without a data set."""
     if data is None:
         return ""
     annotations, collector = read_annotations(data), TrackCollector(model.labels)
@@ -117,8 +117,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     options = parser.parse_args()
     if options.source:
-        found = open_source(options.source)[0].frames()
-        clip = [frame for frame in found if not isinstance(frame, Skipped)][: options.frames]
+        frames = open_source(options.source)[0].frames()
+        clip = [frame for frame in frames if not isinstance(frame, Skipped)][: options.frames]
     else:
         clip = list(sample_frames(options.frames))
     truth = load(options.weights, "torch")

@@ -1,11 +1,11 @@
-"""Frames a second of a model on every backend that can run it here.
+"""Measures frames a second of a model on every backend that can run it on this machine.
 
     python benchmarks/fps.py MODEL [SOURCE] [--backend NAME ...] [--target-fps 40] [--json]
 
-The backends take turns in one process, so that their ratios hold on a machine that is shared. A
-frame's time runs from the source to masks at the source's size, as a user waits for them; reading a
-video file is part of it. Without a source, frames of a generated 640x360 clip are used. With a
-target the exit status is 1 if no backend reaches it. `visolo bench` shows where the time goes.
+The backends take turns in one process, so that their ratios hold on a shared machine. A frame's
+time runs from the source to masks at the source's size, as a user waits for them, and includes
+reading the video file. Without a source, a generated 640x360 clip is used. With --target-fps the
+exit status is 1 if no backend reaches it. `visolo bench` shows where the time goes.
 """
 
 from __future__ import annotations
@@ -24,11 +24,18 @@ from visolo_runtime.engines.backends import BACKENDS
 from visolo_runtime.session.loading import TORCH, Model, load
 
 
-def usable(model: Path, wanted: list[str]) -> tuple[list[Entrant], dict[str, str]]:
-    """The model on each backend that runs it here, and why the others do not.
+def usable(model: Path, backends: list[str]) -> tuple[list[Entrant], dict[str, str]]:
+    """Open the model on each backend that can run it on this machine.
+
+    Args:
+        model: a bundle's folder, or a weights file.
+        backends: names of the backends to use; if empty, all that the model has graphs for.
+
+    Returns:
+        the opened models, and by name of the other backends the reason why they cannot run it.
 
     Raises:
-        VisoloError: if a backend that was named cannot run it, or none can.
+        VisoloError: if a named backend cannot run it, or none can.
     """
     entrants, reasons = [], dict[str, str]()
     if model.is_dir():
@@ -36,11 +43,11 @@ def usable(model: Path, wanted: list[str]) -> tuple[list[Entrant], dict[str, str
         names = [spec.name for spec in BACKENDS if formats & set(spec.formats)]
     else:
         names = [TORCH]
-    for name in wanted or names:
+    for name in backends or names:
         try:
             opened: Model = load(model, name)
         except NotHereError as error:
-            if name in wanted:
+            if name in backends:
                 raise
             reasons[name] = str(error)
         else:
@@ -51,7 +58,7 @@ def usable(model: Path, wanted: list[str]) -> tuple[list[Entrant], dict[str, str
 
 
 def report(measured: list[Measured], source: str, reasons: dict[str, str]) -> dict[str, Any]:
-    """All figures, fastest backend first, ready for json."""
+    """All figures, fastest backend first, ready for JSON."""
     rows = [
         {
             "backend": each.name,
@@ -66,16 +73,16 @@ def report(measured: list[Measured], source: str, reasons: dict[str, str]) -> di
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print a table, or one JSON object; returns the exit status."""
+    """Print a table or one JSON object, and return the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model", type=Path, help="a bundle, or weights for PyTorch")
     parser.add_argument("source", nargs="?", help="a video file or a folder of frames")
     parser.add_argument("--backend", action="append", default=[], help="may be repeated")
-    parser.add_argument("--frames", type=int, default=100, help="counted in each round")
-    parser.add_argument("--warm-up", type=int, default=10, help="run before those")
-    parser.add_argument("--rounds", type=int, default=5, help="of each backend")
+    parser.add_argument("--frames", type=int, default=100, help="timed in each round")
+    parser.add_argument("--warm-up", type=int, default=10, help="frames run before those")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each backend")
     parser.add_argument("--target-fps", type=float)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
@@ -85,22 +92,23 @@ def main(arguments: list[str] | None = None) -> int:
         entrants, reasons = usable(options.model, options.backend)
         frames, name = frame_source(options.source, options.frames + options.warm_up)
         plan = Plan(options.frames, options.warm_up, options.rounds)
-        found = report(measure(entrants, frames, plan), name, reasons)
+        figures = report(measure(entrants, frames, plan), name, reasons)
     except VisoloError as error:
         print(f"fps.py: {error}", file=sys.stderr)
         return 2
     if options.json:
-        print(json.dumps(found))
+        print(json.dumps(figures))
     else:
         print(f"{name}\n\n| backend | FPS | p50 ms | p99 ms |\n|---|---|---|---|")
-        for row in found["backends"]:
+        for row in figures["backends"]:
             print(
                 f"| {row['backend']}: {row['description']} | {row['fps']:.1f} "
                 f"| {row['p50_ms']:.1f} | {row['p99_ms']:.1f} |"
             )
         for each in reasons.values():
             print(f"\n{each}")
-    return int(options.target_fps is not None and found["backends"][0]["fps"] < options.target_fps)
+    best_fps = figures["backends"][0]["fps"]
+    return int(options.target_fps is not None and best_fps < options.target_fps)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""What a frame may take on GPUs that nobody has run it on: a prediction from data sheets.
+"""Predicts from data sheets how long a frame takes on GPUs that it has not been run on.
 
-In float16, with all three graphs one after the other and every number that a layer reads or writes
-going through the GPU's memory. The host's work between the graphs is not in it.
+The prediction is for float16, with the three graphs run one after the other and every number that a
+layer reads or writes passing through the GPU's memory. The host's work between the graphs is not
+included.
 """
 
 from __future__ import annotations
@@ -14,16 +15,17 @@ from benchmarks.layer_counts import Layer
 
 @dataclass(frozen=True)
 class Card:
-    """A GPU as its data sheet has it."""
+    """A GPU according to its data sheet."""
 
     name: str
     tflops: float
     """float16 on tensor cores with sums in float32, without sparsity"""
     gbs: float
+    """memory, 1e9 bytes a second"""
 
 
 # From NVIDIA's data sheets (T4, L4, A10, H100, Jetson Orin) and white papers (GeForce). Where they
-# print sparse figures alone: half of sparse float16 for L4 and H100; a quarter of the GPU's sparse
+# give sparse figures only: half of sparse float16 for L4 and H100; a quarter of the GPU's sparse
 # int8 for Jetson. GeForce halves the rate where sums are float32: 28 x 4 tensor cores x 64
 # multiply-adds x 1.777 GHz for RTX 3060, an eighth of 466 sparse float8 TFLOPS for RTX 4070.
 CARDS = (
@@ -39,20 +41,20 @@ CARDS = (
     Card("H100 PCIe", 756.0, 2000.0),
 )
 ASSUMED_SHARE = 0.3
-"""of a card's rates that layers of this size reach"""
+"""share of a card's rates that layers of this size reach"""
 ASSUMED_START_MS = 0.003
-"""from one layer to the next on a GPU"""
+"""time from one layer to the next on a GPU"""
 
 
 def predicted_ms(
     layers: Iterable[Layer], card: Card, share: float = ASSUMED_SHARE, start: float = 0.0
 ) -> float:
-    """Milliseconds that layers would take on a GPU in float16, every number through its memory.
+    """Predict the milliseconds that layers take on a GPU in float16.
 
     Args:
         layers: of all graphs of a frame.
         card: the GPU.
-        share: of its rates.
+        share: share of the card's rates that the layers reach.
         start: milliseconds from one layer to the next.
     """
     return sum(

@@ -1,10 +1,10 @@
-"""Frames a second of the engines on the GPU of this machine, recorded and plain.
+"""Measures frames a second of TensorRT engines on this machine's GPU, recorded and plain.
 
     python benchmarks/gpu_speed.py [WEIGHTS] [--frames 300]
 
-Builds engines for the GPU that is there, in float32 and float16, and runs a drawn clip. A time is
-that of a whole step, frame in, instances out; a step ends with the device's work done. It has not
-been run on a GPU yet.
+Builds engines for that GPU in float32 and float16, and runs a generated clip. A time is that of a
+whole step, from frame to instances; a step ends when the device has finished its work. This script
+has not been run on a GPU yet.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _WARM_UP = 20  # frames
 
 
 def library() -> Library:
-    """TensorRT where it is installed, else TensorRT-RTX."""
+    """TensorRT if it is installed, else TensorRT-RTX."""
     try:
         import_library("tensorrt")
     except NotHereError:
@@ -42,7 +42,7 @@ def library() -> Library:
 
 
 def step_times(session: Session, frames: int) -> list[float]:
-    """Milliseconds of each step but the first ones."""
+    """Milliseconds of each step after the warm-up."""
     times = []
     for frame in sample_frames(frames + _WARM_UP):
         begin = time.perf_counter()
@@ -74,8 +74,8 @@ def main() -> None:
                 opened = Bundle(bundle)
                 graphs = opened.graphs(name, precision)
                 engines = open_tensorrt(opened, graphs, name, use_graphs=recorded)
-                wanted = StreamOptions(inference, checkpoint.header.labels, record=False)
-                times = step_times(Session(engines.buffers(), wanted), options.frames)
+                stream_options = StreamOptions(inference, checkpoint.header.labels, record=False)
+                times = step_times(Session(engines.buffers(), stream_options), options.frames)
                 p99 = sorted(times)[int(0.99 * len(times))]
                 work = "recorded" if recorded else "plain"
                 print(

@@ -1,14 +1,14 @@
-"""Multiply-adds and numbers moved, layer by layer, of an ONNX graph.
+"""Counts the multiply-adds and the numbers moved by each layer of an ONNX graph.
 
 A layer is an operator that a library runs on its own: convolutions and matrix products, which do
 the arithmetic, and norms, softmax, resizing and pooling, which need a whole tensor before they can
 begin or change its shape. Everything else (activations, sums, scaling, casts, reshapes, copies) is
-taken to be done on the way by the layer before it, and counts nothing.
+assumed to be fused into the layer before it, and counts nothing.
 
-Multiply-adds are counted in two ways: as is usual, and those that cannot be left out. A library
-need not multiply the zeros that pad a convolution's input. Of a convolution that it computes by
-Winograd's way, the products of the tiles' elements count, and what brings tiles into the other
-basis and back counts nothing, so that no graph is held against too little.
+Multiply-adds are counted in two ways: as is usual, and only those that cannot be avoided. A library
+need not multiply the zeros that pad a convolution's input. In a convolution that it computes by
+Winograd's algorithm, the products of the tiles' elements count, and the transforms of the tiles
+count nothing, so that the floor of a graph is never too high.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _BETWEEN_MODULES: dict[GraphName, str] = {
     "memory": "memory",
     "decode": "masks",
 }
-"""What layers are called that no module owns: in the frame graph, the matching with the memory."""
+"""Names for layers outside any module; in the frame graph they are the reading of the memory."""
 
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What a layer takes at least."""
+    """The least work that a layer does."""
 
     graph: GraphName
     name: str
@@ -56,19 +56,19 @@ class Layer:
     module: str
     """of the network: a stage of the backbone, a branch, the memory"""
     macs: int
-    """multiply-adds, as is usual; 0 of what is no convolution or product"""
+    """multiply-adds, as usually counted; 0 for layers that are not a convolution or product"""
     macs_direct: int
     """without those on a convolution's padding"""
     macs_inside: int
-    """without any that can be left out"""
+    """without any that can be avoided"""
     weights: int
-    """numbers read that the graph holds"""
+    """numbers read that the graph stores"""
     inputs: int
-    """numbers read that were computed or given; what is read twice counts once"""
+    """numbers read that were computed or are the graph's inputs; each tensor counts once"""
     outputs: int
     """numbers written"""
     int8: bool = False
-    """computes in integers of 8 bits, else in float32"""
+    """whether it computes in 8-bit integers rather than float32"""
 
     @property
     def read_bytes(self) -> int:
@@ -81,10 +81,10 @@ class Layer:
         return self.outputs * (1 if self.int8 else 4)
 
     def compulsory_bytes(self, cache_bytes: float) -> float:
-        """Bytes that must pass between memory and a cache of this size, at least.
+        """Fewest bytes that must pass between memory and a cache of this size.
 
-        When the layer begins, the cache may hold as much as fits of what it reads; when it ends, as
-        much as fits of what it wrote has not left yet.
+        When the layer begins, the cache may already hold as much of its inputs and weights as fits;
+        when it ends, as much of its outputs as fits may still be in the cache.
         """
         return max(0.0, self.read_bytes - cache_bytes) + max(0.0, self.written_bytes - cache_bytes)
 
@@ -92,16 +92,16 @@ class Layer:
 def count_bundle(
     bundle: Bundle, masks: int, precision: str = "fp32", winograd: Collection[str] = ()
 ) -> list[Layer]:
-    """The layers of a bundle's three graphs, from its ONNX files.
+    """Count the layers of a bundle's three graphs, from its ONNX files.
 
     Args:
-        bundle: with ONNX graphs.
-        masks: number of masks that the decode graph makes.
+        bundle: a bundle with ONNX graphs.
+        masks: number of masks that the decode graph decodes.
         precision: of the graphs, ``fp32`` or ``int8``.
-        winograd: names of the convolutions that are computed that way.
+        winograd: names of the convolutions that are computed by Winograd's algorithm.
 
     Raises:
-        VisoloError: if it has no such graphs.
+        VisoloError: if the bundle has no such graphs.
     """
     return [
         layer
@@ -116,16 +116,16 @@ def count_graph(
     lengths: Mapping[str, int],
     winograd: Collection[str] = (),
 ) -> list[Layer]:
-    """The layers of a graph, in its order.
+    """Count the layers of a graph, in its order.
 
     Args:
-        proto: the graph; it is changed.
-        graph: what it is.
-        lengths: of the axes whose length is not fixed.
-        winograd: names of the convolutions that are computed that way.
+        proto: the graph; it is modified.
+        graph: its name.
+        lengths: of the axes whose length is not fixed, by name.
+        winograd: names of the convolutions that are computed by Winograd's algorithm.
 
     Raises:
-        VisoloError: if a shape does not follow from these, or a layer is of an unknown kind.
+        VisoloError: if a shape cannot be inferred, or a convolution pads automatically.
     """
     table = _Tensors(proto, lengths, winograd)
     return [
@@ -143,13 +143,13 @@ class _Tensors:
     ) -> None:
         self._shapes, self._winograd = _shapes(proto, lengths), winograd
         self._weights = {tensor.name for tensor in proto.graph.initializer}
-        self._maker = {name: node for node in proto.graph.node for name in node.output}
+        self._producer = {name: node for node in proto.graph.node for name in node.output}
 
     def layer(self, node: onnx.NodeProto, graph: GraphName) -> Layer:
-        """What a node takes."""
+        """Count a node."""
         read = {self._origin(name) for name in node.input if name}
         macs, direct, inside = self._macs(node) if node.op_type in PRODUCT_OPERATORS else (0, 0, 0)
-        maker = self._maker.get(node.input[0])
+        producer = self._producer.get(node.input[0])
         return Layer(
             graph=graph,
             name=node.name,
@@ -161,37 +161,40 @@ class _Tensors:
             weights=sum(prod(self.shape(name)) for name in read & self._weights),
             inputs=sum(prod(self.shape(name)) for name in read - self._weights),
             outputs=prod(self.shape(node.output[0])),
-            int8=maker is not None and maker.op_type == "DequantizeLinear",
+            int8=producer is not None and producer.op_type == "DequantizeLinear",
         )
 
     def shape(self, name: str) -> Shape:
-        """Of a tensor."""
+        """Shape of a tensor."""
         if name not in self._shapes:
-            raise VisoloError(f"the shape of '{name}' does not follow from the graph's inputs")
+            raise VisoloError(
+                f"the shape of '{name}' cannot be inferred from the graph's inputs: give a length "
+                "for every free axis"
+            )
         return self._shapes[name]
 
     def _origin(self, name: str) -> str:
-        """The tensor that holds the same numbers and was there first."""
-        while name in self._maker and self._maker[name].op_type in _SAME_NUMBERS:
-            name = self._maker[name].input[0]
+        """The first tensor that holds the same numbers."""
+        while name in self._producer and self._producer[name].op_type in _SAME_NUMBERS:
+            name = self._producer[name].input[0]
         return name
 
     def _macs(self, node: onnx.NodeProto) -> tuple[int, int, int]:
         first, second = (self.shape(name) for name in node.input[:2])
-        made = self.shape(node.output[0])
+        output = self.shape(node.output[0])
         if node.op_type == "Conv":
-            everywhere, direct = _convolution_macs(node, first, second, made)
+            everywhere, direct = _convolution_macs(node, first, second, output)
             if node.name not in self._winograd:
                 return everywhere, direct, direct
-            tiles = made[0] * prod(-(-side // TILE) for side in made[2:])
+            tiles = output[0] * prod(-(-side // TILE) for side in output[2:])
             return everywhere, direct, tiles * SPAN * SPAN * prod(second[:2])
         transposed = node.op_type == "Gemm" and _attributes(node).get("transA", 0)
-        macs = prod(made) * first[0 if transposed else -1]
+        macs = prod(output) * first[0 if transposed else -1]
         return macs, macs, macs
 
 
 def _convolution_macs(
-    node: onnx.NodeProto, image: Shape, weight: Shape, made: Shape
+    node: onnx.NodeProto, image: Shape, weight: Shape, output: Shape
 ) -> tuple[int, int]:
     """All multiply-adds, and those within the image.
 
@@ -199,25 +202,28 @@ def _convolution_macs(
         node: the convolution.
         image: (batch, channels, size along each axis)
         weight: (channels out, channels in a group, kernel along each axis)
-        made: (batch, channels out, size along each axis)
+        output: (batch, channels out, size along each axis)
     """
     attributes = _attributes(node)
     if attributes.get("auto_pad", b"NOTSET") != b"NOTSET":
-        raise VisoloError(f"convolution '{node.name}' pads by itself, which is not counted")
+        raise VisoloError(
+            f"convolution '{node.name}' pads automatically, which cannot be counted: export it "
+            "with explicit pads"
+        )
     axes = len(weight) - 2
     strides = attributes.get("strides", [1] * axes)
     dilations = attributes.get("dilations", [1] * axes)
     before = attributes.get("pads", [0] * 2 * axes)[:axes]
-    each = made[0] * made[1] * weight[1]  # of one pair of places along the axes
-    everywhere = each * prod(made[2:]) * prod(weight[2:])
-    inside = each * prod(
+    pair = output[0] * output[1] * weight[1]  # multiply-adds of one tap at one output place
+    everywhere = pair * prod(output[2:]) * prod(weight[2:])
+    inside = pair * prod(
         sum(
             0 <= place * stride - pad + tap * dilation < size
             for place in range(places)
             for tap in range(taps)
         )
         for size, taps, places, stride, dilation, pad in zip(
-            image[2:], weight[2:], made[2:], strides, dilations, before, strict=True
+            image[2:], weight[2:], output[2:], strides, dilations, before, strict=True
         )
     )
     return everywhere, inside
@@ -228,29 +234,31 @@ def _attributes(node: onnx.NodeProto) -> dict[str, Any]:
 
 
 def _shapes(proto: onnx.ModelProto, lengths: Mapping[str, int]) -> dict[str, Shape]:
-    """Every shape that is known once the free axes have lengths."""
+    """Infer every shape, given lengths for the free axes."""
     for value in proto.graph.input:
         for dim in value.type.tensor_type.shape.dim:
             if dim.dim_param in lengths:
                 dim.dim_value = lengths[dim.dim_param]
-    # What was inferred for axes without a length would be kept, and contradict them.
+    # Shapes inferred at export, without these lengths, would be kept and contradict them.
     del proto.graph.value_info[:]
     for value in proto.graph.output:
         value.type.tensor_type.ClearField("shape")
     known = shape_inference.infer_shapes(proto, data_prop=True).graph
-    found = {tensor.name: tuple(tensor.dims) for tensor in known.initializer}
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in known.initializer}
     for value in (*known.input, *known.output, *known.value_info):
         dims = value.type.tensor_type.shape.dim
         if value.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
-            found[value.name] = tuple(dim.dim_value for dim in dims)
-    return found
+            shapes[value.name] = tuple(dim.dim_value for dim in dims)
+    return shapes
 
 
 def _module(node: onnx.NodeProto, graph: GraphName) -> str:
-    """The stage or branch that a node belongs to, by the scopes that the exporter notes."""
+    """The stage or branch that a node belongs to, from the scopes that the exporter records."""
     text = next((each.value for each in node.metadata_props if each.key == _SCOPES), "[]")
     scopes = [word.strip(" '\"") for word in text.strip("[]").split(",")]
-    modules = [word.removeprefix("model.") for word in scopes[:-1] if word]  # the last: the node
+    modules = [
+        word.removeprefix("model.") for word in scopes[:-1] if word
+    ]  # the last scope is the node itself
     if not modules:
         return _BETWEEN_MODULES[graph]
     parts = modules[-1].split(".")

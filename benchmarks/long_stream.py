@@ -1,11 +1,11 @@
-"""Does a stream cost more after hours? A step at frame 10,000 against one at frame 100.
+"""Measures whether a stream costs more after hours: a step at frame 10,000 against one at 100.
 
     python benchmarks/long_stream.py BUNDLE [--frames 10000] [--backend auto] [--out report.json]
 
-A generated stream, drawn once and played to and fro, so that objects come, go and come back. When
-the old session has reached its frame, a young one is brought to frame 100 of the same pictures, and
-the two take turns, step by step on one picture, the order changing: what disturbs the machine
-disturbs both. Memory is compared within the old session.
+The stream is generated once and played forwards and backwards, so that objects come, go and come
+back. When the old session has reached its frame, a young one is run to frame 100 of the same
+images. The two then take turns on each image, in alternating order, so that whatever disturbs the
+machine disturbs both. Memory is compared within the old session.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from visolo_runtime.session.session import Session
 from visolo_runtime.video.sample_clip import sample_frames
 
 _YOUNG = 100
-"""Frame of the young session, and number of pairs of steps."""
+"""Frame at which the young session is measured, and the number of pairs of steps."""
 
 
 def step_ms(session: Session, frame: NDArray[np.uint8]) -> float:
-    """Of the next frame."""
+    """Milliseconds of a step on a frame."""
     begin = time.perf_counter()
     session.step(frame)
     return (time.perf_counter() - begin) * 1e3
@@ -46,33 +46,33 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=10_000)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    drawn = list(sample_frames(120))
-    played = drawn + drawn[-2:0:-1]
-    period = len(played)
+    forwards = list(sample_frames(120))
+    images = forwards + forwards[-2:0:-1]
+    period = len(images)
     model = load(options.bundle, options.backend)
     old = model.session(record=False)
     resident: dict[int, float] = {}
-    # The young session begins on the picture that the old one has reached.
+    # The young session begins on the image that the old one has reached.
     frames = -(-options.frames // period) * period
     for number in range(frames + _YOUNG):
-        old.step(played[number % period])
+        old.step(images[number % period])
         if number in (_YOUNG, options.frames) or number % 1000 == 0:
             resident[number] = resident_mb()
             print(f"frame {number}: {resident[number]:.0f} MB", file=sys.stderr)
     young = model.session(record=False)
     for number in range(_YOUNG):
-        young.step(played[number])
-    spent: dict[str, list[float]] = {"old": [], "young": []}
+        young.step(images[number])
+    times_ms: dict[str, list[float]] = {"old": [], "young": []}
     sessions = {"old": old, "young": young}
     for number in range(_YOUNG, 2 * _YOUNG):
         for name in sorted(sessions, reverse=bool(number % 2)):
-            spent[name].append(step_ms(sessions[name], played[number % period]))
-    ratios = [a / b for a, b in zip(spent["old"], spent["young"], strict=True)]
+            times_ms[name].append(step_ms(sessions[name], images[number % period]))
+    ratios = [a / b for a, b in zip(times_ms["old"], times_ms["young"], strict=True)]
     report = {
         "backend": model.engines.description,
         "frames": options.frames,
-        "step_ms_young": median(spent["young"]),
-        "step_ms_old": median(spent["old"]),
+        "step_ms_young": median(times_ms["young"]),
+        "step_ms_old": median(times_ms["old"]),
         "old_over_young": median(ratios),
         "resident_mb_at_100": resident[_YOUNG],
         "resident_mb_at_end": resident[options.frames],

@@ -1,8 +1,8 @@
-"""What a CPU can do at most: multiply-adds in large products and convolutions, bytes in a copy.
+"""Measures a CPU's peak rates: multiply-adds in large products and convolutions, bytes in a copy.
 
 Products and convolutions are run by the library that runs a model's engines, with the engines' own
-settings, and by NumPy. The highest rate of all is the peak, so that no graph can be held against
-too little.
+settings, and products also by NumPy. The highest rate of all is the peak, so that no graph is
+compared with too low a peak.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Run = Callable[[], object]
 BackendType = Callable[[dict[GraphName, Path]], HostBackend]
 
 PRODUCT_SIZES = ((1024, 1024, 1024), (2048, 2048, 2048), (4096, 2304, 256))
-"""Rows, inner length and columns; the last is the convolution's of 256 channels, unrolled."""
+"""Rows, inner length and columns; the last is the convolution of 256 channels, unrolled."""
 CONVOLUTIONS = (((1, 256, 64, 96), (256, 256, 3, 3)), ((1, 1024, 64, 64), (1024, 1024, 1, 1)))
 """Image and weight."""
 _LIBRARIES: dict[str, BackendType] = {
@@ -41,37 +41,37 @@ _LIBRARIES: dict[str, BackendType] = {
     "openvino": OpenVinoBackend,
 }
 _BEST_OF = 3
-_SETTLE_S = 0.1  # until the threads of NumPy's library have stopped to spin
+_SETTLE_S = 0.1  # until the threads of NumPy's library stop spinning
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a machine can do at most."""
+    """Peak rates of a machine."""
 
     gmacs: float
     """multiply-adds in float32, 1e9 a second"""
     int8_gmacs: float
-    """in integers of 8 bits"""
+    """multiply-adds in 8-bit integers, 1e9 a second"""
     gbs: float
     """memory, 1e9 bytes read or written a second"""
     cache_bytes: float
-    """last level; infinite if it is not known"""
+    """size of the last-level cache; infinite if unknown"""
 
     def compute_ms(self, layer: Layer) -> float:
-        """What a layer's multiply-adds take."""
+        """Shortest time of a layer's multiply-adds."""
         return layer.macs_inside / self._rate(layer)
 
     def direct_ms(self, layer: Layer) -> float:
-        """What they would take if it were computed directly."""
+        """Shortest time of a layer's multiply-adds if every convolution is computed directly."""
         return layer.macs_direct / self._rate(layer)
 
     def _rate(self, layer: Layer) -> float:
-        """Multiply-adds a millisecond."""
+        """Multiply-adds per millisecond."""
         return (self.int8_gmacs if layer.int8 else self.gmacs) * 1e6
 
     def floor_ms(self, layer: Layer) -> float:
-        """What a layer takes at least."""
+        """Shortest time of a layer, by arithmetic and by memory."""
         bytes_ms = layer.compulsory_bytes(self.cache_bytes) / self.gbs / 1e6
         return max(self.compute_ms(layer), bytes_ms)
 
@@ -86,41 +86,41 @@ class Probe:
     int8: bool = False
 
     def gmacs(self) -> float:
-        """Its rate now, 1e9 multiply-adds a second."""
+        """Measure its rate, 1e9 multiply-adds a second."""
         return self.macs / best_seconds(self.run) / 1e9
 
 
 @dataclass(frozen=True)
 class Peaks:
-    """What was measured once."""
+    """The result of one measurement."""
 
     machine: Machine
     gmacs: dict[str, float]
     """of each probe"""
 
     def or_higher(self, other: Peaks) -> Peaks:
-        """The higher of each, of two measurements of one machine."""
-        mine, its = self.machine, other.machine
+        """The higher of each rate in two measurements of the same machine."""
+        first, second = self.machine, other.machine
         return Peaks(
             Machine(
-                max(mine.gmacs, its.gmacs),
-                max(mine.int8_gmacs, its.int8_gmacs),
-                max(mine.gbs, its.gbs),
-                mine.cache_bytes,
+                max(first.gmacs, second.gmacs),
+                max(first.int8_gmacs, second.int8_gmacs),
+                max(first.gbs, second.gbs),
+                first.cache_bytes,
             ),
             {name: max(rate, other.gmacs[name]) for name, rate in self.gmacs.items()},
         )
 
 
 class PeakMeter:
-    """Measures a machine through the library that runs some engines.
+    """Measures this machine's peaks with the library that runs a model's engines.
 
     Args:
-        engines: of a model.
-        int8: measure convolutions in integers as well.
+        engines: of the model.
+        int8: measure int8 convolutions as well.
 
     Raises:
-        VisoloError: if that library's peak cannot be measured.
+        VisoloError: if the library's peak cannot be measured.
     """
 
     def __init__(self, engines: Engines, int8: bool) -> None:
@@ -131,28 +131,28 @@ class PeakMeter:
         self._copy = _Copy(self.cache_bytes)
 
     def measure(self) -> Peaks:
-        """Run every probe, and the copy."""
+        """Run every probe and the copy."""
         gmacs = {probe.name: probe.gmacs() for probe in self._probes}
         time.sleep(_SETTLE_S)
         gbs = self._copy.bytes / best_seconds(self._copy.run) / 1e9
         single = max(gmacs[probe.name] for probe in self._probes if not probe.int8)
-        # Integers are not always quicker, and no layer is forced to use them.
+        # Integers are not always faster, and no layer is forced to use them.
         return Peaks(Machine(single, max(gmacs.values()), gbs, self.cache_bytes), gmacs)
 
 
 def best_seconds(run: Run) -> float:
-    """The quickest of a few runs, after one that warms up."""
+    """Seconds of the fastest of a few runs, after a warm-up run."""
     run()
-    spent = []
+    seconds = []
     for _ in range(_BEST_OF):
         begin = time.perf_counter()
         run()
-        spent.append(time.perf_counter() - begin)
-    return min(spent)
+        seconds.append(time.perf_counter() - begin)
+    return min(seconds)
 
 
 def last_level_cache(folder: Path = _CACHES) -> float:
-    """Bytes of the last-level cache; infinite if the system does not tell, so that no byte counts.
+    """Bytes of the last-level cache; infinite if unknown, so that no byte counts.
 
     Args:
         folder: where Linux describes the caches of a core.
@@ -168,7 +168,7 @@ def last_level_cache(folder: Path = _CACHES) -> float:
 
 
 class _Copy:
-    """A copy by all cores between arrays that are much larger than the cache."""
+    """A copy by all cores, between arrays much larger than the cache."""
 
     def __init__(self, cache_bytes: float) -> None:
         at_least = 64 << 20
@@ -188,7 +188,7 @@ def _library(engines: Engines) -> BackendType:
     name = engines.backend.name
     if name not in _LIBRARIES or not engines.description.endswith("CPU"):
         raise VisoloError(
-            f"the peak of '{engines.description}' is not measured: "
+            f"the peak of '{engines.description}' cannot be measured: "
             f"choose --backend {' or '.join(_LIBRARIES)}"
         )
     return _LIBRARIES[name]
@@ -222,18 +222,20 @@ def _numpy_product(left: Array, right: Array, into: Array) -> Run:
 def _graph_probe(
     name: str, library: BackendType, folder: Path, data: Array, weight: Array, int8: bool = False
 ) -> Probe:
-    """One operator as a graph: a convolution of an image, or a product of matrices."""
+    """A graph of one operator: a convolution of an image, or a product of matrices."""
     convolution = data.ndim == 4
-    made = (1, weight.shape[0], *data.shape[2:]) if convolution else (len(data), weight.shape[1])
-    proto = _one_operator("Conv" if convolution else "MatMul", data, weight, made)
+    shape = (1, weight.shape[0], *data.shape[2:]) if convolution else (len(data), weight.shape[1])
+    proto = _one_operator("Conv" if convolution else "MatMul", data, weight, shape)
     file = folder / "probe.onnx"
     onnx.save(proto, file)
     if int8:
         from visolo_export.precision import calibrate, to_int8
 
         to_int8(file, file, calibrate(file, [{"x": data}]), symmetric=False)
-    buffers = {"x": data, "y": np.empty(made, np.float32)}
-    spec = GraphSpec((TensorSpec("x", "float32", data.shape),), (TensorSpec("y", "float32", made),))
+    buffers = {"x": data, "y": np.empty(shape, np.float32)}
+    spec = GraphSpec(
+        (TensorSpec("x", "float32", data.shape),), (TensorSpec("y", "float32", shape),)
+    )
     context = library({"frame": file}).engine("frame", spec).context()
     context.bind_input("x", buffers["x"])
     context.bind_output("y", buffers["y"])
@@ -241,13 +243,13 @@ def _graph_probe(
 
     def run() -> dict[str, Array]:
         context.run()
-        return buffers  # a library may keep no more than their addresses
+        return buffers  # keeps them alive: a library may store only their addresses
 
     return Probe(name, macs, run, int8)
 
 
 def _one_operator(
-    operator: str, data: Array, weight: Array, made: tuple[int, ...]
+    operator: str, data: Array, weight: Array, shape: tuple[int, ...]
 ) -> onnx.ModelProto:
     attributes: dict[str, Any] = {}
     if operator == "Conv":
@@ -257,7 +259,7 @@ def _one_operator(
         [helper.make_node(operator, ["x", "w"], ["y"], name="probe", **attributes)],
         "probe",
         [helper.make_tensor_value_info("x", single, data.shape)],
-        [helper.make_tensor_value_info("y", single, made)],
+        [helper.make_tensor_value_info("y", single, shape)],
         [numpy_helper.from_array(weight, "w")],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)

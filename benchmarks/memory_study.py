@@ -1,11 +1,12 @@
-"""What memory, lost tracks and the match threshold are worth: a row a setting, on long drawn clips.
+"""Measures what memory, lost tracks and the match threshold are worth on long generated clips.
 
     python benchmarks/memory_study.py [BUNDLE] [--videos 100] [--frames 36] [--seed 77]
     python benchmarks/memory_study.py --read WEIGHTS [--videos 20]
 
-Every setting runs on the same videos. Prints a table in Markdown: AP, AP50 and AP75 of tracks, and
-IDF1 and HOTA of those with a fair score. Needs the extra ``identity``. With ``--read``, how a
-network reads its memory: which cells, and how much what it reads differs from cell to cell.
+Every setting runs on the same videos. Prints a table in Markdown, one row per setting: AP, AP50 and
+AP75 of tracks, and IDF1 and HOTA of those with a fair score. Needs the extra ``identity``. With
+``--read``, prints how a network reads its memory: from which cells, and how much the result differs
+between cells.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ SETTINGS: dict[str, dict[str, float]] = {
 def measure_setting(
     model: Path, changes: dict[str, float], seed: int, videos: int, frames: int
 ) -> list[float]:
-    """AP, AP50, AP75, IDF1 and HOTA of a setting, in percent."""
+    """Measure AP, AP50, AP75, IDF1 and HOTA of a setting, in percent."""
 
     def changed(config: InferenceConfig) -> InferenceConfig:
         return replace(config, **changes)  # type: ignore[arg-type]
@@ -60,65 +61,66 @@ def measure_setting(
     run(opened, clips, [collector], RunOptions(record=True))
     figures = score_tracks(annotations, collector.tracks).figures
     identity = identity_measures(annotations, collector.tracks)
-    found = [figures[name] for name in ("AP", "AP50", "AP75")] + [identity.idf1, identity.hota]
-    return [100 * value for value in found]
+    ap = [figures[name] for name in ("AP", "AP50", "AP75")]
+    return [100 * value for value in (*ap, identity.idf1, identity.hota)]
 
 
 @torch.no_grad()
-def how_it_reads(weights: Path, seed: int, videos: int, frames: int) -> dict[str, float]:
+def read_statistics(weights: Path, seed: int, videos: int, frames: int) -> dict[str, float]:
     """Means over the cells of all frames but the first two of each video."""
     model = load_checkpoint(weights).build().eval()
-    found: dict[str, list[float]] = {}
+    statistics: dict[str, list[float]] = {}
 
-    def note(query: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> None:
+    def add(query: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> None:
         cells = keys.shape[3]
-        chosen = keys[:, valid[0]]
-        logits = chosen.transpose(2, 3).reshape(1, -1, chosen.shape[2]) @ query
+        valid_keys = keys[:, valid[0]]
+        logits = valid_keys.transpose(2, 3).reshape(1, -1, valid_keys.shape[2]) @ query
         shares = logits.softmax(dim=1)[0]  # [M S, S]
         entropy = -(shares * shares.clamp_min(1e-30).log()).sum(dim=0)
-        said = Memory.read(query, keys, values, valid)[0]
-        common = said.mean(dim=-1, keepdim=True)
+        values_read = Memory.read(query, keys, values, valid)[0]
+        common = values_read.mean(dim=-1, keepdim=True)
         by_frame = shares.view(-1, cells, cells)
         same = by_frame[-1].diagonal()
         for name, number in {
-            "cells that share half of a reading": shares.sort(dim=0, descending=True)
+            "cells that make up half of a read": shares.sort(dim=0, descending=True)
             .values.cumsum(dim=0).lt(0.5).sum(dim=0).float().mean() + 1,
             "cells in memory": shares.new_tensor(float(len(shares))),
-            "entropy, as a share of an even reading's": entropy.mean() / math.log(len(shares)),
-            "share of the cell itself in the newest frame": same.mean(),
-            "share of what is read that is alike for all cells":
-            common.square().sum() * cells / said.square().sum(),
+            "entropy, as a share of that of a uniform read":
+            entropy.mean() / math.log(len(shares)),
+            "weight of the cell itself in the newest frame": same.mean(),
+            "share of the read (sum of squares) that is the same for all cells":
+            common.square().sum() * cells / values_read.square().sum(),
         }.items():  # fmt: skip
-            found.setdefault(name, []).append(float(number))
+            statistics.setdefault(name, []).append(float(number))
 
     def read(query: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
         if int(valid.sum()) > 1:
-            note(query, keys, values, valid)
+            add(query, keys, values, valid)
         return Memory.read(query, keys, values, valid)
 
     vars(model.memory)["read"] = read
     for number in range(videos):
-        pictures = draw_clip(seed, number, frames, *model.config.input_size).frames
+        clip = draw_clip(seed, number, frames, *model.config.input_size).frames
         state = model.begin(9)
-        for picture in pictures:
-            image = torch.from_numpy(picture).permute(2, 0, 1)[None].float()
+        for frame in clip:
+            image = torch.from_numpy(frame).permute(2, 0, 1)[None].float()
             _, state = model.step(image, state)
-    return {name: sum(each) / len(each) for name, each in found.items()}
+    return {name: sum(each) / len(each) for name, each in statistics.items()}
 
 
 def main() -> None:
-    """Run all settings, two at a time."""
+    """Run all settings, several at a time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path, nargs="?", default=shipped_model())
     parser.add_argument("--videos", type=int, default=100)
     parser.add_argument("--frames", type=int, default=36)
     parser.add_argument("--seed", type=int, default=77)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--only", default="", help="settings whose name holds this")
-    parser.add_argument("--read", type=Path, metavar="WEIGHTS")
+    parser.add_argument("--only", default="", help="only settings whose name contains this")
+    parser.add_argument("--read", type=Path, metavar="WEIGHTS", help="print how memory is read")
     options = parser.parse_args()
     if options.read:
-        for name, value in how_it_reads(
+        for name, value in read_statistics(
             options.read, options.seed, options.videos, options.frames
         ).items():
             print(f"| {name} | {value:.3g} |")

@@ -1,20 +1,20 @@
-"""The same network on the schedule of the official code, against a session of ours.
+"""Compares the schedule of the official code with a session, on the same network.
 
     python benchmarks/official_schedule.py WEIGHTS BUNDLE [SOURCE] [--precision int8] [--at 300]
 
-The official schedule, run here with our PyTorch network and its float32 results:
+The official schedule is run with this project's PyTorch network in float32:
 
-* the values of all stored frames are computed anew at every frame, from stored features;
-* every fifth frame is stored for ever, so that the memory grows with the video;
-* every kept cell is decoded at full resolution, and masks that cover each other are found by a
-  Python loop over the pairs.
+* the values of all stored frames are recomputed at every frame, from stored features;
+* every fifth frame is stored and never removed, so that the memory grows with the video;
+* every kept cell is decoded at full resolution, and a Python loop over all pairs finds masks that
+  cover each other.
 
-Both sides resize the same frames and bring the masks to the source's size. They take turns, the
-order changes from round to round, and each pair of rounds gives a ratio.
+Both sides resize the same frames, and resize masks to the source's size. They take turns in an
+order that alternates from round to round, and each round gives a ratio.
 
-With --at N the frames before N are not run one by one: both memories are filled with what the
-first frames of the source yield, over and over, as full as they would be at frame N, and the
-frames of a round are timed there.
+With --at N the frames before N are not run one by one. Instead both memories are filled, with what
+the first frames of the source yield, repeated, until they are as full as at frame N; the frames of
+a round are timed from there.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _FILLED_FROM = 6  # frames of the source that a long memory is filled with
 
 
 @dataclass(frozen=True)
-class Found:
+class FrameInstances:
     """The instances of a frame."""
 
     track_id: list[int]
@@ -67,11 +67,11 @@ class Found:
 
 
 class OfficialSchedule:
-    """A network on a video, the official way.
+    """Runs a network on a video on the official schedule.
 
     Args:
         network: in evaluation mode.
-        inference: thresholds; the number of memory slots does not matter.
+        inference: thresholds; the number of memory slots has no effect.
     """
 
     def __init__(self, network: Visolo, inference: InferenceConfig) -> None:
@@ -84,16 +84,16 @@ class OfficialSchedule:
 
     @property
     def memory_frames(self) -> int:
-        """Frames that the next one reads."""
+        """Number of frames that the next frame reads."""
         return len(self._memory())
 
-    def step(self, frame: Picture) -> Found:
+    def step(self, frame: Picture) -> FrameInstances:
         """The instances of the next frame, uint8 [H, W, 3] RGB."""
-        # Without threads of NumPy's that spin, as in a session: the schedules are compared.
+        # As in a session, NumPy's threads must not spin, so that only the schedules differ.
         with torch.inference_mode(), one_thread():
             return self._step(frame)
 
-    def _step(self, frame: Picture) -> Found:
+    def _step(self, frame: Picture) -> FrameInstances:
         network, settings = self._network, self._inference
         image = torch.from_numpy(resize_frame(frame, network.config.input_size).copy())
         features = network.encode(image.permute(2, 0, 1)[None].float())
@@ -113,7 +113,7 @@ class OfficialSchedule:
         cell = candidates.cell[chosen]
         tracks = self._associator.step(cell, query, key, scores)
         self._store(own)
-        return Found(
+        return FrameInstances(
             [track.track_id for track in tracks],
             cell.tolist(),
             candidates.label[chosen].tolist(),
@@ -122,13 +122,13 @@ class OfficialSchedule:
         )
 
     def _memory(self) -> list[tuple[Tensor, Tensor]]:
-        """Every fifth frame, and the two before this one; some may be both."""
+        """Every fifth frame and the last two, each frame once."""
         return [each for each in self.stored if all(each is not last for last in self._last)] + [
             *self._last
         ]
 
     def _kept(self) -> list[tuple[Tensor, Tensor]]:
-        """The newest stored frame that is two back at least."""
+        """The newest stored frame that is at least two frames back."""
         older = [each for each in self.stored if each is not self._last[-1]]
         return older[-1:]
 
@@ -141,9 +141,9 @@ class OfficialSchedule:
     def _select(self, mask_features: Tensor, kernels: Tensor, candidates: Any) -> tuple[Any, ...]:
         settings = self._inference
         if len(candidates.cell) == 0:
-            nothing = np.zeros(0, np.float32)
+            no_scores = np.zeros(0, np.float32)
             size = mask_features.shape[-2:]
-            return np.zeros(0, np.int64), nothing, np.zeros((0, *size), np.uint8)
+            return np.zeros(0, np.int64), no_scores, np.zeros((0, *size), np.uint8)
         probability = decode_masks(
             mask_features, kernels[:, :, torch.from_numpy(candidates.cell)].transpose(1, 2)
         )[0].sigmoid()
@@ -175,13 +175,14 @@ class OfficialSchedule:
 
 
 def fill(official: OfficialSchedule, session: Session, frames: Sequence[Picture], at: int) -> None:
-    """Bring both to frame ``at``: run the first frames, then repeat what they have stored."""
+    """Bring both to frame ``at``: run the first frames, then repeat what they stored."""
     for frame in frames[:_FILLED_FROM]:
         official.step(frame)
-    made = [*official.stored, *official._last]
-    due = -(-at // official._inference.keep_every)
-    # Frames of their own, not the last two again: those would be read once.
-    official.stored = [(key, values) for key, values in (made[n % len(made)] for n in range(due))]
+    entries = [*official.stored, *official._last]
+    count = -(-at // official._inference.keep_every)
+    # New tuples, since a stored entry that is also one of the last two is read only once.
+    repeated = (entries[number % len(entries)] for number in range(count))
+    official.stored = [(key, features) for key, features in repeated]
     official._frame = at
     until_full = official._inference.memory_slots * official._inference.keep_every
     for number in range(until_full):  # all slots are read from then on
@@ -195,12 +196,12 @@ def main() -> None:
     )
     parser.add_argument("weights", type=Path)
     parser.add_argument("bundle", help="of these weights")
-    parser.add_argument("source", nargs="?", help="video or folder; a generated clip if not said")
+    parser.add_argument("source", nargs="?", help="video or folder; a generated clip by default")
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--precision", default="")
-    parser.add_argument("--frames", type=int, default=36, help="of a round")
+    parser.add_argument("--frames", type=int, default=36, help="frames in each round")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--at", type=int, default=0, help="frame of the video at which it begins")
+    parser.add_argument("--at", type=int, default=0, help="frame of the video to begin at")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     report = compare(options)
@@ -211,24 +212,24 @@ def main() -> None:
 
 
 def compare(options: argparse.Namespace) -> dict[str, Any]:
-    """Let both take turns."""
+    """Time both in turns."""
     frames = _frames(options.source, max(options.frames, _FILLED_FROM))
     network = load_checkpoint(options.weights).build().eval()
     model = load(options.bundle, options.backend, precision=options.precision)
     spent: dict[str, list[float]] = {"official": [], "ours": []}
-    found: dict[str, list[Found]] = {}
+    instances: dict[str, list[FrameInstances]] = {}
     memory = 0
     for number in range(options.rounds):
         official = OfficialSchedule(network, model.inference)
         session = model.session(record=False)
         if options.at:
             fill(official, session, frames, options.at)
-        steps: dict[str, Callable[[Picture], Found]] = {
+        steps: dict[str, Callable[[Picture], FrameInstances]] = {
             "official": official.step, "ours": partial(ours, session),
         }  # fmt: skip
         for name in sorted(steps, reverse=bool(number % 2)):
             begin = time.perf_counter()
-            found[name] = [steps[name](frame) for frame in frames[: options.frames]]
+            instances[name] = [steps[name](frame) for frame in frames[: options.frames]]
             spent[name].append((time.perf_counter() - begin) * 1e3 / options.frames)
         memory = official.memory_frames
         print(
@@ -242,17 +243,17 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         "frames": options.frames,
         "at": options.at,
         "official_memory_frames": memory,
-        "instances_a_frame": float(np.mean([len(each.cell) for each in found["ours"]])),
+        "instances_a_frame": float(np.mean([len(each.cell) for each in instances["ours"]])),
         "official_ms": float(np.median(spent["official"])),
         "ours_ms": float(np.median(spent["ours"])),
         "ratios": ratios,
         "ratio": float(np.median(ratios)),
-        **agreement(found["official"], found["ours"]),
+        **agreement(instances["official"], instances["ours"]),
     }
 
 
-def agreement(first: Sequence[Found], other: Sequence[Found]) -> dict[str, Any]:
-    """Whether two runs have found the same."""
+def agreement(first: Sequence[FrameInstances], other: Sequence[FrameInstances]) -> dict[str, Any]:
+    """Whether two runs yielded the same tracks, and how far their scores and masks differ."""
     same = all(
         (a.track_id, a.cell, a.label) == (b.track_id, b.cell, b.label)
         for a, b in zip(first, other, strict=True)
@@ -274,20 +275,20 @@ def agreement(first: Sequence[Found], other: Sequence[Found]) -> dict[str, Any]:
     }
 
 
-def ours(session: Session, frame: Picture) -> Found:
+def ours(session: Session, frame: Picture) -> FrameInstances:
     """A step of a session."""
-    found = session.step(frame)
-    return Found(
-        found.tracker_id.tolist(),
-        found.cell.tolist(),
-        found.class_id.tolist(),
-        found.confidence,
-        found.masks,
+    instances = session.step(frame)
+    return FrameInstances(
+        instances.tracker_id.tolist(),
+        instances.cell.tolist(),
+        instances.class_id.tolist(),
+        instances.confidence,
+        instances.masks,
     )
 
 
 def _frames(source: str | None, count: int) -> list[Picture]:
-    """So many frames; a source that is shorter is played to and fro."""
+    """The first ``count`` frames; a shorter source is played forwards and backwards."""
     if source is None:
         return list(sample_frames(count))
     clip = open_source(source)[0]

@@ -1,12 +1,12 @@
-"""How near a bundle's graphs run to what this machine can do, and what GPUs may make of them.
+"""Measures how close a bundle's graphs come to this machine's peaks, and predicts times on GPUs.
 
     python benchmarks/roofline.py BUNDLE [--backend auto] [--precision fp32] [--rounds 5]
         [--decode 8] [--out report.json] [--markdown]
 
 The machine's peaks and the graphs are measured in turns, so that each round of the graphs lies
-between two measurements of the peaks and is held against the higher of them; what is told is the
-median over the rounds, of ratios too. Layers are counted by layer_counts.py. GPUs are predicted,
-not measured.
+between two measurements of the peaks and is compared with the higher of them. Reported figures,
+ratios included, are medians over the rounds. layer_counts.py counts the layers. Times on GPUs are
+predicted, not measured.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ from visolo_runtime.session.loading import load
 FLOOR = """\
 The floor of a layer is the larger of two times: its multiply-adds, without those on padding, at the
 highest rate that any large product or convolution reached just before or after; and its compulsory
-bytes at the rate of a large copy. Compulsory is what cannot lie in the last-level cache: of what
-the layer reads, and of what it writes, as much as is larger than that cache. Activations, sums and
-copies count nothing. The floor of a graph is the sum over its layers: no library that runs one
-layer after the other is quicker, unless it multiplies less. Where the engines do (Winograd's
-convolution), the products that are left count, and the way to them and back does not; the floor of
-direct convolution is told beside."""
-_AT_LEAST_RUNS, _AT_MOST_RUNS, _AT_LEAST_S = 3, 200, 0.5
+bytes at the rate of a large copy. Compulsory bytes are those that the last-level cache cannot hold:
+what the layer reads beyond the size of that cache, and what it writes beyond it. Activations, sums
+and copies count nothing. The floor of a graph is the sum over its layers: no library that runs one
+layer after the other is faster, unless it multiplies less. Where the engines do (Winograd's
+convolution), the remaining products count and the transforms do not; the floor of direct
+convolution is listed beside it."""
+_LEAST_RUNS, _MOST_RUNS, _LEAST_S = 3, 200, 0.5
 
 
 @dataclass(frozen=True)
 class GraphRound:
-    """Graphs, and the peaks around them."""
+    """Times of the graphs, and the peaks measured around them."""
 
     peaks: Peaks
     graph_ms: dict[GraphName, float]
@@ -63,20 +63,20 @@ class Achieved:
     gmacs: float
     """1e9 multiply-adds, as they are usually counted"""
     mb: float
-    """megabytes that its layers read and write, wherever these lie"""
+    """megabytes that its layers read and write, from cache or memory"""
     direct_ms: float
-    """floor of the multiply-adds if every convolution were computed directly"""
+    """floor of the multiply-adds if every convolution is computed directly"""
     compute_ms: float
     """floor of the multiply-adds alone"""
     floor_ms: float
     measured_ms: float | None = None
-    """None of a part: a library runs a graph as one"""
+    """None for a part: a library runs a graph as a whole"""
     share: float | None = None
-    """floor over measured"""
+    """floor divided by measured"""
 
 
 def graph_runs(engines: Engines, masks: int) -> dict[GraphName, Run]:
-    """The project's own calls that run each graph, on a frame of noise and a full memory."""
+    """The runtime's own call for each graph, on a frame of noise and a full memory."""
     buffers, row = engines.buffers(), range(1)
     random = np.random.default_rng(0)
     image = random.integers(0, 256, (*buffers.input_size, 3), np.uint8)
@@ -92,18 +92,18 @@ def graph_runs(engines: Engines, masks: int) -> dict[GraphName, Run]:
 
 
 def median_ms(run: Run) -> float:
-    """Of runs in a tight loop, after one that warms up."""
+    """Median of runs in a tight loop, after a warm-up run."""
     run()
-    spent: list[float] = []
-    while len(spent) < _AT_LEAST_RUNS or (sum(spent) < _AT_LEAST_S and len(spent) < _AT_MOST_RUNS):
+    seconds: list[float] = []
+    while len(seconds) < _LEAST_RUNS or (sum(seconds) < _LEAST_S and len(seconds) < _MOST_RUNS):
         begin = time.perf_counter()
         run()
-        spent.append(time.perf_counter() - begin)
-    return 1e3 * median(spent)
+        seconds.append(time.perf_counter() - begin)
+    return 1e3 * median(seconds)
 
 
 def measure_graphs(meter: PeakMeter, runs: dict[GraphName, Run], rounds: int) -> list[GraphRound]:
-    """Peaks and graphs in turns; peaks come first and last."""
+    """Measure peaks and graphs in turns, beginning and ending with peaks."""
     graph_rounds, before = [], meter.measure()
     for number in range(rounds):
         graph_ms = {graph: median_ms(run) for graph, run in runs.items()}
@@ -120,7 +120,7 @@ def measure_graphs(meter: PeakMeter, runs: dict[GraphName, Run], rounds: int) ->
 
 
 def achieved(name: str, layers: Sequence[Layer], rounds: Sequence[GraphRound]) -> Achieved:
-    """What a part of the network takes at least."""
+    """The floors of a part of the network."""
     machines = [each.peaks.machine for each in rounds]
     return Achieved(
         name=name,
@@ -135,16 +135,16 @@ def achieved(name: str, layers: Sequence[Layer], rounds: Sequence[GraphRound]) -
 def achieved_by_graph(
     graph: GraphName, layers: Sequence[Layer], rounds: Sequence[GraphRound]
 ) -> Achieved:
-    """What a graph takes at least, and what it took."""
-    mine = [layer for layer in layers if layer.graph == graph]
-    took = [each.graph_ms[graph] for each in rounds]
-    least = [sum(map(each.peaks.machine.floor_ms, mine)) for each in rounds]
-    share = median(floor / ms for floor, ms in zip(least, took, strict=True))
-    return replace(achieved(graph, mine, rounds), measured_ms=median(took), share=share)
+    """The floors of a graph, and its measured time."""
+    own = [layer for layer in layers if layer.graph == graph]
+    measured = [each.graph_ms[graph] for each in rounds]
+    floors = [sum(map(each.peaks.machine.floor_ms, own)) for each in rounds]
+    share = median(floor / ms for floor, ms in zip(floors, measured, strict=True))
+    return replace(achieved(graph, own, rounds), measured_ms=median(measured), share=share)
 
 
 def by_module(layers: Sequence[Layer], rounds: Sequence[GraphRound]) -> list[Achieved]:
-    """What each part of each graph takes at least."""
+    """The floors of each part of each graph."""
     parts = dict.fromkeys((layer.graph, layer.module) for layer in layers)
     return [
         achieved(
@@ -159,26 +159,28 @@ def by_module(layers: Sequence[Layer], rounds: Sequence[GraphRound]) -> list[Ach
 def roofline(
     path: Path, backend: str = AUTO, precision: str = "fp32", rounds: int = 5, masks: int = 8
 ) -> dict[str, Any]:
-    """Count, measure and predict; ready for json.
+    """Count, measure and predict; the report is ready for JSON.
 
     Args:
         path: of a bundle with ONNX graphs in this precision.
-        backend: that runs it, on the CPU.
+        backend: the backend that runs it, on the CPU.
         precision: ``fp32`` or ``int8``.
-        rounds: of measuring.
-        masks: that the decode graph makes.
+        rounds: number of rounds to measure.
+        masks: number of masks that the decode graph decodes.
 
     Raises:
         VisoloError: if the bundle lacks such graphs, or the backend's peak cannot be measured.
     """
     if not 1 <= masks <= DECODE_LIMIT:
-        raise VisoloError(f"{masks} masks do not go into the decode graph, 1 to {DECODE_LIMIT} do")
+        raise VisoloError(
+            f"the decode graph cannot decode {masks} masks at a time: choose 1 to {DECODE_LIMIT}"
+        )
     if rounds < 1:
-        raise VisoloError(f"{rounds} rounds measure nothing: take 1 or more")
+        raise VisoloError(f"{rounds} rounds measure nothing: choose 1 or more")
     engines = load(path, backend, precision=precision).engines
     library = engines.backend
-    quicker = library.rewritten if isinstance(library, OpenVinoBackend) else ()
-    layers = count_bundle(Bundle(path), masks, precision, quicker)
+    winograd = library.rewritten if isinstance(library, OpenVinoBackend) else ()
+    layers = count_bundle(Bundle(path), masks, precision, winograd)
     meter = PeakMeter(engines, int8=precision == "int8")
     graph_rounds = measure_graphs(meter, graph_runs(engines, masks), rounds)
     machines = [each.peaks.machine for each in graph_rounds]
@@ -220,11 +222,11 @@ def roofline(
 
 
 def tables(report: dict[str, Any], markdown: bool) -> str:
-    """The report for people.
+    """The report as text.
 
     Args:
         report: of :func:`roofline`.
-        markdown: as GitHub reads it.
+        markdown: whether tables are in Markdown.
     """
     machine, predicted = report["machine"], report["predicted"]
     cache = machine["cache_mb"]
@@ -250,7 +252,7 @@ def tables(report: dict[str, Any], markdown: bool) -> str:
     prediction = (
         f"PREDICTED, not measured: a frame in float16, at {100 * predicted['share']:.0f} % of the "
         f"data sheet's rates and {1e3 * predicted['start_ms']:.0f} us to start each layer; the "
-        "host's work is not in it"
+        "host's work is not included"
     )
     return "\n\n".join(
         [
@@ -275,7 +277,7 @@ def _cells(part: dict[str, Any]) -> list[str]:
 
 
 def _digits(number: float) -> str:
-    """Three digits that say something.
+    """Three significant digits.
 
     >>> _digits(82.916), _digits(0.00619), _digits(765.4)
     ('82.9', '0.00619', '765')
@@ -304,9 +306,9 @@ def main() -> None:
     parser.add_argument("--backend", default=AUTO)
     parser.add_argument("--precision", default="fp32", choices=["fp32", "int8"])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--decode", type=int, default=8, help="masks that the decode graph makes")
-    parser.add_argument("--out", type=Path, help="the report as json")
-    parser.add_argument("--markdown", action="store_true", help="tables as GitHub reads them")
+    parser.add_argument("--decode", type=int, default=8, help="masks that the decode graph decodes")
+    parser.add_argument("--out", type=Path, help="write the report here, as JSON")
+    parser.add_argument("--markdown", action="store_true", help="print tables in Markdown")
     options = parser.parse_args()
     try:
         report = roofline(

@@ -1,9 +1,9 @@
-"""Several streams through one set of engines together, against as many sessions in turn.
+"""Compares several streams run together through one set of engines with as many sessions in turn.
 
     python benchmarks/streams.py BUNDLE BATCHED [--streams 4] [--backend auto]
 
-BUNDLE is exported for one stream, BATCHED with --batch. They take turns in one process; the order
-changes from round to round, and each pair of rounds gives a ratio of frames a second in all.
+BUNDLE is exported for one stream, BATCHED with --batch. They take turns in one process, in an order
+that alternates from round to round; each round gives a ratio of total frames a second.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from visolo_runtime.video.sample_clip import sample_frames
 
 
 def in_turn(model: Model, frames: Sequence[Picture], count: int) -> float:
-    """Frames a second of all streams."""
+    """Total frames a second of sessions that take turns."""
     sessions = [model.session(record=False) for _ in range(count)]
     begin = time.perf_counter()
     for frame in frames:
@@ -32,7 +32,7 @@ def in_turn(model: Model, frames: Sequence[Picture], count: int) -> float:
 
 
 def together(model: Model, frames: Sequence[Picture], count: int) -> float:
-    """Frames a second of all streams."""
+    """Total frames a second of streams that run together."""
     with Streams(model, [None] * count) as streams:
         begin = time.perf_counter()
         for frame in frames:
@@ -70,7 +70,7 @@ def main() -> None:
         print(f"round {number + 1}: {fps['in_turn'][-1]:.1f} FPS in turn, "
               f"{fps['together'][-1]:.1f} together", file=sys.stderr)  # fmt: skip
     ratios = [b / a for a, b in zip(fps["in_turn"], fps["together"], strict=True)]
-    medians = {name: median(found) for name, found in fps.items()}
+    medians = {name: median(rates) for name, rates in fps.items()}
     print(json.dumps({
         "backend": several.engines.description, "streams": options.streams, "fps": medians,
         "ratios": ratios, "ratio": median(ratios),

@@ -1,4 +1,4 @@
-"""The baseline of the speed figures finds what a session finds."""
+"""The official schedule, the baseline of the speed figures, yields what a session yields."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from torch import Tensor
 
-from benchmarks.official_schedule import Found, OfficialSchedule, agreement, fill, ours
+from benchmarks.official_schedule import FrameInstances, OfficialSchedule, agreement, fill, ours
 from mask_comparison import MaskBounds, mask_logits
 from visolo_core.nn.checkpoint import load_checkpoint
 from visolo_runtime.session.loading import load
@@ -18,7 +18,7 @@ from visolo_runtime.video.sample_clip import sample_frames
 
 
 class Recorded(OfficialSchedule):
-    """Keeps what the masks of the newest frame are decoded from."""
+    """Keeps the tensors that the newest frame's masks are decoded from."""
 
     mask_features: Tensor
     """[1, D, H/4, W/4]"""
@@ -30,7 +30,7 @@ class Recorded(OfficialSchedule):
         return super()._select(mask_features, kernels, candidates)
 
     def bounds(self, cell: list[int]) -> MaskBounds:
-        """Of the masks of some cells of the newest frame."""
+        """Bounds of the masks of some cells of the newest frame."""
         kernels = self.kernels[0, :, cell].numpy()
         return MaskBounds.of_logits(mask_logits(self.mask_features[0].numpy(), kernels))
 
@@ -39,8 +39,8 @@ class Recorded(OfficialSchedule):
 class Runs:
     """Both schedules on one clip, frame by frame."""
 
-    theirs: list[Found]
-    mine: list[Found]
+    theirs: list[FrameInstances]
+    ours: list[FrameInstances]
     bounds: list[MaskBounds]
     """of their masks"""
     official: OfficialSchedule
@@ -55,31 +55,31 @@ def runs(lite_weights: Path) -> Runs:
     runs = Runs([], [], [], official)
     for frame in sample_frames(36, 96, 160):
         runs.theirs.append(official.step(frame))
-        runs.mine.append(ours(session, frame))
+        runs.ours.append(ours(session, frame))
         runs.bounds.append(official.bounds(runs.theirs[-1].cell))
     return runs
 
 
 def test_tracks_and_scores_are_the_same(runs: Runs) -> None:
-    assert sum(len(each.cell) for each in runs.mine) > 30
-    agreed = agreement(runs.theirs, runs.mine)
-    assert agreed["same_tracks"]
-    assert agreed["score_difference"] < 1e-4
+    assert sum(len(each.cell) for each in runs.ours) > 30
+    comparison = agreement(runs.theirs, runs.ours)
+    assert comparison["same_tracks"]
+    assert comparison["score_difference"] < 1e-4
 
 
 def test_masks_are_the_same(runs: Runs) -> None:
-    for mine, theirs, bounds in zip(runs.mine, runs.theirs, runs.bounds, strict=True):
-        bounds.check(theirs.masks)  # or they are not its bounds
-        bounds.check(mine.masks)
+    for session_frame, theirs, bounds in zip(runs.ours, runs.theirs, runs.bounds, strict=True):
+        bounds.check(theirs.masks)  # otherwise the bounds are wrong
+        bounds.check(session_frame.masks)
 
 
-def test_its_memory_grows_for_ever(runs: Runs) -> None:
+def test_the_official_memory_grows_with_the_video(runs: Runs) -> None:
     assert runs.official.memory_frames == 9  # 0, 5, ..., 35, and 34
     assert len(runs.official.stored) == 8
 
 
 def test_another_memory_is_noticed(lite_weights: Path) -> None:
-    """Or the comparison would prove nothing."""
+    """Otherwise the comparison would prove nothing."""
     model = load(lite_weights)
     official = OfficialSchedule(load_checkpoint(lite_weights).build().eval(), model.inference)
     session = model.session(record=False)
@@ -90,8 +90,8 @@ def test_another_memory_is_noticed(lite_weights: Path) -> None:
             official.stored = [(key, -features) for key, features in official.stored]
         theirs.append(official.step(frame))
         mine.append(ours(session, frame))
-    agreed = agreement(theirs, mine)
-    assert not agreed["same_tracks"] or agreed["score_difference"] > 1e-3
+    comparison = agreement(theirs, mine)
+    assert not comparison["same_tracks"] or comparison["score_difference"] > 1e-3
 
 
 def test_a_long_memory_is_as_full_as_it_would_be(lite_weights: Path) -> None:

@@ -1,4 +1,4 @@
-"""The floor that graphs are held against: counted rightly, and never too high."""
+"""The floor that graphs are compared with: counted correctly, and never too high."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_a_convolution_by_hand(group: int) -> None:
     (layer,) = count_graph(convolution(group), "frame", {})
     pixels, inputs = 10 * 12, 8 // group
     assert layer.macs == pixels * 6 * inputs * 9
-    # Of the nine places of the window, rows and columns at the edge see fewer.
+    # At the image's edge the window covers fewer rows and columns.
     seen = (3 * 10 - 2) * (3 * 12 - 2)
     assert layer.macs_inside == seen * 6 * inputs
     assert layer.macs_direct == layer.macs_inside
@@ -43,10 +43,10 @@ def test_a_convolution_by_hand(group: int) -> None:
 
 
 def test_winograds_convolution_by_hand() -> None:
-    """Tiles of 4x4 outputs, the last ones cut, each of 36 products a pair of channels."""
+    """Tiles of 4x4 outputs, the last ones cropped, each with 36 products per pair of channels."""
     proto = convolution(1)
-    proto.graph.node[0].name = "quick"
-    (layer,) = count_graph(proto, "frame", {}, {"quick"})
+    proto.graph.node[0].name = "winograd"
+    (layer,) = count_graph(proto, "frame", {}, {"winograd"})
     assert layer.macs_inside == 3 * 3 * 36 * 8 * 6
     assert layer.macs == 9 * layer.outputs * 8 > layer.macs_direct > layer.macs_inside
 
@@ -68,12 +68,12 @@ def test_the_frame_graph_as_pytorch_counts_it(layers: list[Layer]) -> None:
 
 def test_compulsory_bytes_fall_with_the_cache(layers: list[Layer]) -> None:
     caches = (0.0, 1e5, 1e6, 1e9)
-    found = [sum(layer.compulsory_bytes(cache) for layer in layers) for cache in caches]
-    assert found == sorted(found, reverse=True)
-    assert found[0] > 0 == found[-1]
+    traffic = [sum(layer.compulsory_bytes(cache) for layer in layers) for cache in caches]
+    assert traffic == sorted(traffic, reverse=True)
+    assert traffic[0] > 0 == traffic[-1]
 
 
-def test_a_quicker_card_is_predicted_to_be_quicker(layers: list[Layer]) -> None:
-    slow, quick = CARDS[0], CARDS[-1]
-    assert predicted_ms(layers, slow) > predicted_ms(layers, quick) > 0
+def test_a_faster_card_is_predicted_to_be_faster(layers: list[Layer]) -> None:
+    slow, fast = CARDS[0], CARDS[-1]
+    assert predicted_ms(layers, slow) > predicted_ms(layers, fast) > 0
     assert predicted_ms(layers, replace(slow, tflops=1e6, gbs=1e9)) < 0.01
