@@ -124,8 +124,8 @@ def graph_of(operator: str, path: Path, domain: str = "", **attributes: Any) -> 
     ("make", "words"),
     [
         (lambda path: graph_of("Frobnicate", path, "my.own"), "Frobnicate 'culprit'"),
-        (lambda path: graph_of("Transpose", path, perm=[0, 5]), "no valid graph"),
-        (lambda path: path.write_bytes(b"not a graph") and path, "no valid graph"),
+        (lambda path: graph_of("Transpose", path, perm=[0, 5]), "not a valid graph"),
+        (lambda path: path.write_bytes(b"not a graph") and path, "not a valid graph"),
     ],
 )
 def test_graphs_that_cannot_be_built(
