@@ -104,7 +104,7 @@ $(READY): $(BASE)
 # The pages and a reference of the Python API, into ./site; a link that leads nowhere is an error.
 site: $(DOCS)
 	$(BIN)/python tools/site_pages.py build/pages build/sources
-	$(BIN)/zensical build --strict --clean --config-file mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean --config-file mkdocs.yml
 
 $(DOCS): $(BASE)
 	$(BIN)/python $(PIP_INSTALL) --editable '.[docs]'

@@ -49,7 +49,7 @@ def dependencies(name: str) -> tuple[list[str], dict[str, list[str]]]:
         "openvino": ["openvino>=2025.0"],
         "rtx": [RTX],
         "identity": IDENTITY,
-        "docs": ["zensical>=0.1.3", "mkdocstrings-python>=2"],
+        "docs": ["mkdocs-material>=9.6", "mkdocstrings-python>=2", "ruff>=0.12"],
         "dev": [
             *IDENTITY,
             "pytest>=8",
