@@ -1,12 +1,12 @@
 """Dependencies of the package, and the one decision among them: which ONNX Runtime.
 
 ``onnxruntime`` and ``onnxruntime-gpu`` put their files into the same folder. Installed together
-they overwrite each other, and the GPU is silently not used. Python packages cannot say "instead
-of", so one tree makes two distributions, and the name in ``pyproject.toml`` decides:
+they overwrite each other, and the GPU is silently not used. Python packages cannot declare
+alternatives, so one tree makes two distributions, and the name in ``pyproject.toml`` decides:
 
-* ``visolo`` brings ``onnxruntime``; asking for its extra ``gpu`` fails, because that extra demands
-  an ``onnxruntime`` whose version names what to install and which does not exist;
-* ``visolo-gpu`` brings ``onnxruntime-gpu`` and never asks for ``onnxruntime``.
+* ``visolo`` depends on ``onnxruntime``. Installing its extra ``gpu`` fails, because that extra
+  requires a version of ``onnxruntime`` that does not exist and whose name says what to install;
+* ``visolo-gpu`` depends on ``onnxruntime-gpu`` and never on ``onnxruntime``.
 
 ``tools/build_distributions.py`` builds both.
 """
@@ -70,11 +70,11 @@ def dependencies(name: str) -> tuple[list[str], dict[str, list[str]]]:
 
 
 def readme(text: str, source: str) -> str:
-    """The README for a page elsewhere: links to files of this tree become addresses.
+    """The README for a package index: links to files of this tree become URLs.
 
     Args:
         text: Markdown.
-        source: address of the tree.
+        source: URL of the repository.
     """
     pictures = re.sub(r"(!\[[^\]]*\]\()(?!https?:)", rf"\1{source}/raw/main/", text)
     return re.sub(r"((?<!!)\[[^\]]*\]\()(?!https?:|#)", rf"\1{source}/blob/main/", pictures)

@@ -3,8 +3,8 @@
     python examples/camera_loop.py model.visolo 0
     python examples/camera_loop.py model.visolo rtsp://camera/stream
 
-A file or a folder of frames works as well. Of a live source the latest frame is taken, and older
-ones that are still waiting are dropped.
+A file or a folder of frames works as well. From a live source the script takes the latest frame
+and drops older ones that are still waiting.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ def watch(model: Path, source: str) -> None:
     for _, instances in visolo.track(model, source):
         counts = Counter(each.track_label for each in instances)
         if counts != before:
-            seen = ", ".join(f"{number} {label}" for label, number in sorted(counts.items()))
-            print(f"frame {instances.frame}: {seen or 'nothing'}", flush=True)
+            summary = ", ".join(f"{number} {label}" for label, number in sorted(counts.items()))
+            print(f"frame {instances.frame}: {summary or 'nothing'}", flush=True)
         before = counts
 
 

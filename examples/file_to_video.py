@@ -1,4 +1,4 @@
-"""Tracks the instances of a video and writes them over it.
+"""Tracks the instances of a video and draws them over its frames.
 
 python examples/file_to_video.py model.visolo video.mp4 annotated.mp4
 """
@@ -16,13 +16,13 @@ import visolo
 
 
 def annotate(model: Path, source: Path, output: Path, fps: int) -> int:
-    """Write the frames of a video with their instances as H.264; returns how many."""
+    """Write the frames of a video with their instances as H.264; returns the number of frames."""
     count = 0
     tracked = visolo.track(model, source)
     with av.open(str(output), "w") as container:
         stream = container.add_stream("libx264", rate=fps)
         for frame, instances in tracked:
-            # H.264 halves the resolution of colours: an odd row or column is left out.
+            # H.264 halves the resolution of colours, so an odd last row or column is cropped.
             height, width = frame.shape[0] // 2 * 2, frame.shape[1] // 2 * 2
             drawn = visolo.draw_instances(frame, instances)[:height, :width]
             if not count:
@@ -36,11 +36,11 @@ def annotate(model: Path, source: Path, output: Path, fps: int) -> int:
 
 def main() -> int:
     """Read the arguments, annotate, and report; returns the exit status."""
-    parser = argparse.ArgumentParser(description="Write the instances of a video over it.")
+    parser = argparse.ArgumentParser(description="Draw the instances of a video over its frames.")
     parser.add_argument("model", type=Path)
     parser.add_argument("source", type=Path, help="a video file or a folder of frames")
     parser.add_argument("output", type=Path, help="an mp4 file")
-    parser.add_argument("--fps", type=int, default=25, help="of the output")
+    parser.add_argument("--fps", type=int, default=25, help="frames per second of the output")
     options = parser.parse_args()
     try:
         frames = annotate(options.model, options.source, options.output, options.fps)

@@ -27,12 +27,12 @@ def frames_of(video: Path) -> Iterator[NDArray[np.uint8]]:
 
 
 def follow(model: Path, videos: list[Path]) -> None:
-    """Take a frame of every video that still has one, until all are over."""
+    """Step through all videos together, until the longest one ends."""
     sources = {stream: frames_of(video) for stream, video in enumerate(videos)}
     with visolo.Streams(visolo.load(model), sizes=[None] * len(videos)) as streams:
         while sources:
-            taken = {stream: next(source, None) for stream, source in sources.items()}
-            frames = {stream: frame for stream, frame in taken.items() if frame is not None}
+            pending = {stream: next(source, None) for stream, source in sources.items()}
+            frames = {stream: frame for stream, frame in pending.items() if frame is not None}
             sources = {stream: sources[stream] for stream in frames}
             for stream, instances in streams.step(frames).items():
                 tracks = ", ".join(f"#{each.track_id} {each.track_label}" for each in instances)

@@ -1,4 +1,4 @@
-"""What the pages say can be done: commands parse, Python runs, and all that is named exists."""
+"""The pages are right: commands parse, Python runs, and everything they name exists."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class WrongLineError(Exception):
 
 
 def blocks(page: Path, *languages: str) -> list[str]:
-    """Code blocks of a page in one of the languages; an empty one stands for none."""
-    found = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
-    return [text for language, text in found if language in languages]
+    """Code blocks of a page in one of the languages; '' selects blocks that name none."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    return [text for language, text in fenced if language in languages]
 
 
 def spans(page: Path) -> list[str]:
@@ -77,17 +77,17 @@ def find_command(words: list[str]) -> tuple[Any, list[str]]:
     for place, word in enumerate(words):
         if not isinstance(command, TyperGroup):
             return command, words[place:]
-        found = command.get_command(None, word)  # type: ignore[arg-type]
-        if found is None:
+        inner = command.get_command(None, word)  # type: ignore[arg-type]
+        if inner is None:
             raise WrongLineError(f"there is no command '{' '.join(words[: place + 1])}'")
-        command = found
+        command = inner
     if isinstance(command, TyperGroup):
         raise WrongLineError(f"'{' '.join(words)}' is a group: it needs a command")
     return command, []
 
 
 def parse_command(line: str) -> None:
-    """Parse a whole line as the command line would, without doing it."""
+    """Parse a whole line as the command line would, without running it."""
     command, arguments = find_command(shlex.split(line, comments=True)[1:])
     try:
         command.make_context("visolo", arguments)
@@ -96,7 +96,7 @@ def parse_command(line: str) -> None:
 
 
 def check_options(span: str) -> None:
-    """A command in the text may leave arguments out, but what it names must exist."""
+    """A command in the text may omit arguments, but every option it names must exist."""
     words = shlex.split(span)[1:]
     if not words or words[0].startswith("-"):
         return
@@ -108,7 +108,7 @@ def check_options(span: str) -> None:
 
 
 class _ParsedError(Exception):
-    """Raised in the place of a script's work."""
+    """Raised instead of running a script, once its options are parsed."""
 
 
 def parse_script(line: str, patch: pytest.MonkeyPatch) -> None:
@@ -116,8 +116,8 @@ def parse_script(line: str, patch: pytest.MonkeyPatch) -> None:
     _, script, *arguments = shlex.split(line, comments=True)
     parse = argparse.ArgumentParser.parse_args
 
-    def parse_only(parser: argparse.ArgumentParser, *given: Any) -> None:
-        parse(parser, *given)
+    def parse_only(parser: argparse.ArgumentParser, *arguments: Any) -> None:
+        parse(parser, *arguments)
         raise _ParsedError
 
     patch.setattr(argparse.ArgumentParser, "parse_args", parse_only)
@@ -140,7 +140,7 @@ def check_target(name: str) -> None:
 
 
 def check_name(dotted: str) -> None:
-    """A module, or something in one."""
+    """A module, or a name in one."""
     words = dotted.split(".")
     value: Any = importlib.import_module(words[0])
     for place, word in enumerate(words[1:], start=1):
@@ -245,7 +245,7 @@ def test_a_wrong_target_would_be_noticed() -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the Python of the pages runs: a model, a video and a frame."""
+    """A folder with a model, a video and a frame, in which the Python of the pages runs."""
     folder = tmp_path_factory.mktemp("pages")
     shutil.copytree(shipped_model(), folder / "model.visolo")
     write_video(folder / "video.mp4", frames=6)
@@ -268,9 +268,9 @@ def test_the_first_example_prints_instances(
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_blank_lines_stand_around_tables_and_before_lists(page: Path) -> None:
-    """GitHub sees tables and lists without them; Python's Markdown, which builds the site, does
-    not."""
+def test_blank_lines_surround_tables_and_precede_lists(page: Path) -> None:
+    """GitHub recognises tables and lists without them; Python's Markdown, which builds the site,
+    does not."""
     prose = re.sub(r"^```.*?^```$", "```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
     pairs = pairwise(prose.splitlines())
     assert [b for a, b in pairs if a and b and a.startswith("|") != b.startswith("|")] == []
@@ -281,7 +281,7 @@ def test_blank_lines_stand_around_tables_and_before_lists(page: Path) -> None:
 
 
 def missing_links(page: Path) -> list[str]:
-    """Targets of links and pictures that are no files."""
+    """Targets of links and pictures that do not exist."""
     targets = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text())
     return [target for target in targets if not (page.parent / target).exists()]
 

@@ -23,7 +23,7 @@ def command(script: str, *arguments: object) -> list[str]:
 
 
 def output_of(script: str, *arguments: object, status: int = 0) -> str:
-    """Standard output; a refusal's one sentence."""
+    """Standard output, or standard error where the script is expected to fail."""
     done = subprocess.run(
         command(script, *arguments), capture_output=True, text=True, timeout=120, check=False
     )
@@ -94,8 +94,8 @@ def test_several_streams_keep_their_own_tracks(tmp_path: Path) -> None:
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
 def test_a_missing_video_is_refused_in_a_sentence(script: Path, tmp_path: Path) -> None:
     more = [tmp_path / "out.mp4"] if script.name == "file_to_video.py" else []
-    said = output_of(script.name, shipped_model(), tmp_path / "none.mp4", *more, status=2)
-    assert "none.mp4" in said
+    errors = output_of(script.name, shipped_model(), tmp_path / "none.mp4", *more, status=2)
+    assert "none.mp4" in errors
     assert not list(tmp_path.iterdir())
 
 

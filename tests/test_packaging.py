@@ -1,4 +1,4 @@
-"""Two distributions of one tree: what each brings, and that both can be published."""
+"""Two distributions of one tree: their dependencies, and that both can be published."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_base_install_has_no_pytorch() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_combination_of_extras_brings_both_runtimes(name: str) -> None:
+def test_no_combination_of_extras_installs_both_runtimes(name: str) -> None:
     base, extras = hook.dependencies(name)
     everything = names(base).union(*(names(group) for group in extras.values()))
     assert everything & set(RUNTIMES.values()) == {RUNTIMES[name]}
@@ -73,15 +73,15 @@ def test_no_combination_of_extras_brings_both_runtimes(name: str) -> None:
 
 def test_the_gpu_extra_of_visolo_cannot_be_resolved_and_says_why() -> None:
     base, extras = hook.dependencies(CPU)
-    wanted = next(Requirement(each) for each in base if each.startswith("onnxruntime"))
+    required = next(Requirement(each) for each in base if each.startswith("onnxruntime"))
     refused = Requirement(extras["gpu"][0])
-    assert refused.name == wanted.name
+    assert refused.name == required.name
     (pin,) = refused.specifier
-    assert pin.version not in wanted.specifier
+    assert pin.version not in required.specifier
     assert pin.version.endswith("+install.visolo-gpu")
 
 
-def test_the_gpu_extra_of_visolo_gpu_brings_the_gpu_packages() -> None:
+def test_the_gpu_extra_of_visolo_gpu_installs_the_gpu_packages() -> None:
     assert names(hook.dependencies(GPU)[1]["gpu"]) == {"tensorrt", "pycuda"}
 
 
@@ -94,13 +94,13 @@ def test_both_are_built_and_could_be_published(packages: Path, wheels: dict[str,
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_wheel_carries_the_dependencies_of_its_name(wheels: dict[str, Path], name: str) -> None:
-    found: Metadata = metadata_of(wheels[name])
+    metadata: Metadata = metadata_of(wheels[name])
     base, extras = hook.dependencies(name)
-    required = found.requires_dist or []
+    required = metadata.requires_dist or []
     assert {each.name for each in required if each.marker is None} == names(base)
     gpu = {each.name for each in required if each.marker and each.marker.evaluate({"extra": "gpu"})}
     assert gpu - names(base) == names(extras["gpu"]) - names(base)
-    assert str(found.version) == __version__
+    assert str(metadata.version) == __version__
 
 
 def test_both_wheels_hold_the_same_files_under_names_of_their_own(wheels: dict[str, Path]) -> None:
@@ -127,11 +127,11 @@ def test_a_wheel_holds_every_file_of_the_packages(wheels: dict[str, Path]) -> No
     ("replaced", "by", "fault"),
     [
         (f"Version: {__version__}", f"Version: {__version__}+gpu", "has a local part"),
-        ("Requires-Dist: onnxruntime-gpu", "Requires-Dist: onnxruntime", "brings onnxruntime"),
+        ("Requires-Dist: onnxruntime-gpu", "Requires-Dist: onnxruntime", "depends on onnxruntime"),
         ("text/markdown", "text/plain", "not the README"),
     ],
 )
-def test_what_the_check_would_say(
+def test_faults_of_a_package_are_reported(
     wheels: dict[str, Path], tmp_path: Path, replaced: str, by: str, fault: str
 ) -> None:
     damaged = tmp_path / "damaged.whl"
@@ -145,14 +145,14 @@ def test_what_the_check_would_say(
     assert fault in sentence
 
 
-def test_the_readme_of_an_index_has_no_link_into_the_tree(wheels: dict[str, Path]) -> None:
+def test_the_readme_of_a_package_has_only_absolute_links(wheels: dict[str, Path]) -> None:
     text = metadata_of(wheels[CPU]).description or ""
     targets = re.findall(r"\]\(([^)]+)\)", text)
     assert targets
     assert [each for each in targets if not each.startswith(("https:", "#"))] == []
 
 
-def test_pictures_and_pages_get_addresses_of_their_own_kind() -> None:
+def test_pictures_link_to_raw_files_and_pages_to_views() -> None:
     text = "![a](docs/a.jpg) [b](docs/b.md) [c](https://c.org) [d](#d)"
     assert hook.readme(text, "https://h.org/v") == (
         "![a](https://h.org/v/raw/main/docs/a.jpg) [b](https://h.org/v/blob/main/docs/b.md) "
@@ -167,24 +167,24 @@ def pins() -> dict[str, str]:
 
 
 def direct() -> list[Requirement]:
-    """What ``make test`` asks for by name."""
+    """The dependencies that ``make test`` installs by name."""
     base, extras = hook.dependencies(CPU)
-    asked = [*base, *extras["export"], *extras["train"], *extras["dev"]]
-    return [Requirement(each) for each in asked]
+    named = [*base, *extras["export"], *extras["train"], *extras["dev"]]
+    return [Requirement(each) for each in named]
 
 
 def test_every_direct_dependency_is_pinned_within_its_range() -> None:
     pinned = pins()
-    for wanted in direct():
-        if depends_on_the_machine(wanted.name):
+    for each in direct():
+        if depends_on_the_machine(each.name):
             continue
-        assert plain_name(wanted.name) in pinned, f"{wanted.name}: run make constraints"
-        assert pinned[plain_name(wanted.name)] in wanted.specifier, f"{wanted}: make constraints"
+        assert plain_name(each.name) in pinned, f"{each.name}: run make constraints"
+        assert pinned[plain_name(each.name)] in each.specifier, f"{each}: run make constraints"
 
 
 def test_nothing_that_depends_on_the_machine_is_pinned() -> None:
     assert [name for name in pins() if depends_on_the_machine(name)] == []
-    left_out = {wanted.name for wanted in direct() if depends_on_the_machine(wanted.name)}
+    left_out = {each.name for each in direct() if depends_on_the_machine(each.name)}
     assert left_out == {"torch", "torchvision"}
 
 

@@ -1,4 +1,4 @@
-"""The pages that the site is built of. `make site` itself needs the extra ``docs``."""
+"""The pages that the site is built from. ``make site`` itself needs the extra ``docs``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_reference_links_as_markdown_does(tmp_path: Path) -> None:
+def test_docstrings_of_the_reference_have_markdown_links(tmp_path: Path) -> None:
     runpy.run_path(str(ROOT / "tools" / "site_pages.py"))["write_sources"](tmp_path)
     sources = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.py")}
     assert {"visolo/__init__.py", "visolo_runtime/track.py"} <= sources
@@ -46,9 +46,9 @@ def test_the_menu_lists_every_page(pages: Path) -> None:
 
 
 def test_examples_are_shown_whole(pages: Path) -> None:
-    shown = (pages / "examples.md").read_text()
+    page = (pages / "examples.md").read_text()
     for script in (ROOT / "examples").glob("*.py"):
-        assert script.read_text().strip() in shown
+        assert script.read_text().strip() in page
 
 
 def test_the_reference_has_every_public_name(pages: Path) -> None:

@@ -3,8 +3,8 @@
     python tools/build_distributions.py [dist]
 
 ``visolo``'s source archive is built from the tree and unpacked. The wheel and, under the other
-name, the two files of ``visolo-gpu`` are built from that copy, so a file missing in the archive is
-noticed at once.
+name, the two files of ``visolo-gpu`` are built from that copy, so a file missing from the
+archive is noticed at once.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def rename(source: Path) -> None:
         rf'^name = "{CPU}"$', f'name = "{GPU}"', project.read_text(encoding="utf-8"), flags=re.M
     )
     if times != 1:
-        raise SystemExit(f"'{project}' has {times} lines 'name = \"{CPU}\"': one is expected")
+        raise SystemExit(f"'{project}' has {times} lines 'name = \"{CPU}\"', expected one")
     project.write_text(text, encoding="utf-8")
-    # hatchling would take the dependencies from here and not ask the hook again.
+    # hatchling would read the dependencies from this file instead of calling the hook again.
     (source / "PKG-INFO").unlink()
 
 

@@ -1,4 +1,4 @@
-"""Check the built packages: their metadata, and the CPU wheel at work in an empty environment.
+"""Check the built packages' metadata, and run the CPU wheel in an empty environment.
 
     python tools/check_distributions.py [dist]
 
@@ -42,15 +42,17 @@ def metadata_of(package: Path) -> Metadata:
 
 def faults(package: Path) -> list[str]:
     """What an index would refuse, and dependencies on the wrong ONNX Runtime; a sentence each."""
-    found = metadata_of(package)
-    brought = {each.name for each in found.requires_dist or [] if each.marker is None}
-    runtimes = brought & set(RUNTIMES.values())
+    metadata = metadata_of(package)
+    required = {each.name for each in metadata.requires_dist or [] if each.marker is None}
+    runtimes = required & set(RUNTIMES.values())
     wrong = []
-    if found.version.local:
-        wrong.append(f"version {found.version} has a local part, which an index refuses")
-    if runtimes != {RUNTIMES.get(found.name)}:
-        wrong.append(f"{found.name} brings {', '.join(sorted(runtimes)) or 'no ONNX Runtime'}")
-    if found.description_content_type != "text/markdown" or not found.description:
+    if metadata.version.local:
+        wrong.append(f"version {metadata.version} has a local part, which an index refuses")
+    if runtimes != {RUNTIMES.get(metadata.name)}:
+        wrong.append(
+            f"{metadata.name} depends on {', '.join(sorted(runtimes)) or 'no ONNX Runtime'}"
+        )
+    if metadata.description_content_type != "text/markdown" or not metadata.description:
         wrong.append("the description is not the README in Markdown")
     return [f"{package.name}: {each}" for each in wrong]
 

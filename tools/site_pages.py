@@ -1,11 +1,11 @@
-"""Writes the pages of the site: those of ``docs/``, and what lies outside it.
+"""Write the pages of the site: those of ``docs/``, and a few files from outside it.
 
     python tools/site_pages.py build/pages build/sources
 
-README.md is the first page, and a few other files are pages too. Links between files of the
-repository become links between pages; a comment ``<!-- source: PATH -->`` becomes the file's text.
+README.md is the first page. Links between files of the repository become links between pages; a
+comment ``<!-- source: PATH -->`` becomes the file's text.
 The reference has a section for every public name of the package; it is read from a copy of the
-sources, whose docstrings link as Markdown does.
+sources in which docstrings have Markdown links.
 """
 
 from __future__ import annotations
@@ -59,21 +59,21 @@ def with_site_links(text: str, path: str) -> str:
     """
     folder, own = posixpath.dirname(path), posixpath.dirname(site_path(path))
 
-    def moved(match: re.Match[str]) -> str:
+    def site_link(match: re.Match[str]) -> str:
         target = site_path(posixpath.normpath(posixpath.join(folder, match[2])))
         return match[1] + posixpath.relpath(target, own or ".")
 
-    return _LINK.sub(moved, text)
+    return _LINK.sub(site_link, text)
 
 
 def with_sources(text: str) -> str:
     """A page's text with the files that its comments name."""
 
-    def shown(match: re.Match[str]) -> str:
+    def code_block(match: re.Match[str]) -> str:
         source = (ROOT / match[1]).read_text(encoding="utf-8")
         return f"```python\n{source.rstrip()}\n```"
 
-    return _SOURCE.sub(shown, text)
+    return _SOURCE.sub(code_block, text)
 
 
 def with_markdown_links(text: str) -> str:
@@ -83,11 +83,11 @@ def with_markdown_links(text: str) -> str:
     '[`load`][visolo.load] and `masks`'
     """
 
-    def linked(match: re.Match[str]) -> str:
+    def markdown_link(match: re.Match[str]) -> str:
         name = match[1]
         return f"[`{name}`][visolo.{name}]" if name in visolo.__all__ else f"`{name}`"
 
-    return _ROLE.sub(linked, text)
+    return _ROLE.sub(markdown_link, text)
 
 
 def write_sources(folder: Path) -> None:
@@ -106,7 +106,7 @@ def write_sources(folder: Path) -> None:
 
 
 def write_pages(folder: Path) -> None:
-    """Write every page, and the files that pages show or link to.
+    """Write every page, and the files that pages embed or link to.
 
     Args:
         folder: replaced by a new one.

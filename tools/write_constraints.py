@@ -2,7 +2,7 @@
 
     python tools/write_constraints.py [constraints.txt]
 
-Nothing is installed: pip resolves what ``make test`` would install, and the answer is written.
+Nothing is installed: pip only resolves what ``make test`` would install.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ ROOT = Path(__file__).parents[1]
 EXTRAS = "export,train,dev"
 HEADER = """\
 # Exact versions for `make demo` and `make test`; `pip install visolo` keeps to the ranges.
-# `make constraints` writes this file anew.
+# `make constraints` regenerates this file.
 #
-# PyTorch and what it brings are not here, their ranges decide: which build of PyTorch fits depends
-# on the machine (CPU, CUDA's version), and each build demands CUDA packages of its own and caps
-# setuptools.
+# PyTorch and the packages that vary with its build are not pinned: which build fits depends on the
+# machine (CPU, CUDA version), and each build requires its own CUDA packages and caps setuptools.
 """
 _OF_THE_MACHINE = re.compile(r"(torch|torchvision|triton|setuptools|(nvidia|cuda)-.*)$")
 

@@ -1,4 +1,4 @@
-"""What is drawn for a clip, what for a frame; and data sets in fixed shares."""
+"""What is drawn per clip and what per frame; data sets are mixed in fixed shares."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def generator(seed: int = 0) -> np.random.Generator:
 
 
 def picture_with_mask(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """A frame whose one object, an ellipse, is exactly what is bright in it."""
+    """A frame whose bright pixels are exactly its one object, an ellipse."""
     y, x = torch.linspace(-1, 1, height)[:, None], torch.linspace(-1, 1, width)[None, :]
     mask = (x - 0.2) ** 2 + (y + 0.1) ** 2 < 0.4
     picture = torch.where(mask, 250, 5).to(torch.uint8).expand(3, -1, -1).contiguous()
@@ -60,7 +60,7 @@ def test_a_clip_has_one_size_and_one_side() -> None:
 def test_masks_go_with_their_frame(
     height: int, width: int, side: int | None, rotation: float, mirrored: bool, seed: int
 ) -> None:
-    """Whatever is done, the bright pixels stay the object's, but for its edge."""
+    """After any augmentation the bright pixels are still the object's, except along its edge."""
     picture, mask = picture_with_mask(height, width)
     augmentation = Augmentation(SIZE, (side,) if side else (), rotation)
     frame, masks = augment(generator(seed), augmentation, ClipDraw(mirrored, side), picture, mask)
@@ -82,22 +82,22 @@ def eroded(masks: torch.Tensor, pixels: int = 3) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("degrees", [-15.0, 4.0, 15.0])
-def test_turning_and_cutting_at_once_is_what_torchvision_does(degrees: float) -> None:
+def test_rotating_and_cropping_at_once_equals_torchvision(degrees: float) -> None:
     noise = torch.randint(0, 256, (3, 15, 25), dtype=torch.uint8)
     picture = F.resize(noise, [90, 150])
     masks = picture[:2] > 128
     top, left = 20, 33
     whole = F.rotate(picture, degrees, InterpolationMode.BILINEAR), F.rotate(masks, degrees)
     image, objects = (each[:, top : top + 48, left : left + 80] for each in whole)
-    found_image, found_objects = _turned(picture, masks, degrees, top, left, (48, 80))
+    turned_image, turned_objects = _turned(picture, masks, degrees, top, left, (48, 80))
     inside = F.rotate(torch.ones(1, 90, 150), degrees)[0, top : top + 48, left : left + 80] == 1
     inside = eroded(inside[None], 1)[0]
-    difference = (found_image.int() - image.int()).abs()[:, inside]
+    difference = (turned_image.int() - image.int()).abs()[:, inside]
     assert difference.max() <= 1
-    assert (found_objects == objects).float().mean() > 0.999
+    assert (turned_objects == objects).float().mean() > 0.999
 
 
-def test_frames_of_a_clip_turn_apart() -> None:
+def test_frames_of_a_clip_turn_independently() -> None:
     picture, mask = picture_with_mask(60, 100)
     augmentation = Augmentation(SIZE, (60,), rotation=15)
     random, drawn = generator(), ClipDraw(False, 60)
@@ -105,7 +105,7 @@ def test_frames_of_a_clip_turn_apart() -> None:
     assert not torch.equal(first, second)
 
 
-def test_aspect_is_kept_with_a_short_side_alone() -> None:
+def test_only_a_short_side_keeps_the_aspect() -> None:
     picture = torch.zeros(3, 60, 100, dtype=torch.uint8)
     picture[:, :, :50] = 200
     mask = torch.ones(1, 60, 100, dtype=torch.bool)
@@ -117,7 +117,7 @@ def test_aspect_is_kept_with_a_short_side_alone() -> None:
 
 
 class Numbers(Dataset[TrainingClip]):
-    """Hands out the number it was asked for as the class of a clip without pixels."""
+    """Clips without pixels, whose class is their number."""
 
     def __init__(self, name: int) -> None:
         self.name = name

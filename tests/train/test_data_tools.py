@@ -52,8 +52,8 @@ def test_a_whole_data_set_has_no_problem(shapes: Path) -> None:
     assert report["summary"]["sizes"] == "96x64 (6)"
     annotations = read_annotations(shapes / "instances.json")
     assert sum(report["tracks_per_category"].values()) == len(annotations.tracks)
-    told = run_visolo("data", "check", shapes / "instances.json").succeeded()
-    assert "96x64 (6)" in told.out
+    outcome = run_visolo("data", "check", shapes / "instances.json").succeeded()
+    assert "96x64 (6)" in outcome.out
 
 
 def cut_short(run: str) -> Callable[[Any], None]:
@@ -100,7 +100,7 @@ def cut_short(run: str) -> Callable[[Any], None]:
         ),
     ],
 )
-def test_what_is_broken_is_found(
+def test_damage_is_reported(
     shapes: Path, tmp_path: Path, damage: Callable[[Any], object], words: list[str]
 ) -> None:
     path = changed(shapes, tmp_path / "data", damage)
@@ -110,7 +110,7 @@ def test_what_is_broken_is_found(
     assert any(all(word in problem for word in words) for problem in problems), problems
 
 
-def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     folder = tmp_path / "shapes"
     write_synthetic_data(folder, videos=3, seed=3, frames=2, size=(64, 96))
     frames = sorted((folder / "JPEGImages").rglob("*.jpg"))
@@ -120,17 +120,17 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     Image.new("RGB", (95, 64)).save(frames[4])
     outcome = run_visolo("data", "check", folder / "instances.json")
     assert outcome.status == 1
-    found = [line for line in outcome.out.splitlines() if line.startswith("problem: ")]
-    assert len(found) == 3
-    assert "missing" in found[0]
-    assert "cannot be read" in found[1]
-    assert "truncated" in found[1]
-    assert "95x64" in found[2]
+    problems = [line for line in outcome.out.splitlines() if line.startswith("problem: ")]
+    assert len(problems) == 3
+    assert "missing" in problems[0]
+    assert "cannot be read" in problems[1]
+    assert "truncated" in problems[1]
+    assert "95x64" in problems[2]
     quick = run_visolo("data", "check", folder / "instances.json", "--no-decode")
     assert quick.out.count("problem: ") == 2
 
 
-def test_what_is_no_data_set(tmp_path: Path) -> None:
+def test_files_that_are_not_a_data_set(tmp_path: Path) -> None:
     run_visolo("data", "check", tmp_path / "no.json").refused("cannot read")
     (tmp_path / "list.json").write_text("[]")
     run_visolo("data", "check", tmp_path / "list.json").refused("not a json object")
@@ -142,7 +142,7 @@ def test_what_is_no_data_set(tmp_path: Path) -> None:
 
 
 def test_partners_mean_the_same() -> None:
-    """By eye: all that have another name."""
+    """Checked by eye: all pairs whose names differ."""
     expected = {
         "ytvis2019": {"bicycle": "motorbike", "motorcycle": "motorbike", "skis": "snowboard"}
         | {"car": "sedan"},
@@ -194,10 +194,10 @@ def test_coco_under_other_categories(tmp_path: Path) -> None:
     assert document["info"] == {"year": 2017}
     assert [image["file_name"] for image in document["images"]] == ["4.jpg"]
     assert [entry["category_id"] for entry in document["annotations"]] == [6]
-    found = read_annotations(output)
-    assert found.labels.ids == YTVIS2019.ids
-    assert found.labels.names == YTVIS2019.names
-    (track,) = found.tracks
+    annotations = read_annotations(output)
+    assert annotations.labels.ids == YTVIS2019.ids
+    assert annotations.labels.names == YTVIS2019.names
+    (track,) = annotations.tracks
     assert track.segmentations[0] is not None
     assert decode_rle(track.segmentations[0]).sum() > 50
 
@@ -212,7 +212,7 @@ def test_coco_under_other_categories(tmp_path: Path) -> None:
         (lambda d: d["annotations"].pop(0), ["no image", "ytvis2019"]),
     ],
 )
-def test_what_is_not_coco(
+def test_files_that_are_not_coco(
     tmp_path: Path, damage: Callable[[Any], object], words: list[str]
 ) -> None:
     path = coco(tmp_path)
@@ -245,7 +245,7 @@ def test_a_split_is_fixed_by_names(shapes: Path, tmp_path: Path) -> None:
         assert {entry["video_id"] for entry in side["annotations"]} <= listed
         assert side["categories"] == whole["categories"]
 
-    # Other numbers, another order, some videos missing: each falls on the same side.
+    # With other ids, in another order and without some videos, each falls on the same side.
     def shuffle(document: Any) -> None:
         document["videos"] = document["videos"][:0:-1]
         for video in document["videos"]:
@@ -260,7 +260,7 @@ def test_a_split_is_fixed_by_names(shapes: Path, tmp_path: Path) -> None:
     assert {video["file_names"][0] for video in validation} == folders - missing
 
 
-def test_splits_that_cannot_be(shapes: Path, tmp_path: Path) -> None:
+def test_unusable_splits_are_refused(shapes: Path, tmp_path: Path) -> None:
     command = ("data", "split", shapes / "instances.json", "-o", tmp_path / "out")
     run_visolo(*command, "--share", "1.5").refused("1.5")
     run_visolo(*command, "--share", "0.0001").refused("no videos for validation")
@@ -275,7 +275,7 @@ def test_splits_that_cannot_be(shapes: Path, tmp_path: Path) -> None:
 
 
 def test_pasted_videos_are_what_their_masks_say(tmp_path: Path) -> None:
-    """A red square over a blue one over green: the colour of every pixel tells its owner."""
+    """A red square over a blue one over green: the colour of a pixel shows its object."""
     folder = tmp_path / "flat"
     (folder / "JPEGImages").mkdir(parents=True)
     masks, colours = np.zeros((2, 80, 120), bool), ((220, 30, 30), (30, 30, 220))
@@ -318,7 +318,7 @@ def test_pasted_data_on_disk(shapes: Path, tmp_path: Path) -> None:
     outcome.succeeded()
 
 
-def test_what_cannot_be_pasted(shapes: Path, tmp_path: Path) -> None:
+def test_data_that_cannot_be_pasted(shapes: Path, tmp_path: Path) -> None:
     def partly(document: Any) -> None:
         for video in document["videos"]:
             video["exhaustive"] = False

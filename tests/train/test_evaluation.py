@@ -26,19 +26,19 @@ Visolo = Callable[..., Outcome]
 def test_the_official_figures(evaluator_folder: Path, visolo: Visolo) -> None:
     expected = json.loads((evaluator_folder / "expected.json").read_text())
     files = evaluator_folder / "gt.json", evaluator_folder / "results.json"
-    found = visolo("score", *files, "--json").json()
-    assert list(found) == [*MEASURES, "per_category"]
+    figures = visolo("score", *files, "--json").json()
+    assert list(figures) == [*MEASURES, "per_category"]
     for name, value in expected["stats"].items():
-        assert found[name] == pytest.approx(value, abs=1e-9)
+        assert figures[name] == pytest.approx(value, abs=1e-9)
     for category, value in expected["ap_per_category"].items():
-        wanted = -1 if value is None else value
-        assert found["per_category"][category] == pytest.approx(wanted, abs=1e-9)
+        expected_ap = -1 if value is None else value
+        assert figures["per_category"][category] == pytest.approx(expected_ap, abs=1e-9)
 
 
 def test_the_table(evaluator_folder: Path, visolo: Visolo) -> None:
     files = evaluator_folder / "gt.json", evaluator_folder / "results.json"
-    said = visolo("score", *files).succeeded().out
-    assert said.startswith("AP 25.5  AP50 44.6")
+    out = visolo("score", *files).succeeded().out
+    assert out.startswith("AP 25.5  AP50 44.6")
 
 
 # ------------------------------------------------- an independent, slow, naive evaluator
@@ -55,18 +55,18 @@ def naive_average_precision(
     truth: list[tuple[int, Bits]], results: list[tuple[int, Bits, float]], threshold: float
 ) -> float:
     """AP of one category, with all of COCO's rules but crowds and size ranges."""
-    taken: set[int] = set()
+    matched: set[int] = set()
     hits = []
     for video, bits, _ in sorted(results, key=lambda each: -each[2]):
         best, best_iou = None, min(threshold, 1 - 1e-10)
         for at, (other, other_bits) in enumerate(truth):
-            if other == video and at not in taken:
+            if other == video and at not in matched:
                 iou = naive_iou(bits, other_bits)
                 if iou >= best_iou:
                     best, best_iou = at, iou
         hits.append(best is not None)
         if best is not None:
-            taken.add(best)
+            matched.add(best)
     recall = np.cumsum(hits) / len(truth)
     precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
     points = np.linspace(0, 1, 101)
@@ -80,7 +80,7 @@ def tracks_of(
 ) -> list[tuple[int, int, Bits, float]]:
     """Random tracks of rectangles in two videos and two categories, distinct scores."""
     scores = generator.permutation(count) / count + 0.01
-    found = []
+    tracks = []
     for number in range(count):
         bits = np.zeros((frames, 8, 8), bool)
         top, left = generator.integers(0, 5, 2)
@@ -88,8 +88,8 @@ def tracks_of(
             if generator.random() < 0.8:
                 bits[frame, top : top + 4, left : left + generator.integers(2, 5)] = True
         video, category = (int(each) for each in generator.integers(1, 3, 2))
-        found.append((video, category, bits, float(scores[number])))
-    return found
+        tracks.append((video, category, bits, float(scores[number])))
+    return tracks
 
 
 def as_track(video: int, category: int, bits: Bits, score: float) -> AnnotatedTrack:
@@ -122,13 +122,13 @@ def test_an_independent_evaluator_agrees(seed: int, objects: int, guesses: int) 
 def test_overlaps_of_tracks(seed: int, first: int, second: int) -> None:
     generator = np.random.default_rng(seed)
     a, b = (tracks_of(generator, count, frames=4) for count in (first, second))
-    found = track_overlaps(
+    overlaps = track_overlaps(
         *([as_track(*each).segmentations for each in tracks] for tracks in (a, b))
     )
-    assert found.shape == (first, second)
+    assert overlaps.shape == (first, second)
     for row, (_, _, bits, _) in enumerate(a):
         for column, (_, _, other, _) in enumerate(b):
-            assert found[row, column] == pytest.approx(naive_iou(bits, other), abs=1e-12)
+            assert overlaps[row, column] == pytest.approx(naive_iou(bits, other), abs=1e-12)
 
 
 # ------------------------------------------------------------------------ scoring a model
@@ -145,11 +145,11 @@ def test_a_model_is_scored_as_its_results_are(
     lite_bundle: Path, drawn: Path, tmp_path: Path, visolo: Visolo
 ) -> None:
     truth, results = drawn / "instances.json", tmp_path / "results.json"
-    found = visolo(
+    outcome = visolo(
         "eval", lite_bundle, "--data", truth, "--results", results, "--json"
     ).succeeded()  # fmt: skip
-    assert list(found.json()) == [*MEASURES, "per_category"]
-    assert found.json() == visolo("score", truth, results, "--json").json()
+    assert list(outcome.json()) == [*MEASURES, "per_category"]
+    assert outcome.json() == visolo("score", truth, results, "--json").json()
     assert len(json.loads(results.read_text())) > 0
     assert "AP50" in visolo("eval", lite_bundle, "--data", truth).succeeded().out
 
@@ -158,8 +158,8 @@ def test_the_truth_itself_scores_full_marks(drawn: Path, tmp_path: Path, visolo:
     truth = drawn / "instances.json"
     perfect = [{**track, "score": 0.5} for track in json.loads(truth.read_text())["annotations"]]
     (tmp_path / "results.json").write_text(json.dumps(perfect))
-    found = visolo("score", truth, tmp_path / "results.json", "--json").json()
-    assert found["AP"] == pytest.approx(1)
+    figures = visolo("score", truth, tmp_path / "results.json", "--json").json()
+    assert figures["AP"] == pytest.approx(1)
 
 
 def test_a_model_of_other_categories(
@@ -209,7 +209,7 @@ def write(tmp_path: Path, truth: Any, results: Any) -> tuple[Path, Path]:
     return paths
 
 
-def test_a_perfect_result_and_none(tmp_path: Path, visolo: Visolo) -> None:
+def test_a_perfect_result_and_an_empty_one(tmp_path: Path, visolo: Visolo) -> None:
     truth = data_set()
     perfect = [{**truth["annotations"][0], "score": 0.9}]
     assert visolo("score", *write(tmp_path, truth, perfect), "--json").json()[

@@ -61,19 +61,19 @@ def test_the_truth_itself_is_perfect() -> None:
 def test_a_switch_half_way_costs_half_of_the_identity_and_nothing_of_the_detection() -> None:
     """Each hit's track and object agree in two of four frames."""
     first, second = track(there(block(2), [0, 1])), track(there(block(2), [2, 3]))
-    found = measured([OBJECT], [first, second])
-    assert found["IDF1"] == found["IDP"] == found["IDR"] == 0.5
-    assert found["DetA"] == pytest.approx(1)
-    assert found["AssA"] == pytest.approx(0.5)
-    assert found["HOTA"] == pytest.approx(math.sqrt(0.5))
+    figures = measured([OBJECT], [first, second])
+    assert figures["IDF1"] == figures["IDP"] == figures["IDR"] == 0.5
+    assert figures["DetA"] == pytest.approx(1)
+    assert figures["AssA"] == pytest.approx(0.5)
+    assert figures["HOTA"] == pytest.approx(math.sqrt(0.5))
 
 
 def test_two_objects_that_swap_their_tracks() -> None:
     swapped = [block(2), block(2), block(2), block(9)], [block(9), block(9), block(9), block(2)]
-    found = measured([OBJECT, OTHER], [track(each) for each in swapped])
-    assert found["IDF1"] == 0.75
+    figures = measured([OBJECT, OTHER], [track(each) for each in swapped])
+    assert figures["IDF1"] == 0.75
     # Of eight hits, six share 3 of 5 frames with their track and two share 1 of 7.
-    assert found["AssA"] == pytest.approx((6 * 3 / 5 + 2 * 1 / 7) / 8)
+    assert figures["AssA"] == pytest.approx((6 * 3 / 5 + 2 * 1 / 7) / 8)
 
 
 def test_misses_lower_recall_and_false_alarms_precision() -> None:
@@ -87,9 +87,9 @@ def test_misses_lower_recall_and_false_alarms_precision() -> None:
 def test_hota_averages_over_overlaps_and_idf1_asks_for_one_half() -> None:
     """A mask of five eighths of its object passes 12 of the 19 thresholds from .05 to .95."""
     larger, smaller = track([block(0, 8)] * FRAMES), track([block(0, 5)] * FRAMES)
-    found = measured([larger], [smaller])
-    assert found["HOTA"] == pytest.approx(12 / 19)
-    assert found["IDF1"] == 1
+    figures = measured([larger], [smaller])
+    assert figures["HOTA"] == pytest.approx(12 / 19)
+    assert figures["IDF1"] == 1
     assert measured([larger], [track([block(0, 3)] * FRAMES)])["IDF1"] == 0
 
 
@@ -105,11 +105,11 @@ def test_a_wrong_category_or_video_is_a_miss_and_a_false_alarm() -> None:
 
 
 def test_categories_are_summed_by_their_masks() -> None:
-    """One category is found in all its four frames, the other in none of its two."""
+    """One category is tracked in all of its four frames, the other in neither of its two."""
     missed = track(there(block(9), [0, 1]), category=2)
-    found = measured([OBJECT, missed], [OBJECT])
-    assert found["IDR"] == pytest.approx(4 / 6)
-    assert found["DetA"] == pytest.approx(4 / 6)
+    figures = measured([OBJECT, missed], [OBJECT])
+    assert figures["IDR"] == pytest.approx(4 / 6)
+    assert figures["DetA"] == pytest.approx(4 / 6)
 
 
 def test_masks_in_a_crowd_are_no_false_alarms_and_crowds_no_objects() -> None:
@@ -142,7 +142,7 @@ def test_without_objects_nothing_is_defined_and_without_tracks_all_is_zero() -> 
 
 
 def naive_idf1(truth: list[AnnotatedTrack], tracks: list[AnnotatedTrack]) -> float:
-    """Best over all ways to give objects and tracks to each other, one to one."""
+    """Best over all one-to-one assignments of tracks to objects."""
     same = {
         (a, b): sum(
             mine is not None and other is not None and overlap(mine, other) >= 0.5
@@ -154,8 +154,8 @@ def naive_idf1(truth: list[AnnotatedTrack], tracks: list[AnnotatedTrack]) -> flo
     }
     slots = [*range(len(tracks)), *[None] * len(truth)]
     best = max(
-        sum(same.get((a, b), 0) for a, b in enumerate(given) if b is not None)
-        for given in itertools.permutations(slots, len(truth))
+        sum(same.get((a, b), 0) for a, b in enumerate(assignment) if b is not None)
+        for assignment in itertools.permutations(slots, len(truth))
     )
     masks = [mask for each in (*truth, *tracks) for mask in each.segmentations if mask is not None]
     return 2 * best / len(masks)
@@ -168,7 +168,7 @@ def overlap(first: Rle, second: Rle) -> float:
 
 def random_tracks(generator: np.random.Generator, count: int) -> list[AnnotatedTrack]:
     """Blocks that come and go at three places, in two videos and two categories."""
-    found = []
+    tracks = []
     for _ in range(count):
         masks = [
             block(int(generator.choice([0, 1, 8])), 6) if generator.random() < 0.7 else None
@@ -176,8 +176,8 @@ def random_tracks(generator: np.random.Generator, count: int) -> list[AnnotatedT
         ]
         masks[int(generator.integers(FRAMES))] = block(0, 6)
         video, category = (int(each) for each in generator.choice([1, 2], 2, p=[0.8, 0.2]))
-        found.append(AnnotatedTrack(video, category, tuple(masks)))
-    return found
+        tracks.append(AnnotatedTrack(video, category, tuple(masks)))
+    return tracks
 
 
 @settings(max_examples=60, deadline=None)
@@ -213,23 +213,23 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_the_figures_are_added_under_one_key(files: tuple[Path, Path], visolo: Visolo) -> None:
     plain = visolo("score", *files, "--json").succeeded().json()
-    found = visolo("score", *files, "--identity", "--json").succeeded().json()
+    scores = visolo("score", *files, "--identity", "--json").succeeded().json()
     assert list(plain) == [*MEASURES, "per_category"]
-    assert {key: value for key, value in found.items() if key != "identity"} == plain
-    assert list(found["identity"]) == [*NAMES, "score_threshold"]
-    assert found["identity"]["IDF1"] == 0.5
-    assert found["identity"]["score_threshold"] == 0.3
+    assert {key: value for key, value in scores.items() if key != "identity"} == plain
+    assert list(scores["identity"]) == [*NAMES, "score_threshold"]
+    assert scores["identity"]["IDF1"] == 0.5
+    assert scores["identity"]["score_threshold"] == 0.3
 
 
 def test_the_figures_for_people(files: tuple[Path, Path], visolo: Visolo) -> None:
-    said = visolo("score", *files, "--identity").succeeded().out
-    assert "HOTA 70.7  DetA 100.0  AssA 50.0  IDF1 50.0  IDP 50.0  IDR 50.0" in said
-    assert "0.3" in said
+    out = visolo("score", *files, "--identity").succeeded().out
+    assert "HOTA 70.7  DetA 100.0  AssA 50.0  IDF1 50.0  IDP 50.0  IDR 50.0" in out
+    assert "0.3" in out
     all_tracks = visolo("score", *files, "--identity", "--track-score", "0").succeeded().out
     assert "IDP 25.0" in all_tracks
 
 
-def test_a_missing_package_is_told_with_its_extra(
+def test_a_missing_package_is_reported_with_its_extra(
     files: tuple[Path, Path], visolo: Visolo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(sys.modules, "visolo_train.evaluation.identity")
@@ -241,7 +241,7 @@ def test_a_missing_package_is_told_with_its_extra(
 
 
 class _Missing:
-    """Stands before the other importers and has no TrackEval."""
+    """An importer that fails for TrackEval; it goes before the others."""
 
     def find_spec(self, name: str, *_: object) -> None:
         if name.partition(".")[0] == "trackeval":

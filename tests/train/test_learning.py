@@ -1,6 +1,6 @@
-"""That a network learns: few clips by heart, and real data by the paper's recipes made small.
+"""A network learns: a few clips by heart, and real data by shrunk recipes of the paper.
 
-Minutes; run with ``make slow``.
+These take minutes; run them with ``make slow``.
 """
 
 from __future__ import annotations
@@ -55,22 +55,22 @@ def train_in_two_parts(recipe: str, folder: Path, settings: list[str]) -> list[f
             [*command, "--resume", *options], stderr=subprocess.PIPE, text=True
         ) as process:
             assert process.stderr
-            said = []
+            messages = []
             for line in process.stderr:
-                said.append(line)
-                if found := re.match(r"step (\d+) of 200: total ([0-9.]+)", line):
-                    losses[int(found[1])] = float(found[2])
-                    if int(found[1]) == stop_at:
+                messages.append(line)
+                if match := re.match(r"step (\d+) of 200: total ([0-9.]+)", line):
+                    losses[int(match[1])] = float(match[2])
+                    if int(match[1]) == stop_at:
                         process.send_signal(signal.SIGINT)
-        assert process.returncode == (130 if stop_at else 0), "".join(said)
+        assert process.returncode == (130 if stop_at else 0), "".join(messages)
     assert sorted(losses) == list(range(1, 201)), "a step is missing"
     return [losses[step] for step in sorted(losses)]
 
 
 @pytest.mark.slow
 def test_real_data_by_the_papers_recipes(tmp_path: Path) -> None:
-    """Images of COCO, then videos and mapped images, with the classifier begun anew: the losses
-    fall, a resumption goes on, the scores can be computed."""
+    """Images of COCO, then videos and mapped images, with a new classifier: the losses fall,
+    training can be resumed, and the scores can be computed."""
     coco, videos = real_data("coco128"), real_data("real-vis")
     settings = [
         "start.backbone=", f"data.coco.images={coco / 'images'}",

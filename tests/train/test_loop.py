@@ -123,8 +123,8 @@ def run(
     class Killed(Exception):
         pass
 
-    def report(step: int, found: Losses) -> None:
-        losses.append(found.total.item())
+    def report(step: int, of_step: Losses) -> None:
+        losses.append(of_step.total.item())
         if step == stop_after:
             raise Killed
 
@@ -133,7 +133,7 @@ def run(
     return losses
 
 
-def test_an_interrupted_training_goes_on_as_if_it_had_not_been(
+def test_an_interrupted_training_ends_with_the_same_weights(
     data: AnnotatedClips, tmp_path: Path
 ) -> None:
     checkpoint = tmp_path / "last.pt"
@@ -162,7 +162,7 @@ def test_checkpoints_of_something_else(data: AnnotatedClips, tmp_path: Path) -> 
         Trainer(untrained(MODEL.with_classes(2)), SCHEDULE).resume(tmp_path / "a.pt")
 
 
-def test_a_loss_that_is_no_number_stops_and_keeps_the_weights(
+def test_a_loss_that_is_not_a_number_stops_and_keeps_the_weights(
     data: AnnotatedClips, tmp_path: Path
 ) -> None:
     trainer = Trainer(untrained(MODEL), SCHEDULE)

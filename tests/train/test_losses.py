@@ -62,8 +62,8 @@ def test_targets(facts: dict[str, Any], stored: dict[str, Any], targets: ClipTar
     matches = set()
     for number, (first, last) in enumerate(PAIRS):
         earlier, later = targets.owner[:, first, :, None], targets.owner[:, last, None, :]
-        found = ((earlier == later) & (earlier >= 0)).nonzero().tolist()
-        matches |= {(clip, number, row, column) for clip, row, column in found}
+        same = ((earlier == later) & (earlier >= 0)).nonzero().tolist()
+        matches |= {(clip, number, row, column) for clip, row, column in same}
     assert matches == set(map(tuple, stored["GT_tracking_nonzero"].tolist()))
 
 
@@ -98,15 +98,15 @@ def test_a_training_step(
     losses.total.backward()  # type: ignore[no-untyped-call]
     gradients = {names[name]: each.grad for name, each in model.named_parameters()}
     for name, golden in facts["grads"].items():
-        found = gradients[name]
-        assert found is not None
-        # Gradients hang on which side of zero a few ReLUs fall in another library: the norms move
+        gradient = gradients[name]
+        assert gradient is not None
+        # Gradients depend on which side of zero a few ReLUs fall in another library: the norms move
         # by a thousandth from processor to processor, single entries by five thousandths of the
         # largest. Three and four times as much is allowed.
-        assert found.norm().item() == pytest.approx(golden["norm"], rel=3e-3), name
-        first = found.ravel()[:8].numpy()
+        assert gradient.norm().item() == pytest.approx(golden["norm"], rel=3e-3), name
+        first = gradient.ravel()[:8].numpy()
         assert np.abs(first - golden["first8"]).max() < 2e-2 * golden["absmax"], name
-    frozen = {name for name, gradient in gradients.items() if gradient is None}
+    frozen = {name for name, each in gradients.items() if each is None}
     assert frozen == set(facts["frozen"])
 
 
@@ -149,8 +149,8 @@ def test_assignment_equals_a_plain_loop(seed: int) -> None:
         top, left = generator.integers(0, 30, 2)
         height, width = generator.integers(3, 17, 2)
         masks[0, index, top : top + height, left : left + width] = True
-    found = assign_cells(masks, (5, 7), "mask")
-    assert found[0].tolist() == naive_owner(masks[0], (5, 7))
+    owner = assign_cells(masks, (5, 7), "mask")
+    assert owner[0].tolist() == naive_owner(masks[0], (5, 7))
 
 
 def test_no_objects() -> None:
@@ -178,8 +178,8 @@ def test_focal_is_the_published_formula() -> None:
         right = p if truth else 1 - p
         alpha = 0.25 if truth else 0.75
         expected = -alpha * (1 - right) ** 2 * right.log()
-        found = focal(logits, torch.full_like(logits, truth))
-        assert torch.allclose(found.double(), expected, rtol=1e-4, atol=1e-6)
+        loss = focal(logits, torch.full_like(logits, truth))
+        assert torch.allclose(loss.double(), expected, rtol=1e-4, atol=1e-6)
 
 
 def test_perfect_predictions_cost_nothing() -> None:

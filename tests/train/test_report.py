@@ -1,4 +1,4 @@
-"""The report stands alone, tells the scored figures, and shows the clips that it names."""
+"""The report is self-contained, states the scored figures, and shows the clips that it names."""
 
 from __future__ import annotations
 
@@ -99,25 +99,25 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_model_gets_a_page_that_stands_alone(
+def test_a_model_gets_a_self_contained_page(
     lite_bundle: Path, drawn: Path, tmp_path: Path, visolo: Visolo
 ) -> None:
     call = "eval", lite_bundle, "--data", drawn / "instances.json", "--track-score", 0
     out = tmp_path / "report.html"
-    said = visolo(*call, "--html", out, "--identity", "--json").succeeded().json()
-    assert list(said) == [*MEASURES, "per_category", "identity"]
+    scores = visolo(*call, "--html", out, "--identity", "--json").succeeded().json()
+    assert list(scores) == [*MEASURES, "per_category", "identity"]
     text = out.read_text(encoding="utf-8")
-    shown = Page(text)
+    parsed = Page(text)
     assert "lite.visolo on few-shapes" in text
-    assert len(shown.references) == 5 * 3  # every clip is among the three worst or the best
-    assert all(each.startswith("data:image/jpeg;base64,") for each in shown.references)
-    assert not {"script", "link", "iframe"} & set(shown.tags)
+    assert len(parsed.references) == 5 * 3  # every clip is among the three worst or the best
+    assert all(each.startswith("data:image/jpeg;base64,") for each in parsed.references)
+    assert not {"script", "link", "iframe"} & set(parsed.tags)
     assert not re.search(r"https?://|@import|url\(", text)
-    figures = dict(zip(shown.cells[::3], shown.cells[1::3], strict=False))
-    expected = {name: said[name] for name in MEASURES} | said["identity"]
+    figures = dict(zip(parsed.cells[::3], parsed.cells[1::3], strict=False))
+    expected = {name: scores[name] for name in MEASURES} | scores["identity"]
     for name in (*MEASURES, "HOTA", "DetA", "AssA", "IDF1", "IDP", "IDR"):
-        wanted = "-" if expected[name] < 0 else f"{100 * expected[name]:.1f}"
-        assert figures[name] == wanted, name
+        percent = "-" if expected[name] < 0 else f"{100 * expected[name]:.1f}"
+        assert figures[name] == percent, name
     again = tmp_path / "again.html"
     visolo(*call, "--html", again, "--identity").succeeded()
     assert again.read_bytes() == out.read_bytes()
@@ -140,7 +140,7 @@ def test_a_results_file_gets_one_without_pictures_unless_it_has_frames(
     visolo("score", truth, results, "--html", out, "--images", drawn / "none").refused("none")
 
 
-def test_a_page_that_cannot_be_written_is_told_before_the_model_runs(
+def test_a_page_that_cannot_be_written_is_refused_before_the_model_runs(
     lite_bundle: Path, drawn: Path, tmp_path: Path, visolo: Visolo
 ) -> None:
     results = tmp_path / "results.json"
@@ -190,9 +190,9 @@ def test_curves_are_those_of_the_figures(evaluator_folder: Path) -> None:
 def test_a_curve_is_drawn_where_its_numbers_are() -> None:
     heights = np.concatenate([np.ones(51), np.full(50, 0.5)])
     svg = precision_recall([Curve("iou50", heights)], "a & b")
-    found = re.search(r'class="line iou50" d="M([^"]*)"', svg)
-    assert found
-    points = [tuple(map(float, point.split())) for point in found[1].split("L")]
+    match = re.search(r'class="line iou50" d="M([^"]*)"', svg)
+    assert match
+    points = [tuple(map(float, point.split())) for point in match[1].split("L")]
     # Axes from (46, 260) to (430, 10); level stretches are left out.
     assert points == [(46, 10), (238, 10), (241.8, 135), (430, 135)]
     assert 'aria-label="a &amp; b"' in svg
@@ -228,7 +228,7 @@ def test_the_quality_of_clips_by_hand() -> None:
         ),
     )  # fmt: skip
     tracks = [
-        track(1, both), track(1, [block(20)] * 2),  # one object found, and a false alarm
+        track(1, both), track(1, [block(20)] * 2),  # one hit and one false alarm
         track(2, both, category=2),
         track(3, [block(0), None]), track(3, [None, block(0)]),  # a switch half-way
         track(4, both),
@@ -249,9 +249,9 @@ def test_a_data_set_without_objects(tmp_path: Path) -> None:
 
 def test_doubtful_tracks_are_neither_judged_nor_drawn() -> None:
     data_set = Annotations(unnamed(1), (video(1),), (track(1, [block(0)] * 2),))
-    found = track(1, [block(0)] * 2, score=0.29)
-    doubtful = page(report_of(data_set, [found]))
-    assert doubtful != page(report_of(data_set, [replace(found, score=0.3)]))
+    guess = track(1, [block(0)] * 2, score=0.29)
+    doubtful = page(report_of(data_set, [guess]))
+    assert doubtful != page(report_of(data_set, [replace(guess, score=0.3)]))
 
 
 def grey_frames(folder: Path, names: Sequence[str], size: tuple[int, int]) -> None:

@@ -27,7 +27,7 @@ def test_it_is_small() -> None:
 
 
 def test_it_finds_drawn_shapes() -> None:
-    """On other videos than it was trained on. Twenty are few: the bar lies well below its 0.6."""
+    """On videos that it was not trained on. Twenty are few, so the bar is well below its 0.6."""
     annotations, clips = drawn_data(5, 20, 16, (192, 336))
     model = load(shipped_model())
     collector = TrackCollector(model.labels)
@@ -39,7 +39,7 @@ def test_it_finds_drawn_shapes() -> None:
 
 def test_the_bundle_is_made_of_the_weights(tmp_path: Path) -> None:
     weights = shipped_model().with_name("lite.safetensors")
-    bundle = shutil.copytree(shipped_model(), tmp_path / "lite.visolo")  # it notes what it found
+    bundle = shutil.copytree(shipped_model(), tmp_path / "lite.visolo")  # verify writes into it
     run_visolo("verify", bundle, "--reference", weights, "--frames", "4").succeeded()
 
 
@@ -55,7 +55,7 @@ def test_the_demo_shows_it(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_it_keeps_what_the_card_says() -> None:
-    """The frozen benchmark, of which it never saw a frame."""
+    """On the frozen benchmark, which it was never trained on."""
     data = real_data("shapes-val/instances.json")
     figures = run_visolo("eval", shipped_model(), "--data", data, "--json").succeeded().json()
     assert figures["AP"] >= 0.64

@@ -1,4 +1,4 @@
-"""Drawn videos are what their annotations say, and always the same."""
+"""Drawn videos match their annotations, and a seed always gives the same ones."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def test_a_seed_is_a_video() -> None:
     assert np.array_equal(first.masks, again.masks)
     assert not np.array_equal(first.frames, draw_clip(3, 6, 4, 96, 168).frames)
     assert not np.array_equal(first.frames, draw_clip(4, 5, 4, 96, 168).frames)
-    # A change of these areas changes every data set that was ever drawn. (Another machine's sine
-    # may move a pixel.)
+    # If these areas change, so does every data set drawn before. (Another machine's sine may
+    # move a pixel.)
     areas = first.masks.sum(axis=(0, 2, 3)).tolist()
     assert areas == pytest.approx(AREAS, abs=8)
 
@@ -44,7 +44,7 @@ def test_no_pixel_belongs_to_two_objects(clips: list[SyntheticClip]) -> None:
         assert clip.masks.shape[1] == len(clip.category_ids)
 
 
-def test_all_that_tracking_has_to_cope_with_occurs(clips: list[SyntheticClip]) -> None:
+def test_drawn_videos_cover_the_hard_cases_of_tracking(clips: list[SyntheticClip]) -> None:
     categories = Counter(category for clip in clips for category in clip.category_ids)
     assert set(categories) == {1, 2, 3, 4, 5, 6}
     assert {len(clip.category_ids) for clip in clips} == {1, 2, 3, 4}
@@ -52,8 +52,8 @@ def test_all_that_tracking_has_to_cope_with_occurs(clips: list[SyntheticClip]) -
     assert len(twins) >= 4
     returns = covered = 0
     for clip in clips:
-        seen = np.asarray(clip.masks.any(axis=(2, 3)))  # [F, L]
-        for track in np.moveaxis(seen, 0, 1):
+        visible = np.asarray(clip.masks.any(axis=(2, 3)))  # [F, L]
+        for track in np.moveaxis(visible, 0, 1):
             present = np.flatnonzero(track)
             returns += present.size > 0 and not track[present[0] : present[-1]].all()
         area = clip.masks.sum(axis=(2, 3))

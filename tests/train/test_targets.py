@@ -14,8 +14,8 @@ from visolo_train.learning.targets import mask_centres
 def test_official_extent_equals_the_official_code(golden_units: GoldenUnits) -> None:
     masks = torch.from_numpy(draw_masks("B", 1, 352, 624))
     golden = golden_units.arrays["center_size"]
-    found = torch.stack(mask_centres(masks, "official")).numpy()
-    assert found == pytest.approx(golden, rel=1e-6)
+    centres = torch.stack(mask_centres(masks, "official")).numpy()
+    assert centres == pytest.approx(golden, rel=1e-6)
 
 
 def test_mask_extent_is_the_size_of_the_mask() -> None:

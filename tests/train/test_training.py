@@ -1,4 +1,4 @@
-"""Whole trainings by recipes: the command, its folder, several processes, and being killed."""
+"""Whole trainings from recipes: the command, its folder, several processes, interruptions."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def start(folder: Path, *settings: str, processes: int = 1) -> subprocess.Popen[
 
 
 def finish(process: subprocess.Popen[bytes]) -> str:
-    """Wait for the end; what was said on standard error."""
-    _, said = process.communicate(timeout=300)
-    return said.decode()
+    """Wait for the end; returns standard error."""
+    _, errors = process.communicate(timeout=300)
+    return errors.decode()
 
 
 def succeed(process: subprocess.Popen[bytes]) -> None:
-    said = finish(process)
-    assert process.returncode == 0, said
+    errors = finish(process)
+    assert process.returncode == 0, errors
 
 
 # ---------------------------------------------------------------------------------- recipes
@@ -120,13 +120,13 @@ def test_every_setting_can_be_changed() -> None:
         ('start.frozen=["conv1"]', "backbone_norm"),
     ],
 )
-def test_settings_that_cannot_be(tmp_path: Path, change: str, word: str) -> None:
+def test_unusable_settings_are_refused(tmp_path: Path, change: str, word: str) -> None:
     settings = options("schedule.steps=1", "schedule.accumulate=2", change)
     run_visolo("train", "lite_synth", "-o", tmp_path / "run", *settings).refused(word)
     assert not (tmp_path / "run").exists()
 
 
-def test_recipes_that_are_none(tmp_path: Path) -> None:
+def test_files_that_are_not_recipes(tmp_path: Path) -> None:
     run_visolo("train", "resnet").refused("recipe 'resnet' is unknown", "lite_synth")
     run_visolo("train", tmp_path / "my.toml").refused("cannot read")
     (tmp_path / "my.toml").write_text("[network\n")
@@ -153,7 +153,7 @@ def test_killed_ten_times(whole: Path, tmp_path: Path) -> None:
     while kills < 10:
         before = checkpointed(folder)
         process = start(folder, f"schedule.steps={STEPS}", "run.save_every=1")
-        # Let it make a step of its own, or be hit while it starts; then strike at random.
+        # Usually let it save a step of its own, sometimes kill it while it starts.
         if random.random() < 0.8:
             while checkpointed(folder) == before and process.poll() is None:
                 time.sleep(0.005)
@@ -165,7 +165,7 @@ def test_killed_ten_times(whole: Path, tmp_path: Path) -> None:
         if checkpointed(folder) >= STEPS:
             break
         steps.append(checkpointed(folder))
-    assert kills >= 8, "the steps are too few for the kills"
+    assert kills >= 8, "training ended before it was killed often enough"
     assert steps == sorted(steps)
     succeed(start(folder, f"schedule.steps={STEPS}", "run.save_every=1"))
     assert alike(folder, whole)
@@ -178,7 +178,7 @@ def checkpointed(folder: Path) -> int:
 
 def test_two_processes_are_one(whole: Path, tmp_path: Path) -> None:
     """The same batch, shared by two processes, and in two turns: the same weights but for the
-    order of sums. Frozen norms, since batch norms see what is on their own process."""
+    order of sums. Norms are frozen, since batch norms see only the clips of their own process."""
     settings = ["schedule.steps=4", "schedule.batch=4", "network.backbone_norm=frozen"]
     settings += ["schedule.learning_rate=1e-4"]
     folders = {name: tmp_path / name for name in ("one", "two", "turns")}
@@ -191,10 +191,10 @@ def test_two_processes_are_one(whole: Path, tmp_path: Path) -> None:
         succeed(each)
     expected = weights(folders["one"])
     for name in ("two", "turns"):
-        for key, found in weights(folders[name]).items():
+        for key, trained in weights(folders[name]).items():
             # Adam's step does not depend on the gradient's size, so that where a gradient is
             # almost nothing, rounding decides its sign: compare with the sum of all steps.
-            assert (found - expected[key]).abs().max() <= 8e-4, (name, key)
+            assert (trained - expected[key]).abs().max() <= 8e-4, (name, key)
         mean = np.mean(
             [float((f - expected[k]).abs().mean()) for k, f in weights(folders[name]).items()]
         )
@@ -209,9 +209,9 @@ def test_interrupted_by_the_user(whole: Path, tmp_path: Path) -> None:
         if b"step 3 of" in line:
             process.send_signal(signal.SIGINT)
             break
-    said = finish(process)
-    assert process.returncode == 130, said
-    assert "Traceback" not in said
+    errors = finish(process)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
     assert 3 <= checkpointed(folder) < STEPS
     assert not (folder / "weights.safetensors").exists()
     succeed(start(folder, f"schedule.steps={STEPS}", "run.save_every=1000"))
@@ -249,7 +249,7 @@ def from_disk(shapes: Path, *settings: str) -> list[str]:
     )
 
 
-def test_scores_on_the_way(shapes: Path, tmp_path: Path) -> None:
+def test_scores_during_training(shapes: Path, tmp_path: Path) -> None:
     settings = from_disk(
         shapes, f"validation.annotations={shapes / 'instances.json'}", "validation.every=2",
         "schedule.steps=4", "run.tensorboard=true", "run.log_every=1",
@@ -262,8 +262,8 @@ def test_scores_on_the_way(shapes: Path, tmp_path: Path) -> None:
     assert list((tmp_path / "run" / "tensorboard").iterdir())
 
 
-def test_weights_are_taken_up(whole: Path, shapes: Path, tmp_path: Path) -> None:
-    """A classifier for other categories starts anew, all else goes on."""
+def test_training_starts_from_given_weights(whole: Path, shapes: Path, tmp_path: Path) -> None:
+    """A classifier for other categories is initialised again; all other weights are kept."""
     document = json.loads((shapes / "instances.json").read_text())
     document["categories"] = document["categories"][:2]
     document["annotations"] = [
@@ -331,7 +331,7 @@ def test_bad_data(shapes: Path, tmp_path: Path, damage: Any, words: tuple[str, .
     run_visolo("train", "lite_synth", "-o", tmp_path / "run", *settings).refused(*words)
 
 
-def test_a_video_without_annotations_is_told(shapes: Path, tmp_path: Path) -> None:
+def test_a_video_without_annotations_is_reported(shapes: Path, tmp_path: Path) -> None:
     def bare(document: Any) -> None:
         document["annotations"] = [a for a in document["annotations"] if a["video_id"] != 2]
 
@@ -354,7 +354,7 @@ def test_a_truncated_frame_is_named(shapes: Path, tmp_path: Path) -> None:
         )
 
 
-def test_weights_that_are_no_numbers(whole: Path, shapes: Path, tmp_path: Path) -> None:
+def test_weights_with_nan_are_refused(whole: Path, shapes: Path, tmp_path: Path) -> None:
     from dataclasses import replace
 
     from visolo_core.nn.checkpoint import save_checkpoint

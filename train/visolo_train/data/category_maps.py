@@ -51,7 +51,7 @@ class Relabelled:
     """COCO's annotations under other categories."""
 
     document: dict[str, Any]
-    """As the file shall be: in COCO's format, images without an object left out."""
+    """Content of the new file, in COCO's format; images without an object are left out."""
     images_before: int
     annotations_before: int
 
@@ -60,12 +60,12 @@ def relabel_coco(path: Path, labels: LabelSet) -> Relabelled:
     """COCO's annotations under the categories of a label set of videos.
 
     Args:
-        path: COCO's json file, or any with its categories.
+        path: COCO's json file, or another one with COCO's categories.
         labels: one of ``VIDEO_LABEL_SETS``.
 
     Raises:
-        VisoloError: if the file cannot be read, is not COCO's format, has other categories than
-            COCO, or if nothing is left of it.
+        VisoloError: if the file cannot be read, is not in COCO's format, has other categories than
+            COCO, or has no object of the label set.
     """
     document = read_json(path)
     try:
@@ -83,7 +83,7 @@ def relabel_coco(path: Path, labels: LabelSet) -> Relabelled:
                 f"{repr(coco[number]) if number in coco else 'none'}: only COCO's can be mapped"
             )
     partners = category_map(labels)
-    kept, shown = [], set()
+    kept, annotated = [], set()
     for place, entry in enumerate(annotations):
         try:
             category, image = int(entry["category_id"]), entry["image_id"]
@@ -98,8 +98,8 @@ def relabel_coco(path: Path, labels: LabelSet) -> Relabelled:
             )
         if category in partners:
             kept.append({**entry, "category_id": partners[category]})
-            shown.add(image)
-    left = [each for each in images if isinstance(each, dict) and each.get("id") in shown]
+            annotated.add(image)
+    left = [each for each in images if isinstance(each, dict) and each.get("id") in annotated]
     if not left:
         raise VisoloError(f"no image of '{path}' shows anything of '{labels.name}'")
     categories = [{"id": i, "name": n} for i, n in zip(labels.ids, labels.names, strict=True)]

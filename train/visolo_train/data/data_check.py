@@ -72,7 +72,7 @@ def check_data(
             problems.append(str(error))
     if not annotations.videos:
         problems.append("the file lists no video")
-    problems += _bare_videos(annotations)
+    problems += _unannotated_videos(annotations)
     if images is not None:
         problems += _frames(annotations.videos, images, decode, progress)
     return DataReport(
@@ -123,22 +123,24 @@ def _frame(video: Video, name: str, images: Path, decode: bool) -> str | None:
     return None
 
 
-def _bare(annotations: Annotations) -> list[Video]:
-    shown = {track.video_id for track in annotations.tracks}
-    return [video for video in annotations.videos if video.video_id not in shown]
+def _unannotated(annotations: Annotations) -> list[Video]:
+    annotated = {track.video_id for track in annotations.tracks}
+    return [video for video in annotations.videos if video.video_id not in annotated]
 
 
-def _bare_videos(annotations: Annotations) -> Iterator[str]:
-    for video in _bare(annotations):
+def _unannotated_videos(annotations: Annotations) -> Iterator[str]:
+    for video in _unannotated(annotations):
         if len(video.file_names) > 1:
             yield (
-                f"video {video.video_id} ('{video.file_names[0]}' and on) has no annotation: "
-                "it cannot be trained on, and every result in it is a false one"
+                f"video {video.video_id} (first frame '{video.file_names[0]}') has no annotation: "
+                "it cannot be trained on, and every result in it counts as a false alarm"
             )
 
 
 def _notes(annotations: Annotations) -> Iterator[str]:
-    images = [video.file_names[0] for video in _bare(annotations) if len(video.file_names) == 1]
+    images = [
+        video.file_names[0] for video in _unannotated(annotations) if len(video.file_names) == 1
+    ]
     if images:
         yield f"{len(images)} images have no annotation and are not trained on: {_first(images)}"
     unseen = [
@@ -154,7 +156,7 @@ def _notes(annotations: Annotations) -> Iterator[str]:
         if track.areas is not None and len(track.areas) != len(track.segmentations)
     ]
     if areas:
-        yield f"{len(areas)} tracks have another number of areas than of masks: {_first(areas)}"
+        yield f"{len(areas)} tracks have different numbers of areas and masks: {_first(areas)}"
     empty = [
         f"video {track.video_id} category {track.category_id}"
         for track in annotations.tracks
@@ -169,7 +171,7 @@ def _notes(annotations: Annotations) -> Iterator[str]:
 
 
 def _first(things: list[Any]) -> str:
-    """Some of a list, in a sentence."""
+    """The first few of a list, for a sentence."""
     dots = ", ..." if len(things) > 5 else ""
     return ", ".join(str(each) for each in things[:5]) + dots
 

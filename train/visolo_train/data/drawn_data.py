@@ -42,7 +42,7 @@ def drawn_data(
 
 
 def drawn_clip(seed: int, number: int, frames: int, size: tuple[int, int]) -> Clip:
-    """One drawn video as a source; it is drawn when it is played."""
+    """One drawn video as a source; its frames are drawn when they are read."""
 
     def play() -> Iterator[NDArray[np.uint8]]:
         yield from draw_clip(seed, number, frames, *size).frames

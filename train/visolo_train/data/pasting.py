@@ -32,7 +32,7 @@ from visolo_train.data.synthetic import (
     draw_path,
 )
 
-_SMALLEST = 24  # pixels: cut-outs with a shorter diagonal show nothing
+_SMALLEST = 24  # pixels: cut-outs with a shorter diagonal are too small to recognise
 _REMEMBERED = 128  # pictures
 
 
@@ -116,11 +116,11 @@ class PastedClips:
 
     def _cut_out(self, random: Random) -> _CutOut:
         video, track = self._objects[int(random.integers(len(self._objects)))]
-        seen = [at for at, rle in enumerate(track.segmentations) if rle is not None]
+        visible = [at for at, rle in enumerate(track.segmentations) if rle is not None]
         return _CutOut(
             video,
             track,
-            start=int(random.integers(len(seen))),
+            start=int(random.integers(len(visible))),
             mirrored=bool(random.random() < 0.5),
             tilt=float(random.uniform(-0.3, 0.3)),
         )
@@ -129,8 +129,8 @@ class PastedClips:
         self, image: Picture, masks: Bits, index: int, cut_out: _CutOut, path: ObjectPath, at: int
     ) -> None:
         """Paste a cut-out onto an image [H, W, 3], and into the masks [L, H, W] of the frame."""
-        seen = [p for p, rle in enumerate(cut_out.track.segmentations) if rle is not None]
-        position = seen[_there_and_back(cut_out.start + at, len(seen))]
+        visible = [p for p, rle in enumerate(cut_out.track.segmentations) if rle is not None]
+        position = visible[_there_and_back(cut_out.start + at, len(visible))]
         rle = cut_out.track.segmentations[position]
         assert rle is not None
         mask = decode_rle(rle)
@@ -142,9 +142,9 @@ class PastedClips:
         if cut_out.mirrored:
             layer = layer[:, ::-1]
         swing = cut_out.tilt + 0.3 * float(np.sin(path.angle[at] - path.angle[0]))
-        laid = _placed(layer, path.centre[at], 2.5 * path.radius[at], swing, image.shape[:2])
-        opacity = laid[..., 3:].astype(np.float32) / 255
-        image[:] = np.rint(image * (1 - opacity) + laid[..., :3] * opacity)
+        layer = _placed(layer, path.centre[at], 2.5 * path.radius[at], swing, image.shape[:2])
+        opacity = layer[..., 3:].astype(np.float32) / 255
+        image[:] = np.rint(image * (1 - opacity) + layer[..., :3] * opacity)
         shape = opacity[..., 0] >= 0.5
         masks[:index] &= ~shape
         masks[index] = shape
@@ -166,7 +166,7 @@ class _Window:
     def __init__(self, random: Random, frames: int, height: int, width: int) -> None:
         self._size = height, width
         self._zoom = float(random.uniform(1.0, 1.3))
-        ends = random.random((2, 2))  # from and to, as shares of the room that there is
+        ends = random.random((2, 2))  # first and last place, as shares of the free margin
         time = np.linspace(0, 1, frames)[:, None]
         self._place = ends[0] * (1 - time) + ends[1] * time
 
@@ -215,7 +215,7 @@ def _placed(
 
 
 def _there_and_back(place: int, length: int) -> int:
-    """0, 1, ... length - 1 and back again, endlessly."""
+    """Position after ``place`` steps of an endless walk 0, 1, ... length - 1 and back."""
     if length == 1:
         return 0
     place %= 2 * (length - 1)

@@ -35,7 +35,7 @@ def split_annotations(path: Path, share: float, salt: str = "") -> Split:
         path: the file.
         share: of the validation side, above 0 and below 1; each video falls on that side with this
             probability, so the number of videos is close to the share but not equal to it.
-        salt: another word gives another split.
+        salt: a different word gives a different split.
 
     Raises:
         VisoloError: if the file cannot be read or is of another format, or a side has no video.
@@ -55,8 +55,8 @@ def split_annotations(path: Path, share: float, salt: str = "") -> Split:
         training = _side(document, kind, owner, held_back, False)
         validation = _side(document, kind, owner, held_back, True)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise VisoloError(f"'{path}' is in neither YouTube-VIS nor COCO format, {what}") from error
+        what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
+        raise VisoloError(f"'{path}' is in neither YouTube-VIS nor COCO format: {what}") from error
     for name, count in (("training", len(everything - held_back)), ("validation", len(held_back))):
         if not count:
             raise VisoloError(f"a share of {share:g} of '{path}' leaves no {kind} for {name}")
@@ -74,12 +74,12 @@ def _chance(entry: dict[str, Any], salt: str) -> float:
 
 
 def _side(
-    document: dict[str, Any], kind: str, owner: str, held_back: set[Any], wanted: bool
+    document: dict[str, Any], kind: str, owner: str, held_back: set[Any], validation: bool
 ) -> dict[str, Any]:
     return {
         **document,
-        kind: [each for each in document[kind] if (each["id"] in held_back) == wanted],
+        kind: [each for each in document[kind] if (each["id"] in held_back) == validation],
         "annotations": [
-            each for each in document["annotations"] if (each[owner] in held_back) == wanted
+            each for each in document["annotations"] if (each[owner] in held_back) == validation
         ],
     }

@@ -51,7 +51,7 @@ class Identity:
     ass_a: float
     """Association: how far the track and the object of a hit agree in all their frames."""
     idf1: float
-    """Harmonic mean of the next two, each object given the one track that serves it best."""
+    """Harmonic mean of the next two, each object assigned the one track that fits best."""
     idp: float
     """Share of the tracks' masks that have their object's identity, at an IoU of one half."""
     idr: float
@@ -148,12 +148,12 @@ def _scene(
 
 def _present(tracks: list[AnnotatedTrack], frame: int) -> tuple[NDArray[np.intp], list[Rle]]:
     """Positions of the tracks that are present in a frame, and their masks."""
-    seen = [
+    present = [
         (at, mask)
         for at, mask in enumerate(track.segmentations[frame] for track in tracks)
         if mask is not None and coco_mask.area(mask) > 0
     ]
-    return np.array([at for at, _ in seen], np.intp), [mask for _, mask in seen]
+    return np.array([at for at, _ in present], np.intp), [mask for _, mask in present]
 
 
 def _iou(first: list[Rle], second: list[Rle], of_first: bool = False) -> NDArray[np.float64]:

@@ -63,7 +63,7 @@ class Report:
     data: str
     """Name of the data set."""
     settings: dict[str, str]
-    """How the results came to be."""
+    """How the results were produced."""
     annotations: Annotations
     tracks: Sequence[AnnotatedTrack]
     track_score: float

@@ -49,7 +49,7 @@ class Drawn:
     """Position in the clip, from 0."""
     jpeg: bytes
     unreadable: str = ""
-    """Why the frame is grey, where it is."""
+    """Why the frame could not be read and is drawn grey; empty if it was read."""
 
     @property
     def data_uri(self) -> str:
@@ -152,9 +152,9 @@ def _instances(
     """The tracks present in a frame, best first, at a picture's size."""
     numbered = [each for each in enumerate(tracks, start=1) if each[1].segmentations[frame]]
     numbered.sort(key=lambda each: -each[1].score)
-    seen = [track for _, track in numbered]
-    label = np.array([labels.ids.index(track.category_id) for track in seen], np.int64)
-    score = np.array([track.score for track in seen], np.float32)
+    present = [track for _, track in numbered]
+    label = np.array([labels.ids.index(track.category_id) for track in present], np.int64)
+    score = np.array([track.score for track in present], np.float32)
     return Instances(
         frame=frame,
         size=size,
@@ -164,8 +164,8 @@ def _instances(
         confidence=score,
         track_class_id=label,
         track_confidence=score,
-        cell=np.zeros(len(seen), np.int64),
-        input_masks=_masks(seen, frame, size).view(np.uint8),
+        cell=np.zeros(len(present), np.int64),
+        input_masks=_masks(present, frame, size).view(np.uint8),
     )
 
 

@@ -36,9 +36,9 @@ MEASURES = (
 """The twelve figures, in the evaluator's order."""
 
 TRACK_SCORE = 0.3
-"""Tracks below this score do not count, unless said otherwise, where a figure or a picture is of
-the tracks that a user would see. Average precision counts all: a results file holds every guess of
-a network, and about here its guesses turn into tracks."""
+"""Default score below which tracks are ignored in figures and pictures of the tracks that a user
+would see. Average precision counts all tracks: a results file holds every guess of a network, and
+around this score its guesses turn into tracks."""
 
 _SMALL, _MEDIUM, _ALL = 128**2, 256**2, 1e5**2
 _AREAS = [[0, _ALL], [0, _SMALL], [_SMALL, _MEDIUM], [_MEDIUM, _ALL]]
@@ -46,7 +46,7 @@ _AREAS = [[0, _ALL], [0, _SMALL], [_SMALL, _MEDIUM], [_MEDIUM, _ALL]]
 
 @dataclass(frozen=True)
 class PrecisionRecall:
-    """Precision over recall: the curves whose mean heights the average precisions are."""
+    """Curves of precision over recall; the average precisions are their mean heights."""
 
     category_ids: tuple[int, ...]
     precision: NDArray[np.float64]
@@ -147,7 +147,7 @@ def check_labels(model: LabelSet, data: LabelSet) -> None:
     """Make sure that a model's categories are those of a data set.
 
     Raises:
-        VisoloError: if an id has another meaning there, or none.
+        VisoloError: if the data set lacks an id of the model, or names it differently.
     """
     names = dict(zip(data.ids, data.names, strict=True))
     for number, name in zip(model.ids, model.names, strict=True):
@@ -155,7 +155,7 @@ def check_labels(model: LabelSet, data: LabelSet) -> None:
         if there is None or (model.name != UNNAMED and plain_name(there) != plain_name(name)):
             raise VisoloError(
                 f"the model's category {number} is '{name}' ({model.name}), in '{data.name}' it is "
-                f"{repr(there) if there else 'none'}: model and data set do not go together"
+                f"{repr(there) if there else 'none'}: the model does not fit the data set"
             )
 
 
@@ -207,10 +207,10 @@ def _as_coco(annotations: Annotations, tracks: Sequence[AnnotatedTrack]) -> COCO
 
 
 def _mean_area(track: AnnotatedTrack) -> float:
-    """Mean over the frames in which there is anything."""
+    """Mean over the frames in which the track has a pixel."""
     areas = track.areas or [rle and float(coco_mask.area(rle)) for rle in track.segmentations]
-    seen = [area for area in areas if area]
-    return float(np.mean(seen)) if seen else 0.0
+    visible = [area for area in areas if area]
+    return float(np.mean(visible)) if visible else 0.0
 
 
 def track_overlaps(

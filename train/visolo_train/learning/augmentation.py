@@ -27,10 +27,10 @@ class Augmentation:
     input_size: tuple[int, int]
     """(H, W) of the network."""
     short_sides: tuple[int, ...] = ()
-    """Lengths in pixels, of which a clip takes one for the shorter side of its frames; the input
-    is then cut out of them. Without any, frames are resized straight to the input's size."""
+    """Lengths in pixels. A clip draws one for the shorter side of its frames, and the input is
+    cropped from the resized frames. If empty, frames are resized straight to the input's size."""
     rotation: float = 0.0
-    """Frames are turned by up to so many degrees, to either side."""
+    """Frames are rotated by up to this many degrees in either direction."""
     flip: bool = True
     """Mirror half of the clips."""
 
@@ -57,10 +57,10 @@ def augment(
     picture: Tensor,
     masks: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """One frame and its masks, as the network is to see them.
+    """One frame and its masks as input of the network.
 
     Args:
-        random: of the clip; angle and place are drawn from it.
+        random: of the clip; the angle and the place of the crop are drawn from it.
         augmentation: what may be drawn.
         clip: what was drawn for the clip.
         picture: uint8 [3, h, w].
@@ -114,13 +114,12 @@ def _turned(
         [(cos * x - sin * y) * (2 / width), (sin * x + cos * y) * (2 / height)], dim=-1
     )[None]
     mean = torch.tensor(PIXEL_MEAN)[:, None, None]
-    colours = (
-        image.as_subclass(Tensor).float().sub_(mean)
-    )  # so that what lies outside, 0, is the mean
+    # Relative to the mean colour, so that the zeros outside the frame become the mean.
+    colours = image.as_subclass(Tensor).float().sub_(mean)
     turned = grid_sample(colours[None], grid, align_corners=False)[0] + mean
     objects = masks.as_subclass(Tensor).float()[None]
-    seen = grid_sample(objects, grid, mode="nearest", align_corners=False)[0]
-    return turned.round_().to(torch.uint8), seen > 0.5
+    visible = grid_sample(objects, grid, mode="nearest", align_corners=False)[0]
+    return turned.round_().to(torch.uint8), visible > 0.5
 
 
 def _scaled(picture: Tensor, input_size: tuple[int, int], short_side: int | None) -> list[int]:

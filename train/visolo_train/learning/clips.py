@@ -94,7 +94,7 @@ class AnnotatedClips(Dataset[TrainingClip]):
         return len(self._videos)
 
     def __getitem__(self, number: int) -> TrainingClip:
-        """Clip ``number``, which may be any: each round over the videos has its own order."""
+        """Clip ``number``, 0 or more; each round over the videos has its own order."""
         round_number, place = divmod(number, len(self._videos))
         order = numbered_random(self._seed, round_number, 0).permutation(len(self._videos))
         video, tracks = self._videos[order[place]]
@@ -110,9 +110,9 @@ class AnnotatedClips(Dataset[TrainingClip]):
                     f"{picture.shape[2]}x{picture.shape[1]}, its annotation says "
                     f"{video.width}x{video.height}"
                 )
-            frame, shown = augment(random, self._augmentation, drawn, picture, objects)
+            frame, visible = augment(random, self._augmentation, drawn, picture, objects)
             frames.append(frame)
-            masks.append(shown)
+            masks.append(visible)
         classes = torch.tensor([self._classes[track.category_id] for track in tracks])
         return TrainingClip(torch.stack(frames), classes, torch.stack(masks))
 
@@ -121,8 +121,8 @@ class AnnotatedClips(Dataset[TrainingClip]):
     ) -> NDArray[np.int64]:
         """Frames around one that shows an object, in temporal order."""
         count = len(video.file_names)
-        shown = [at for at in range(count) if any(track.segmentations[at] for track in tracks)]
-        reference = int(random.choice(shown)) if shown else int(random.integers(count))
+        annotated = [at for at in range(count) if any(track.segmentations[at] for track in tracks)]
+        reference = int(random.choice(annotated)) if annotated else int(random.integers(count))
         low = max(0, reference - self._sampling.reach)
         high = min(count - 1, reference + self._sampling.reach)
         others = random.integers(low, high + 1, self._sampling.frames - 1)
@@ -201,10 +201,10 @@ class MixedClips(Dataset[TrainingClip]):
     def __getitem__(self, number: int) -> TrainingClip:
         """Clip ``number``, 0 or more."""
         block, place = divmod(number, self._BLOCK)
-        whose = np.repeat(np.arange(len(self._parts)), self._counts)
-        whose = numbered_random(self._seed, block, 3).permutation(whose)
-        part = int(whose[place])
-        before = int((whose[:place] == part).sum())
+        order = np.repeat(np.arange(len(self._parts)), self._counts)
+        order = numbered_random(self._seed, block, 3).permutation(order)
+        part = int(order[place])
+        before = int((order[:place] == part).sum())
         return self._parts[part][block * int(self._counts[part]) + before]
 
 

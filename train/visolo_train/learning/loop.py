@@ -78,7 +78,7 @@ class Schedule:
             raise VisoloError(f"average must lie in 0 to 1, 1 excluded, not {self.average}")
 
     def rate(self, step: int) -> float:
-        """Learning rate of a step, from 0, over the first one."""
+        """Learning rate of a step, counted from 0, as a factor of ``learning_rate``."""
         if step < self.warm_up:
             return (step + 1) / self.warm_up
         if self.drops:
@@ -145,7 +145,7 @@ class Trainer:
         losses = self._gradients(clips)
         self._scaler.unscale_(self._optimiser)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.schedule.clip_norm)
-        # A scaler looks for gradients that float16 could not hold, and leaves out their step.
+        # A scaler detects gradients that float16 cannot hold, and skips the step.
         if not bool(norm.isfinite()) and not self._scaler.is_enabled():
             raise self._not_a_number(losses, "gradient")
         self._scaler.step(self._optimiser)
@@ -182,9 +182,9 @@ class Trainer:
             output: ClipOutput = self._network(frames)
         return ClipOutput(*(each.float() for each in output))
 
-    def _without_exchange(self, asked: bool) -> contextlib.AbstractContextManager[Any]:
+    def _without_exchange(self, postponed: bool) -> contextlib.AbstractContextManager[Any]:
         """Keep gradients in this process until the last turn exchanges them all."""
-        if asked and isinstance(self._network, DistributedDataParallel):
+        if postponed and isinstance(self._network, DistributedDataParallel):
             return self._network.no_sync()
         return contextlib.nullcontext()
 
@@ -192,7 +192,7 @@ class Trainer:
         named = ", ".join(f"{name} {value.item():.3g}" for name, value in losses._asdict().items())
         return VisoloError(
             f"the {what} of step {self.step} is not a number ({named}): lower the learning rate "
-            "and go on from the last checkpoint"
+            "and continue from the last checkpoint"
         )
 
     def best_weights(self) -> dict[str, Tensor]:
@@ -272,11 +272,11 @@ def train(
 
     Args:
         trainer: new or resumed.
-        data: clips by number, without end.
+        data: endless clips, by number.
         checkpoint: written every ``save_every`` steps and at the end.
         save_every: in steps.
         workers: processes that read clips; 0 reads them in this one.
-        report: called with the number of steps done and the losses of the last.
+        report: called with the number of steps done and the losses of the last step.
         stop: called after every step, in every process: whether to save and stop.
 
     Returns:
@@ -307,7 +307,7 @@ def _batches(
         step * size + team.rank * share for step in range(trainer.step, trainer.schedule.steps)
     )
     loader: DataLoader[Any] = DataLoader(
-        _Told(data),
+        _ClipsOrErrors(data),
         batch_sampler=(list(range(first, first + share)) for first in firsts),
         num_workers=workers,
         collate_fn=list,
@@ -320,9 +320,9 @@ def _batches(
         yield batch
 
 
-class _Told(Dataset[TrainingClip | VisoloError]):
-    """Clips, or the error as a value: an exception would reach the training process wrapped in the
-    reader's traceback."""
+class _ClipsOrErrors(Dataset[TrainingClip | VisoloError]):
+    """Clips, or the error as a value: a raised exception would reach the training process wrapped
+    in the reading process's traceback."""
 
     def __init__(self, data: Dataset[TrainingClip]) -> None:
         self._data = data

@@ -117,7 +117,7 @@ def mask_sum(mask_features: Tensor, kernels: Tensor, targets: ClipTargets) -> Te
             logits = decode_masks(mask_features[clip, frame].unsqueeze(0), chosen)[0]
             truth = masks[frame, owner[cell]].to(logits.dtype)
             losses.append(dice(logits.sigmoid(), truth).mean())
-    if not losses:  # zero, with a gradient for whatever made the masks
+    if not losses:  # zero, but with gradients for the features and the kernels
         return (mask_features.sum() + kernels.sum()) * 0
     return torch.stack(losses).sum()
 

@@ -47,7 +47,7 @@ def load_backbone(model: Visolo, source: str) -> None:
     """Load the weights of torchvision's classifier into the backbone.
 
     Args:
-        model: whose backbone has torchvision's width.
+        model: a network whose backbone has torchvision's width.
         source: ``imagenet``, which downloads them once, or a file of them (.pth, .safetensors).
 
     Raises:
@@ -60,7 +60,7 @@ def load_backbone(model: Visolo, source: str) -> None:
         state = read_safetensors(path) if path.suffix == ".safetensors" else load_tensors(path)
     backbone = model.backbone.state_dict()
     state = {name: value for name, value in state.items() if not name.startswith(_UNUSED)}
-    # Frozen norms count no batches, and older files do not say how many there were.
+    # Frozen norms have no batch counter, and older files lack it: the network's own are kept.
     counters = {name: value for name, value in backbone.items() if name.endswith(_COUNTER)}
     state = {name: value for name, value in state.items() if not name.endswith(_COUNTER)}
     state |= counters
@@ -85,8 +85,8 @@ def _imagenet(backbone: str) -> dict[str, Any]:
     except (URLError, OSError, RuntimeError) as error:
         why = reason(error) if isinstance(error, OSError) else str(error)
         raise VisoloError(
-            f"cannot download {weights.url} ({why}): fetch it where there is a network, and "
-            "name the file with start.backbone=FILE"
+            f"cannot download {weights.url} ({why}): download it on a machine with network access, "
+            "and name the file with start.backbone=FILE"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""A whole training from a recipe: data, network, loop, validation on the way, final weights.
+"""A whole training from a recipe: data, network, loop, validation, final weights.
 
 The folder of a training holds ``recipe.json`` (all settings), ``checkpoint.pt`` (from which an
 interrupted training continues), ``weights.safetensors`` (the trained network) and
@@ -50,15 +50,15 @@ class Training:
     def __init__(self, recipe: Recipe, folder: Path, team: Team, resume: bool) -> None:
         self.recipe, self.folder, self.team = recipe, folder, team
         self.labels = recipe.network.label_set()
-        begun = (folder / CHECKPOINT).exists()
-        if begun and not resume:
+        has_checkpoint = (folder / CHECKPOINT).exists()
+        if has_checkpoint and not resume:
             raise VisoloError(
-                f"'{folder}' holds a training: continue it with --resume, or name another"
+                f"'{folder}' holds a training: continue it with --resume, or name another folder"
             )
-        if begun:
+        if has_checkpoint:
             self._check_settings()
         self.notes: list[str] = []
-        """What is worth knowing before it begins, in sentences."""
+        """Remarks about the data, in sentences, to be shown before training starts."""
         self.data = build_clips(recipe, self.labels, self.notes.append)
         self.trainer = Trainer(build_network(recipe.network, recipe.start), recipe.schedule, team)
         self._validation = (
@@ -66,7 +66,7 @@ class Training:
             if recipe.validation.annotations and team.leads
             else None
         )
-        if begun:
+        if has_checkpoint:
             self.trainer.resume(folder / CHECKPOINT)
         elif team.leads:
             self._begin()
@@ -80,8 +80,8 @@ class Training:
         """Train to the end.
 
         Args:
-            report: called with the number of steps done and the losses of the last, in every
-                process.
+            report: called with the number of steps done and the losses of the last step, in
+                every process.
             scored: called with the number of steps done and a score, in the leading process.
             stop: called after every step: whether to save and stop.
 
@@ -139,7 +139,7 @@ class Training:
             if theirs.get(name) != value:
                 raise VisoloError(
                     f"'{path}' says {name} = {theirs.get(name)!r}, now it is {value!r}: "
-                    "a training goes on only with the settings that it began with"
+                    "a training can only be resumed with its original settings"
                 )
 
 
@@ -151,7 +151,7 @@ def build_clips(
     Args:
         recipe: names the data sets.
         labels: of the network.
-        note: called with sentences that are worth knowing.
+        note: called with remarks about the data, in sentences.
 
     Raises:
         VisoloError: if a data set is missing or does not fit.
