@@ -1,4 +1,4 @@
-"""What a stream yields by itself, and whether it yields the same among others."""
+"""Runs a stream by itself, to check that it yields the same among others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from visolo_runtime.session.session import Session
 
 @dataclass(frozen=True)
 class Alone:
-    """What a stream yields for a frame by itself."""
+    """The result for a frame of a stream that runs by itself."""
 
     instances: Instances
     bounds: MaskBounds
@@ -24,26 +24,26 @@ class Alone:
 
 
 def alone(model: Model, video: Iterable[NDArray[np.uint8]]) -> list[Alone]:
-    """A stream by itself, frame by frame."""
+    """Run a stream by itself, frame by frame."""
     buffers = model.engines.buffers()
     session = Session(buffers, model.stream_options(record=False))
-    yielded = []
+    results = []
     for frame in video:
         instances = session.step(frame)
-        yielded.append(Alone(instances, bounds_in(buffers, instances.cell)))
-    return yielded
+        results.append(Alone(instances, bounds_in(buffers, instances.cell)))
+    return results
 
 
 def same(expected: Alone, other: Instances) -> None:
-    """Make sure that a stream yields for a frame what it yields alone.
+    """Assert that a stream among others yields for a frame what it yields alone.
 
-    A library may add up in another order when it convolves several pictures: scores, which lie
-    between 0 and 1, differ by 5e-6 in PyTorch, and masks by what :class:`MaskBounds` allows.
+    A library may sum in another order when it convolves several images: scores, which lie between 0
+    and 1, differ by 5e-6 in PyTorch, and masks by what :class:`MaskBounds` allows.
     """
     first = expected.instances
     assert first.frame == other.frame
     assert first.tracker_id.tolist() == other.tracker_id.tolist()
     assert first.cell.tolist() == other.cell.tolist()
     np.testing.assert_allclose(first.confidence, other.confidence, atol=1e-4)
-    expected.bounds.check(first.input_masks)  # or they are not its bounds
+    expected.bounds.check(first.input_masks)  # otherwise the bounds are wrong
     expected.bounds.check(other.input_masks)

@@ -1,4 +1,4 @@
-"""Videos, folders of frames and data sets for tests, made of the generated clip."""
+"""Writes videos, folders of frames and data sets for tests from the generated clip."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def data_set(tmp_path: Path, videos: list[dict[str, Any]] | None = None) -> Path
         images.mkdir()
         write_folder(images / "one", frames=3)
         write_folder(images / "two", frames=2, size=(80, 40))
-    listed = videos or [
+    entries = videos or [
         {"id": 4, "height": 48, "width": 64, "file_names": [f"one/{n}.png" for n in range(3)]},
         {"id": 9, "height": 80, "width": 40, "file_names": [f"two/{n}.png" for n in range(2)]},
     ]
     path = tmp_path / "instances.json"
-    path.write_text(json.dumps({"videos": listed}))
+    path.write_text(json.dumps({"videos": entries}))
     return path

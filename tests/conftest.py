@@ -1,4 +1,4 @@
-"""Models and golden results that many tests share; each is made once."""
+"""Models and golden results that many tests share; each is created once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def golden_units() -> GoldenUnits:
 
 @pytest.fixture(scope="session")
 def evaluator_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``gt.json``, ``results.json``, and in ``expected.json`` what the official evaluator says."""
+    """``gt.json``, ``results.json``, and the official evaluator's figures in ``expected.json``."""
     folder = tmp_path_factory.mktemp("evaluator")
     for packed in (Path(__file__).parent / "golden" / "evaluator").glob("*.json.gz"):
         (folder / packed.stem).write_bytes(gzip.decompress(packed.read_bytes()))
@@ -49,7 +49,7 @@ def small_golden() -> GoldenSet:
 
 @pytest.fixture(scope="session", params=["committed", "whole"])
 def golden(request: pytest.FixtureRequest) -> GoldenSet:
-    """Golden set A, the committed part and, where it is there, the whole."""
+    """Golden set A: the committed part and, if available, the whole."""
     if request.param == "committed":
         return GoldenSet.committed()
     return GoldenSet.whole(request.getfixturevalue("golden_folder"))
@@ -63,7 +63,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def lite_weights(models: Path) -> Path:
-    """An untrained network of the lite kind with six classes, smaller still to keep tests quick."""
+    """An untrained lite network with six classes, shrunk further to keep tests fast."""
     from untrained import untrained
     from visolo_core.categories import SHAPES
     from visolo_core.checkpoint_header import CheckpointHeader
@@ -96,7 +96,7 @@ def lite_bundle(models: Path, lite_weights: Path, visolo: Callable[..., Outcome]
 
 @pytest.fixture(scope="session")
 def batched_bundle(models: Path, lite_weights: Path, visolo: Callable[..., Outcome]) -> Path:
-    """The small network, up to three streams together, in the forms that a CPU runs."""
+    """The small network for up to three streams together, in the formats that a CPU runs."""
     path = models / "batched.visolo"
     formats = "onnx,openvino,torchscript,pt2"
     visolo("export", lite_weights, "-o", path, "--batch", 3, "--format", formats).succeeded()
@@ -121,7 +121,7 @@ def official_checkpoint(models: Path, small_golden: GoldenSet) -> Path:
 
 @pytest.fixture(scope="session")
 def paper_weights(models: Path, official_checkpoint: Path, visolo: Callable[..., Outcome]) -> Path:
-    """The golden weights, converted."""
+    """The golden weights, converted from the official checkpoint."""
     path = models / "paper.safetensors"
     visolo("convert", official_checkpoint, "-o", path).succeeded()
     return path

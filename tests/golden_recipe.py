@@ -1,9 +1,9 @@
-"""The weights and the video that the golden results belong to, made from numbers alone.
+"""Generates the weights and the videos that the golden results belong to.
 
-Official checkpoints cannot be shipped, so the official implementation was run on weights that are
-drawn from a counter-based generator, seeded with each parameter's official name, and tuned so
-that the untrained network finds, loses and finds again a dozen instances. This module draws the
-same numbers; the CRC-32 of every parameter and frame is on record.
+Official checkpoints cannot be shipped, so the official implementation was run on weights drawn from
+a counter-based generator, which is seeded with each parameter's official name. They are tuned so
+that the untrained network detects, loses and recovers a dozen instances. This module draws the same
+numbers; the CRC-32 of every parameter and frame is recorded.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _parameter(name: str, shape: tuple[int, ...], offset: int, tuned: Mapping[st
             values[0] = 1
         case "Tracking_branch.track_R_conv2.norm", "bias":
             values[0] = tuned["tra_off"]
-        # So are the first channels of mask features and kernels: masks get a common offset.
+        # The same holds for mask features and kernels, so every mask logit is shifted.
         case "Mask_branch.pred.norm", "weight":
             values[0] = 0
         case "Mask_branch.pred.norm", "bias":
@@ -123,7 +123,7 @@ def _bytes(seed: int, shape: tuple[int, ...]) -> Array:
 
 
 def draw_masks(name: str, frame: int, height: int, width: int) -> Array:
-    """bool [objects, height, width]: what is visible of each object in a frame."""
+    """bool [objects, height, width]: the visible part of each object in a frame."""
     masks = np.zeros((len(VIDEOS[name]), height, width), bool)
     for index, shape in enumerate(VIDEOS[name]):
         inside, _ = _cover(shape, frame, height, width)

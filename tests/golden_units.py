@@ -21,7 +21,7 @@ class GoldenUnits:
 
     arrays: dict[str, Array]
     facts: dict[str, Any]
-    """by case of decoding, ``seg dense`` and others: cells, labels and masks of the instances"""
+    """by decoding case, such as ``seg dense``: cells, labels and masks of the instances"""
 
     @classmethod
     def committed(cls) -> GoldenUnits:
@@ -54,11 +54,11 @@ class GoldenUnits:
         return self.arrays[f"seg_{case}_masks"].astype(np.float32)
 
     def kernels(self, case: str, cell: Array) -> Array:
-        """float32 [D, N], the kernels of some cells; those that are no candidates may lack."""
+        """float32 [D, N], the kernels of some cells; only candidates are sure to be stored."""
         stored = self.arrays[f"seg_{case}_kernels"].astype(np.float32)
         kernels = stored.reshape(len(stored), -1)
         places = self.arrays.get(f"seg_{case}_cells", np.arange(kernels.shape[1]))
-        assert np.isin(cell, places).all(), "the cut lacks a candidate"
+        assert np.isin(cell, places).all(), "the committed part lacks a candidate"
         return kernels[:, np.searchsorted(places, cell)]
 
     def masks(self, case: str) -> Masks:

@@ -1,4 +1,4 @@
-"""What several test files need: golden set A, a tiny network, and the command line."""
+"""Shared by several test files: golden set A, a tiny network, and the command line."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ from visolo_core.results import Track
 
 Array = NDArray[Any]
 BoundsOf = Callable[[int, int], MaskBounds]
-"""Of the mask [1, H, W] that a cell has in a frame, from frame and cell."""
+"""From a frame and a cell, the bounds of the mask [1, H, W] of that cell in that frame."""
 TINY = ModelConfig(
     backbone="resnet18", width=16, groups=4, grid=(4, 6), classes=3, input_size=(64, 96)
 )
-"""A network that takes milliseconds."""
+"""A network that runs in milliseconds."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a call of the command line left behind."""
+    """Exit status and output of a call of the command line."""
 
     status: int
     out: str
     err: str
 
     def succeeded(self) -> Outcome:
-        """Itself, after making sure of exit status 0."""
+        """Assert exit status 0, and return itself."""
         assert self.status == 0, self.err
         return self
 
     def refused(self, *words: str) -> Outcome:
-        """Itself, after making sure of exit status 2 and one sentence with these words."""
+        """Assert exit status 2 and one sentence that contains these words, and return itself."""
         assert self.status == 2, (self.status, self.err)
         sentences = [line for line in self.err.splitlines() if line.startswith("visolo: ")]
         assert len(sentences) == 1, self.err
@@ -77,7 +77,7 @@ class GoldenSet:
     facts: dict[str, Any]
     tensors: dict[str, Array]
     step: int
-    """Only every so many numbers of a stored tensor are there."""
+    """Of each stored tensor, only every ``step``-th number is kept."""
 
     @classmethod
     def committed(cls) -> GoldenSet:
@@ -112,8 +112,8 @@ class GoldenSet:
 
         shapes = {official_name(name): shape for name, shape in expected_shapes(PAPER).items()}
         weights = draw_weights(shapes, self.facts["offset"], self.facts["constants"])
-        found = {name: zlib.crc32(array.tobytes()) for name, array in weights.items()}
-        assert found == self.facts["weights_crc32"]
+        checksums = {name: zlib.crc32(array.tobytes()) for name, array in weights.items()}
+        assert checksums == self.facts["weights_crc32"]
         return weights
 
     def video(self) -> Array:
@@ -133,35 +133,35 @@ class GoldenSet:
 
     def compare_tracks(self, tracks: list[Track], bounds: BoundsOf) -> float:
         """Largest score difference; the sets of tracks must be equal, and masks within bounds."""
-        left = list(tracks)
+        unmatched = list(tracks)
         differences: list[float] = []
         for number, golden in enumerate(self.facts["tracks"]):
             signature = golden["label"], golden["present"]
             partners = [
                 track
-                for track in left
+                for track in unmatched
                 if (track.label, [mask is not None for mask in track.segmentations]) == signature
             ]
             assert partners, f"no track of class {golden['label']} in frames {golden['present']}"
             track = min(partners, key=lambda each: abs(each.score - golden["score"]))
-            left.remove(track)
+            unmatched.remove(track)
             differences.append(abs(track.score - golden["score"]))
             for name, rle in golden["masks"].items():
                 if rle is None:
                     continue
-                frame, mine = int(name), track.segmentations[int(name)]
-                assert mine is not None
+                frame, segmentation = int(name), track.segmentations[int(name)]
+                assert segmentation is not None
                 cell = self._cell_of(frame, number)
                 within = bounds(frame, cell).resized((rle["size"][0], rle["size"][1]))
-                within.check(decode_rle(rle)[None])  # or they are not its bounds
-                within.check(decode_rle(mine)[None])
-        assert not left, f"{len(left)} tracks too many"
+                within.check(decode_rle(rle)[None])  # otherwise the bounds are wrong
+                within.check(decode_rle(segmentation)[None])
+        assert not unmatched, f"{len(unmatched)} tracks too many"
         return max(differences)
 
     def _cell_of(self, frame: int, track: int) -> int:
         """The cell that a track's mask is decoded from."""
-        at = self.facts["tracks_of_cells"][frame].index(track)
-        return int(self.facts["cells"][frame][at])
+        index = self.facts["tracks_of_cells"][frame].index(track)
+        return int(self.facts["cells"][frame][index])
 
 
 def tracks_of_results(results: list[dict[str, Any]], first_category_id: int = 1) -> list[Track]:

@@ -1,9 +1,10 @@
-"""What float noise may change in a mask, and nothing else.
+"""Checks that masks differ by no more than float noise explains.
 
-Another processor adds up in another order, and a pixel whose logit is next to zero changes sides.
-How many do says how ragged a mask is, so no share of its area is a measure: in a mask of thirty
-pixels one is 3 %. What is certain is where the reference's logit lies further from zero than noise
-reaches. A mask must have all pixels that are certainly inside and none that is certainly outside.
+Another processor sums in another order, and a pixel whose logit is close to zero may change sides.
+How many pixels do depends on how ragged the mask is, so no share of its area is a good limit: in a
+mask of thirty pixels, one pixel is 3 %. A pixel is certain if the reference's logit is further from
+zero than the noise reaches. A mask must have all pixels that are certainly inside and none that is
+certainly outside.
 """
 
 from __future__ import annotations
@@ -20,29 +21,29 @@ from visolo_runtime.engines.buffers import Buffers
 Logits = NDArray[np.float32]
 LOGIT_NOISE = 1e-3
 """For networks of the lite kind, whose logits reach 40: they differ by up to 2.6e-4 between two
-orders of adding up, at AVX2 and at AVX-512 alike; four times as much is allowed."""
+orders of summation, with AVX2 and with AVX-512; four times as much is allowed."""
 
 
 @dataclass(frozen=True)
 class MaskBounds:
-    """What masks must hold, and what they may."""
+    """The pixels that masks must contain, and those that they may contain."""
 
     certain: Masks
     """bool [N, H, W]: pixels that are inside whatever the noise."""
     possible: Masks
-    """bool [N, H, W]: pixels that noise may bring inside, and the certain ones."""
+    """bool [N, H, W]: the certain pixels, and those that noise may move inside."""
 
     @classmethod
     def of_logits(cls, logits: Logits, noise: float = LOGIT_NOISE) -> MaskBounds:
-        """The bounds of masks whose logits [N, H, W] are known but for noise."""
+        """The bounds of masks whose logits [N, H, W] are known up to the noise."""
         return cls(logits > noise, logits > -noise)
 
     def resized(self, size: tuple[int, int]) -> MaskBounds:
-        """The bounds at another resolution; resizing a larger mask never makes a smaller one."""
+        """The bounds at another resolution; resizing keeps one mask within the other."""
         return MaskBounds(resize_masks(self.certain, size), resize_masks(self.possible, size))
 
     def check(self, masks: NDArray[Any]) -> None:
-        """Make sure that masks, bool or uint8 [N, H, W], lie within the bounds."""
+        """Assert that masks, bool or uint8 [N, H, W], lie within the bounds."""
         assert masks.shape == self.certain.shape
         inside = masks > 0
         missing = (self.certain & ~inside).sum(axis=(1, 2))
@@ -65,7 +66,7 @@ def mask_logits(mask_features: NDArray[Any], kernels: NDArray[Any]) -> Logits:
 
     from visolo_core.nn.branches import decode_masks
 
-    if not kernels.shape[1]:  # PyTorch does not resize nothing
+    if not kernels.shape[1]:  # PyTorch cannot resize an empty batch
         return np.zeros((0, *(4 * side for side in mask_features.shape[1:])), np.float32)
     features = torch.from_numpy(np.ascontiguousarray(mask_features))[None]
     chosen = torch.from_numpy(np.ascontiguousarray(kernels.T))[None]

@@ -1,4 +1,4 @@
-"""Data that lies outside of this repository: used where a variable names its folder."""
+"""Data from outside this repository, used if an environment variable names its folder."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from skips import REAL_DATA, WHOLE_GOLDEN
 
 
 def whole_golden_set() -> Path:
-    """The folder that VISOLO_GOLDEN names; the test is skipped without."""
+    """The folder that VISOLO_GOLDEN names; without the variable the test is skipped."""
     return _named("VISOLO_GOLDEN", "official", WHOLE_GOLDEN)
 
 
 def real_data(name: str) -> Path:
-    """A file or folder in the folder that VISOLO_DATA names; the test is skipped without."""
+    """A path in the folder that VISOLO_DATA names; without the variable the test is skipped."""
     return _named("VISOLO_DATA", name, REAL_DATA) / name
 
 
@@ -25,6 +25,6 @@ def _named(variable: str, needed: str, reason: str) -> Path:
     if not folder:
         pytest.skip(reason)
     path = Path(folder)
-    # Named and not there is a mistake, which a skip would hide.
+    # A named folder that does not exist is a mistake, which a skip would hide.
     assert (path / needed).exists(), f"{variable} is '{folder}', which has no '{needed}'"
     return path

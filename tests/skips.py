@@ -1,6 +1,6 @@
-"""Which tests may be skipped: for the reasons of a list, and in CI for no other.
+"""Limits the reasons for which tests may be skipped to a list.
 
-A test that silently stops running proves nothing. With VISOLO_STRICT_SKIPS set, or CI, a test that
+A test that silently stops running proves nothing. With VISOLO_STRICT_SKIPS or CI set, a test that
 is skipped for a reason that is not listed fails.
 """
 
@@ -21,23 +21,23 @@ NO_CUDA = "this PyTorch has no CUDA"
 OTHER_RUNTIME = "onnxruntime-gpu is installed here"
 NOT_LIMITED = "VISOLO_INSTRUCTION_LIMIT is not set, see make parity-avx2"
 LISTED = (
-    WHOLE_GOLDEN,  # 9 MB; a cut of it is committed and always compared
-    REAL_DATA,  # others' pictures, which cannot be committed
-    NO_COMPILER,  # machine code is made by the user's compiler
-    NO_CUDA,  # a GPU without the PyTorch that uses it
-    OTHER_RUNTIME,  # what the CPU's ONNX Runtime lacks cannot be shown with the GPU's
-    NOT_LIMITED,  # proof about a limit that has not been asked for
+    WHOLE_GOLDEN,  # 9 MB; a part of it is committed and always compared
+    REAL_DATA,  # other people's images, which cannot be committed
+    NO_COMPILER,  # the user's compiler generates machine code
+    NO_CUDA,  # there is a GPU, but this PyTorch cannot use it
+    OTHER_RUNTIME,  # tests what only the CPU's ONNX Runtime lacks
+    NOT_LIMITED,  # tests a limit that is not set
 )
 
 
 def install(config: pytest.Config) -> None:
-    """Let a run in CI fail on a skip that is not listed."""
+    """In strict runs, fail tests that are skipped for a reason that is not listed."""
     if any(os.environ.get(name) for name in VARIABLES):
         config.pluginmanager.register(StrictSkips())
 
 
 class StrictSkips:
-    """The plugin of pytest that turns other skips into failures."""
+    """A pytest plugin that turns skips for other reasons into failures."""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:

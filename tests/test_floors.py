@@ -56,23 +56,23 @@ def imports(name: str) -> Iterator[str]:
     path = MODULES[name]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found = [alias.name for alias in node.names]
+            targets = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name}: imports are absolute"
             base = node.module or ""
-            found = [
+            targets = [
                 inner if (inner := f"{base}.{alias.name}") in MODULES else base
                 for alias in node.names
             ]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             # A module that is imported by its name, as commands and public names are.
-            found = [word for word in [node.value.partition(":")[0]] if "." in word]
+            targets = [word for word in [node.value.partition(":")[0]] if "." in word]
         else:
             continue
         if path.parent.name == "benchmarks":  # scripts, which import each other by bare names
-            found = [f"benchmarks.{each}" if f"benchmarks.{each}" in MODULES else each
-                     for each in found]  # fmt: skip
-        yield from (each for each in found if each in MODULES and each != name)
+            targets = [f"benchmarks.{each}" if f"benchmarks.{each}" in MODULES else each
+                     for each in targets]  # fmt: skip
+        yield from (each for each in targets if each in MODULES and each != name)
 
 
 ARROWS = {(name, target) for name in MODULES for target in imports(name)}

@@ -37,11 +37,11 @@ def test_pytorchs_convolutions_and_products() -> None:
     """oneDNN and MKL name what they compute with."""
     verbose = os.environ | {"ONEDNN_VERBOSE": "1", "MKL_VERBOSE": "1"}
     command = [sys.executable, "-c", COMPUTE]
-    said = subprocess.run(command, env=verbose, capture_output=True, text=True, check=True).stdout
-    assert "isa:Intel AVX2\n" in said
-    assert ",convolution," in said
-    assert "MKL_VERBOSE SGEMM" in said
-    assert not [word for word in ("avx512", "avx-512", "avx10") if word in said.lower()]
+    output = subprocess.run(command, env=verbose, capture_output=True, text=True, check=True).stdout
+    assert "isa:Intel AVX2\n" in output
+    assert ",convolution," in output
+    assert "MKL_VERBOSE SGEMM" in output
+    assert not [word for word in ("avx512", "avx-512", "avx10") if word in output.lower()]
 
 
 def test_openvino() -> None:
@@ -65,7 +65,7 @@ def test_openvino() -> None:
 
 
 def test_numpy() -> None:
-    found = np.show_config(mode="dicts")["SIMD Extensions"]["found"]
-    assert not [name for name in found if name.startswith("AVX512") or name == "X86_V4"]
+    extensions = np.show_config(mode="dicts")["SIMD Extensions"]["found"]
+    assert not [name for name in extensions if name.startswith("AVX512") or name == "X86_V4"]
     libraries = [each for each in threadpool_info() if each["internal_api"] == "openblas"]
     assert {each["architecture"] for each in libraries} == {"Haswell"}

@@ -1,4 +1,4 @@
-"""Who is who from frame to frame."""
+"""Instances keep their track from frame to frame."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_tracks_follow_objects_in_any_order() -> None:
 
 
 def test_a_track_that_is_seen_for_weeks_keeps_its_score() -> None:
-    """At 40 frames a second, after 29 days; sums in float32 would have stopped to grow."""
+    """At 40 frames a second, after 29 days; sums in float32 would have stopped growing."""
     scores = np.array([0.2, 0.9], np.float32)
     frames = 100_000_000
     track = TrackState(1, np.zeros(4, np.float32), frames * scores.astype(np.float64), frames)

@@ -28,7 +28,7 @@ def tiny() -> Checkpoint:
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
-def test_weights_come_back_as_they_went(tmp_path: Path, suffix: str) -> None:
+def test_saved_weights_load_unchanged(tmp_path: Path, suffix: str) -> None:
     path, checkpoint = tmp_path / f"weights{suffix}", tiny()
     save_checkpoint(path, checkpoint)
     loaded = load_checkpoint(path)
@@ -198,7 +198,7 @@ def test_code_in_a_checkpoint_never_runs(
         (b"hello", "is not a checkpoint"),
     ],
 )
-def test_files_that_are_no_checkpoints(
+def test_files_that_are_not_checkpoints(
     tmp_path: Path, visolo: Visolo, content: bytes, word: str
 ) -> None:
     path = tmp_path / "official.pth"

@@ -1,4 +1,4 @@
-"""Settings refuse what does not fit together."""
+"""Settings that do not fit together are refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_paper() -> None:
         ({"classes": 0}, "at least one class"),
     ],
 )
-def test_a_network_that_cannot_be(setting: dict[str, Any], word: str) -> None:
+def test_an_impossible_network(setting: dict[str, Any], word: str) -> None:
     with pytest.raises(VisoloError, match=word):
         ModelConfig(**setting)
 
@@ -45,6 +45,6 @@ def test_a_network_that_cannot_be(setting: dict[str, Any], word: str) -> None:
         {"lost_limit": -2},
     ],
 )
-def test_inference_that_cannot_be(setting: dict[str, Any]) -> None:
+def test_impossible_inference_settings(setting: dict[str, Any]) -> None:
     with pytest.raises(VisoloError, match=next(iter(setting))):
         InferenceConfig(**setting)

@@ -1,4 +1,4 @@
-"""Decoding of a frame against the official code's results, and where it is mended."""
+"""Decoding of a frame against the official code's results, and where its bugs are fixed."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def nms_inputs(units: dict[str, Array]) -> tuple[Array, Array, Array, Array]:
 
 @pytest.mark.parametrize("kernel", ["gaussian", "linear"])
 def test_matrix_nms_equals_the_official_one(units: dict[str, Array], kernel: Any) -> None:
-    found = matrix_nms(*nms_inputs(units), sigma=2.0, kernel=kernel)
-    assert found == pytest.approx(units[f"nms_{kernel}"], abs=1e-6)
+    scores = matrix_nms(*nms_inputs(units), sigma=2.0, kernel=kernel)
+    assert scores == pytest.approx(units[f"nms_{kernel}"], abs=1e-6)
 
 
 def decode(units: GoldenUnits, case: str) -> tuple[Array, Array, Array, Array]:
@@ -60,12 +60,12 @@ def decode(units: GoldenUnits, case: str) -> tuple[Array, Array, Array, Array]:
     kernels = np.ascontiguousarray(units.kernels(case, candidates.cell).T)
     decoded = graph(torch.from_numpy(units.mask_features(case))[None], torch.from_numpy(kernels))
     masks, area, probability_sum, intersection = (part.numpy() for part in decoded)
-    chosen_ones, score = select_instances(candidates, area, probability_sum, intersection, config)
+    chosen, score = select_instances(candidates, area, probability_sum, intersection, config)
     return (
-        candidates.cell[chosen_ones],
-        candidates.label[chosen_ones],
+        candidates.cell[chosen],
+        candidates.label[chosen],
         score,
-        masks[chosen_ones].astype(bool),
+        masks[chosen].astype(bool),
     )
 
 
@@ -101,7 +101,7 @@ def test_a_frame_whose_only_cell_is_cell_0_is_not_empty(golden_units: GoldenUnit
 
 
 def check_empty_masks(units: GoldenUnits, case: str) -> None:
-    """The official code finds nothing, ours what is there."""
+    """The official code returns no instances, ours returns those with pixels."""
     assert units.facts[f"seg {case}"] is None
     cells, _, scores, masks = decode(units, case)
     assert len(cells) > 0
@@ -127,9 +127,9 @@ def test_class_of_a_track_equals_the_official_average(units: dict[str, Array]) -
         track = TrackState(1, np.zeros(1, np.float32), seen[0])
         for scores in seen[1:]:
             track.see(np.zeros(1, np.float32), scores)
-        found = track.classify()
-        assert found[0] == label
-        assert found[1] == pytest.approx(score, abs=1e-6)
+        track_label, track_score = track.classify()
+        assert track_label == label
+        assert track_score == pytest.approx(score, abs=1e-6)
 
 
 def test_nothing_over_the_threshold_is_no_candidate() -> None:

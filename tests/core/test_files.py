@@ -53,7 +53,7 @@ def test_a_failure_leaves_what_was(tmp_path: Path, error: type[BaseException]) -
     assert [each.name for each in tmp_path.iterdir()] == ["a"]
 
 
-def test_a_full_disk_is_told(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported(tmp_path: Path) -> None:
     with pytest.raises(VisoloError, match="no space left"), replaced(tmp_path / "a"):
         raise OSError(28, "No space left on device")
     with pytest.raises(VisoloError, match="no space left"), replaced_folder(tmp_path / "f"):

@@ -23,10 +23,10 @@ def test_resizing_equals_pytorch(
         mode="bilinear",
         align_corners=False,
     )[0].numpy()
-    found = resize_masks(masks, (new_height, new_width))
+    resized = resize_masks(masks, (new_height, new_width))
     # On the very threshold, float32 and float64 may round to different sides.
     clear = np.abs(expected - 0.5) > 1e-5
-    assert (found == (expected >= 0.5))[clear].all()
+    assert (resized == (expected >= 0.5))[clear].all()
 
 
 @given(sides, sides, st.integers(0, 2**32 - 1))

@@ -1,4 +1,4 @@
-"""The network's two entries agree, and its parts do what they say."""
+"""The network's two entry points agree, and its parts do what they say."""
 
 from __future__ import annotations
 

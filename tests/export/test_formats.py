@@ -1,4 +1,4 @@
-"""Every format and precision: made, found by the runtime, and close enough to PyTorch."""
+"""Every format and precision: exported, opened by the runtime, and close enough to PyTorch."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ WEIGHTS = shipped_model().with_name("lite.safetensors")
 
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A drawn clip of twelve frames, in which the shipped model finds something."""
+    """A generated clip of twelve frames, in which the shipped model detects instances."""
     folder = tmp_path_factory.mktemp("frames")
     for number, frame in enumerate(draw_clip(2026, 38, 12, 192, 336).frames):
         Image.fromarray(frame).save(folder / f"{number:02}.png")
@@ -45,7 +45,7 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory, frames: Path) -> Path:
-    """The shipped model in all that a CPU can run."""
+    """The shipped model in the formats and precisions that a CPU can run."""
     pytest.importorskip("openvino", reason="install visolo[openvino]")
     folder = tmp_path_factory.mktemp("formats") / "lite.visolo"
     run_visolo(
@@ -101,7 +101,7 @@ def rewritten(source: Path, target: Path, change: Callable[[str, bytes], bytes],
 
 
 class _Opened:
-    """Unpickled, it would leave a trace."""
+    """An object that opens a file when it is unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return open, ("/dev/null",)
@@ -133,7 +133,7 @@ def test_a_program_with_pickles_is_not_opened(
     program = torch_bundle / "pt2" / "decode.pt2"
     more = change.replace("frame", _folder_of(program)) if isinstance(change, str) else ""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that two members have one name
+        warnings.simplefilter("ignore")  # about two members of the same name
         bad = rewritten(program, tmp_path / "bad.pt2", changed, more)
     with pytest.raises(ValueError, match=words):
         plain_program(bad)
@@ -152,7 +152,7 @@ def _folder_of(archive: Path) -> str:
 def test_compiled_for_this_machine(
     lite_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Machine code is run when it is named, and on the machine that it was made for."""
+    """Machine code runs only if it is named, and only on the processor it was compiled for."""
     try:
         check_compiler()
     except VisoloError as error:
@@ -175,7 +175,9 @@ def test_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     run_visolo(*command).refused("needs a C++ compiler")
 
 
-def test_the_best_is_taken_and_the_others_are_told(bundle: Path, torch_bundle: Path) -> None:
+def test_the_best_backend_is_chosen_and_the_others_reported(
+    bundle: Path, torch_bundle: Path
+) -> None:
     model = load(bundle)
     assert "OpenVINO" in model.engines.description
     assert model.precision == "fp32"  # the first of the export
@@ -188,7 +190,7 @@ def test_the_best_is_taken_and_the_others_are_told(bundle: Path, torch_bundle: P
     assert "torchscript" in load(torch_bundle).engines.description
 
 
-def test_what_is_missing_is_passed_over(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_library_is_passed_over(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     choice = choose(Bundle(bundle), "auto")
     assert "ONNX Runtime" in choice.engines.description
@@ -273,22 +275,22 @@ def test_missing_packages_name_their_extra(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_no_round_trips_and_what_stays_float32(tmp_path: Path) -> None:
-    """Nothing goes to float16 and straight back, and a named module keeps its weights."""
+    """Nothing is cast to float16 and straight back, and a named module keeps float32 weights."""
     source = shipped_model() / "frame.onnx"
-    plain, kept = tmp_path / "plain.onnx", tmp_path / "kept.onnx"
+    plain, mixed = tmp_path / "plain.onnx", tmp_path / "mixed.onnx"
     to_fp16(source, plain)
-    to_fp16(source, kept, ["backbone.layer1", "mask_branch"])
-    for file in (plain, kept):
+    to_fp16(source, mixed, ["backbone.layer1", "mask_branch"])
+    for file in (plain, mixed):
         graph = onnx.load(file).graph
         casts = {node.output[0]: node for node in graph.node if node.op_type == "Cast"}
         twice = [node for node in casts.values() if node.input[0] in casts]
         assert not twice, file
     named = nodes_of(onnx.load(source).graph, ["backbone.layer1", "mask_branch"])
     assert 20 < len(named) < 150
-    types = [convolution_types(file, named) for file in (plain, kept)]
+    types = [convolution_types(file, named) for file in (plain, mixed)]
     assert types[0] == {onnx.TensorProto.FLOAT16}
     assert types[1] == {onnx.TensorProto.FLOAT}
-    assert onnx.TensorProto.FLOAT16 in convolution_types(kept, precision.convolutions(kept))
+    assert onnx.TensorProto.FLOAT16 in convolution_types(mixed, precision.convolutions(mixed))
 
 
 def convolution_types(file: Path, names: list[str]) -> set[int]:
@@ -302,6 +304,6 @@ def convolution_types(file: Path, names: list[str]) -> set[int]:
     }
 
 
-def test_a_module_that_is_not_there(tmp_path: Path) -> None:
+def test_a_module_that_does_not_exist(tmp_path: Path) -> None:
     command = ("export", WEIGHTS, "-o", tmp_path / "m.visolo", "--precision", "fp16")
     run_visolo(*command, "--float32", "backbone.layer9").refused("no module 'backbone.layer9'")

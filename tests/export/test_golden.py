@@ -40,7 +40,7 @@ FORMS = (*BACKENDS, "openvino", "torchscript", "pt2")
 
 @dataclass(frozen=True)
 class GoldenRun:
-    """Everything that a backend says of the golden video."""
+    """Everything that a backend yields for the golden video."""
 
     tensors: list[dict[str, Array]]
     """by golden name, [c, h, w], for each frame"""
@@ -50,7 +50,7 @@ class GoldenRun:
 
 
 class _CountingBuffers(HostBuffers):
-    """Counts the cells that were decoded, for the test to compare."""
+    """Counts the decoded cells, for the test to compare."""
 
     decoded_cells = 0
 
@@ -76,7 +76,7 @@ def _run(model: Model, video: Array) -> GoldenRun:
         grid = model.config.grid
         query, key = buffers.read("query")[0].copy(), buffers.read("key")[0].copy()
         category, kernel = buffers.read("features")[0].copy()
-        found = {
+        outputs = {
             "pred_masks": buffers.read("mask_features")[0].copy(),
             "pred_kernels": buffers.read("kernels")[0].reshape(-1, *grid).copy(),
             "pred_cats": buffers.read("scores")[0].reshape(-1, *grid).copy(),
@@ -85,18 +85,18 @@ def _run(model: Model, video: Array) -> GoldenRun:
         }
         if previous_query is not None:
             match = match_values(previous_query, key)
-            found |= {
+            outputs |= {
                 "pred_tra_rows": match[::5],
                 "pred_tra_rowmax": match.max(axis=1),
                 "pred_tra_colmax": match.max(axis=0),
             }
-            # The rule of the paper, written out: the frame before, and the newest multiple of
-            # five that is at least two frames back.
+            # The paper's rule, written out: the previous frame, and the newest frame whose number
+            # is a multiple of five and that is at least two frames back.
             earlier = [keys[frame - 1]] + ([keys[(frame - 2) // 5 * 5]] if frame > 1 else [])
-            found["grid_weight"] = grid_weight(query, earlier)
+            outputs["grid_weight"] = grid_weight(query, earlier)
         keys.append(key)
         previous_query = query
-        tensors.append(found)
+        tensors.append(outputs)
     return GoldenRun(tensors, instances, candidates, session.finish())
 
 
@@ -112,7 +112,7 @@ def paper_forms(models: Path, paper_weights: Path, visolo: Callable[..., Outcome
 
 @pytest.fixture(scope="module")
 def finished_runs() -> dict[str, GoldenRun]:
-    """By form: pytest asks for one anew with every golden set that it is held against."""
+    """By form: pytest requests each again for every golden set that it is compared with."""
     return {}
 
 
@@ -143,8 +143,8 @@ def golden_run(request: pytest.FixtureRequest, run_of: Callable[[str], GoldenRun
 
 @pytest.fixture(scope="module")
 def logits_of(run_of: Callable[[str], GoldenRun]) -> Callable[[int, int], Array]:
-    """Logits [1, H, W] of the mask of a cell in a frame, PyTorch's: of the official ones only
-    samples are stored, which ``test_tensors`` holds these against."""
+    """PyTorch's logits [1, H, W] of the mask of a cell in a frame. Of the official logits only
+    samples are stored; ``test_tensors`` compares PyTorch's with them."""
     reference = run_of("torch")
 
     def logits(frame: int, cell: int) -> Array:
@@ -164,7 +164,7 @@ def bounds_of(logits_of: Callable[[int, int], Array]) -> BoundsOf:
 def early_features(
     request: pytest.FixtureRequest, small_golden: GoldenSet, paper_weights: Path, paper_bundle: Path
 ) -> list[dict[str, Array]]:
-    """Backbone stages and frame features, which no graph gives out."""
+    """Backbone stages and frame features, which no graph outputs."""
     if request.param == "torch":
         return _early_features_of_torch(paper_weights, small_golden.video())
     return _early_features_of_onnx(paper_bundle / "frame.onnx", small_golden.video())
@@ -176,20 +176,20 @@ def _early_features_of_torch(weights: Path, video: Array) -> list[dict[str, Arra
     from visolo_core.nn.checkpoint import load_checkpoint
 
     model = load_checkpoint(weights).build()
-    found = []
+    features = []
     for image in video:
         pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float()
         with torch.inference_mode():
             res = model.backbone((pixels - model.pixel_mean) / model.pixel_std)
             frame, _ = model.category_branch(res.res4)
         tensors = (*res, frame)
-        found.append(
+        features.append(
             {
                 name: tensor[0].numpy()
                 for name, tensor in zip(("res2", "res3", "res4", "frame_f"), tensors, strict=True)
             }
         )
-    return found
+    return features
 
 
 def _early_features_of_onnx(file: Path, video: Array) -> list[dict[str, Array]]:
@@ -261,8 +261,8 @@ def test_the_same_cells_become_instances_of_the_same_tracks(
     names: dict[int, int] = {}  # golden track number to ours
     for frame, instances in enumerate(golden_run.instances):
         assert golden_run.candidates[frame] == facts["candidates"][frame]
-        mine = {int(cell): at for at, cell in enumerate(instances.cell)}
-        assert set(mine) == set(facts["cells"][frame])
+        index_of = {int(cell): index for index, cell in enumerate(instances.cell)}
+        assert set(index_of) == set(facts["cells"][frame])
         golden_rows = zip(
             facts["cells"][frame],
             facts["labels"][frame],
@@ -271,10 +271,10 @@ def test_the_same_cells_become_instances_of_the_same_tracks(
             strict=True,
         )
         for cell, label, score, track in golden_rows:
-            at = mine[cell]
-            assert instances.class_id[at] == label
-            assert instances.confidence[at] == pytest.approx(score, abs=SCORE_TOLERANCE)
-            number = int(instances.tracker_id[at])
+            index = index_of[cell]
+            assert instances.class_id[index] == label
+            assert instances.confidence[index] == pytest.approx(score, abs=SCORE_TOLERANCE)
+            number = int(instances.tracker_id[index])
             assert names.setdefault(track, number) == number
 
 
@@ -286,10 +286,10 @@ def test_video_level_result(golden: GoldenSet, golden_run: GoldenRun, bounds_of:
 def half_bundle(models: Path, paper_weights: Path, visolo: Callable[..., Outcome]) -> Path:
     pytest.importorskip("openvino", reason="install visolo[openvino]")
     path = models / "paper-fp16.visolo"
-    # These weights, which are random, carry a thousandth in the first layers to a tenth in the
-    # scores. The mask branch, four fifths of the multiplications, is what float16 is for.
-    kept = "backbone,category_branch,kernel_branch,tracking_branch,memory"
-    options = ("--format", "onnx,openvino", "--precision", "fp16", "--float32", kept)
+    # These weights are random, so an error of a thousandth in the first layers grows to a tenth in
+    # the scores. The mask branch, four fifths of the multiplications, is what float16 is for.
+    float32 = "backbone,category_branch,kernel_branch,tracking_branch,memory"
+    options = ("--format", "onnx,openvino", "--precision", "fp16", "--float32", float32)
     visolo("export", paper_weights, "-o", path, *options).succeeded()
     return path
 
@@ -357,7 +357,7 @@ def test_run_of_weights_at_another_output_size(
 def test_memory_slots_hold_what_the_official_memory_would(
     small_golden: GoldenSet, paper_weights: Path
 ) -> None:
-    """``Visolo.step`` with explicit state says the same as the session's engine chain."""
+    """``Visolo.step`` with explicit state yields the same as the session's graphs."""
     import torch
 
     from visolo_core.nn.checkpoint import load_checkpoint

@@ -1,4 +1,4 @@
-"""The exported graphs keep the contract and are read by every engine builder."""
+"""The exported graphs keep the contract, and every engine builder reads them."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def test_names_types_and_shapes_are_the_contracts(lite_bundle: Path, graph: str)
             )  # fmt: skip
 
 
-def test_batch_norms_are_folded_and_no_path_of_the_exporter_is_left(lite_bundle: Path) -> None:
+def test_batch_norms_are_folded_and_no_path_of_the_exporter_remains(lite_bundle: Path) -> None:
     proto = onnx.load(lite_bundle / "frame.onnx")
     kinds = {node.op_type for node in proto.graph.node}
     assert "BatchNormalization" not in kinds
-    scopes = [
+    stack_traces = [
         prop.value
         for node in proto.graph.node
         if "backbone" in node.name or "conv2d" in node.name
         for prop in node.metadata_props
         if prop.key.endswith("stack_trace")
     ]
-    assert scopes == []
+    assert stack_traces == []
     assert str(Path(__file__).parents[2]).encode() not in proto.SerializeToString()
 
 

@@ -57,7 +57,7 @@ def test_engines_for_other_gpus(bundle: Path, lite_weights: Path, visolo: Visolo
     for name in engines.extra:
         assert json.loads((bundle / name).read_text())["targets"] == ["sm86", "sm89"]
     assert rebuilt.manifest.parity is None
-    # The other graphs are untouched, the old engines are gone, and nothing else lies about.
+    # The other graphs are untouched, the old engines are gone, and no stray file is left.
     after = contents(bundle)
     assert {name: after[name] for name in after if name.endswith(".onnx")} == {
         name: before[name] for name in before if name.endswith(".onnx")
@@ -102,7 +102,7 @@ def test_tensorrt_takes_no_targets(bundle: Path, visolo: Visolo) -> None:
     visolo(*command).refused("leave --target out")
 
 
-def test_int8_is_built_from_the_weights(bundle: Path, visolo: Visolo) -> None:
+def test_int8_engines_are_refused(bundle: Path, visolo: Visolo) -> None:
     rewrite_manifest(bundle, lambda manifest: manifest["graphs"][1].update(precision="int8"))
     visolo("rebuild", bundle, *RTX).refused("int8", "--calibrate")
 

@@ -1,4 +1,4 @@
-"""Real TensorRT-RTX engines, built on a CPU for named GPUs; their log tells what is in them."""
+"""Real TensorRT-RTX engines, built on a CPU for named GPUs; their log lists what is in them."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_convolutions_are_of_the_promised_type(
 
 
 def test_fusions_happened(bundle: Path) -> None:
-    """A convolution takes its ReLU along, and the sum of a residual block; the picture's cast,
+    """A convolution includes its ReLU and the sum of a residual block; the image's cast,
     transposition and normalisation are one layer."""
     fused = [" ".join(layer["onnx_layers"]) for layer in sidecar(bundle, "fp32")["layers"]]
     assert sum("conv2d" in names and "relu" in names for names in fused) >= 15
@@ -73,18 +73,18 @@ def test_fusions_happened(bundle: Path) -> None:
 
 
 def test_the_sidecar_says_what_an_engine_is(bundle: Path) -> None:
-    found = sidecar(bundle, "fp16", "decode")
-    assert found["library"] == "tensorrt-rtx"
-    assert found["targets"] == ["sm86", "sm89"]
-    assert found["profile"] == {"N": [1, 8, 32]}
-    assert [tensor["name"] for tensor in found["tensors"]] == [
+    description = sidecar(bundle, "fp16", "decode")
+    assert description["library"] == "tensorrt-rtx"
+    assert description["targets"] == ["sm86", "sm89"]
+    assert description["profile"] == {"N": [1, 8, 32]}
+    assert [tensor["name"] for tensor in description["tensors"]] == [
         "mask_features", "kernels", "masks", "area", "probability_sum", "intersection",
     ]  # fmt: skip
-    assert len(found["onnx_sha256"]) == 64
-    assert 0 < found["seconds"] < 60
+    assert len(description["onnx_sha256"]) == 64
+    assert 0 < description["seconds"] < 60
     manifest = Bundle(bundle).manifest
     for graphs in manifest.graphs:
-        assert graphs.library == found["version"]
+        assert graphs.library == description["version"]
         assert graphs.targets == ["sm86", "sm89"]
     Bundle(bundle).check_files()
 
@@ -156,7 +156,7 @@ def test_the_gpu_that_is_there(lite_bundle: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_float32_on_sm75(bundle: Path, tmp_path: Path) -> None:
-    """That GPU has no float32 matrix product in TensorRT-RTX: its own words are passed on."""
+    """TensorRT-RTX has no float32 matrix product for that GPU; its own message is passed on."""
     command = ("export", WEIGHTS, "-o", tmp_path / "m", "--format", "tensorrt-rtx")
     run_visolo(*command, "--target", "sm75").refused("SM75", "FP32 GEMM is not supported")
     assert not (tmp_path / "m").exists()

@@ -1,4 +1,4 @@
-"""``visolo verify`` passes what is the same and fails what is not."""
+"""``visolo verify`` passes a bundle that computes what its reference does, and fails others."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_bundle_equals_its_weights(bundle: Path, lite_weights: Path, visolo: V
     assert report["frames"] == 12
     assert set(report["tensors"]) == {"frame", "memory", "decode"}
     assert report["tensors"]["frame"]["kernels"]["absolute"] < 2e-3
-    assert report["tracks"]["reference_tracks"] > 3  # or the clip proves nothing
+    assert report["tracks"]["reference_tracks"] > 3  # otherwise the clip proves nothing
     assert report["tracks"]["min_mask_iou"] >= 0.999
     parity = Bundle(bundle).manifest.parity
     assert parity is not None
@@ -60,7 +60,7 @@ def test_a_bundle_equals_its_weights(bundle: Path, lite_weights: Path, visolo: V
 
 
 def test_the_json_form(bundle: Path, lite_weights: Path, visolo: Visolo) -> None:
-    """Scripts read it: names and places stay as they are."""
+    """Scripts read it, so its keys and their nesting stay as they are."""
     command = ("verify", bundle, "--reference", lite_weights, "--frames", 2, "--json")
     report = visolo(*command).succeeded().json()
     assert set(report) == {
@@ -79,7 +79,7 @@ def test_the_json_form(bundle: Path, lite_weights: Path, visolo: Visolo) -> None
     assert bisected["first_divergence"] is None
 
 
-def test_a_manifest_is_left_alone_unless_it_shall_record(
+def test_a_manifest_is_left_alone_without_record(
     bundle: Path, lite_weights: Path, visolo: Visolo
 ) -> None:
     before = (bundle / "manifest.json").read_bytes()
@@ -98,7 +98,7 @@ def test_recording_changes_nothing_but_parity(
 
 
 @pytest.mark.parametrize("reference", ["itself", "a link to it", "a copy"])
-def test_a_bundle_is_no_proof_of_itself(
+def test_a_bundle_proves_nothing_about_itself(
     bundle: Path, tmp_path: Path, reference: str, visolo: Visolo
 ) -> None:
     other = tmp_path / "other.visolo"
@@ -118,7 +118,7 @@ def test_a_bundle_is_no_proof_of_itself(
 def test_a_copy_with_another_format_is_the_same_bundle(
     bundle: Path, batched_bundle: Path, tmp_path: Path, visolo: Visolo
 ) -> None:
-    """All its graphs are in the other bundle; that one only has more."""
+    """All its graphs are in the other bundle, which only has more of them."""
     part = Path(shutil.copytree(batched_bundle, tmp_path / "part.visolo"))
     manifest = json.loads((part / "manifest.json").read_text())
     manifest["graphs"] = [each for each in manifest["graphs"] if each["format"] == "onnx"]
@@ -144,7 +144,7 @@ def test_recording_in_another_bundle_of_the_same_network(
 def test_a_bundle_that_cannot_be_written(
     bundle: Path, lite_weights: Path, visolo: Visolo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is refused before anything is run. Root may write anywhere, so the error is made up."""
+    """It is refused before anything is run. Root may write anywhere, so the error is simulated."""
 
     def refuse(**_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
@@ -179,9 +179,9 @@ def test_bisecting_needs_weights(bundle: Path, visolo: Visolo) -> None:
 
 
 def test_the_table(bundle: Path, lite_weights: Path, visolo: Visolo) -> None:
-    said = visolo("verify", bundle, "--reference", lite_weights, "--frames", 2).succeeded().out
-    assert "frame.mask_features" in said
-    assert "passed" in said
+    text = visolo("verify", bundle, "--reference", lite_weights, "--frames", 2).succeeded().out
+    assert "frame.mask_features" in text
+    assert "passed" in text
 
 
 def test_frames_of_a_folder(
@@ -214,7 +214,7 @@ def spoil(bundle: Path, graph: str, weight: str, change: Callable[[Array], Array
 
 
 def nudge(array: Array) -> Array:
-    """Some fifty of its numbers half a unit higher."""
+    """Raise about fifty of its numbers by 0.5."""
     array.ravel()[:: max(1, array.size // 50)] += 0.5
     return array
 
@@ -228,7 +228,7 @@ def nudge(array: Array) -> Array:
         ("memory", "memory.value.conv.weight", "memory.value"),
     ],
 )
-def test_a_wrong_weight_is_found_and_located(
+def test_a_wrong_weight_is_detected_and_located(
     bundle: Path, lite_weights: Path, visolo: Visolo, graph: str, weight: str, tensor: str
 ) -> None:
     spoil(bundle, graph, weight, nudge)
@@ -240,7 +240,7 @@ def test_a_wrong_weight_is_found_and_located(
     assert Bundle(bundle).manifest.parity.passed is False  # type: ignore[union-attr]
 
 
-def test_an_output_that_is_no_number_fails_and_leaves_a_readable_bundle(
+def test_an_output_that_is_not_a_number_fails_and_leaves_a_readable_bundle(
     bundle: Path, lite_weights: Path, visolo: Visolo
 ) -> None:
     spoil(bundle, "memory", "memory.value.conv.weight", lambda array: array * np.float32(np.nan))
@@ -284,7 +284,7 @@ def test_a_bundle_or_reference_that_is_missing(
 
 
 def track(number: int, label: int, score: float, *masks: int | None) -> Track:
-    """A track whose mask in each frame covers so many columns of ten, None where absent."""
+    """A track whose mask covers the given number of ten columns in each frame; None if absent."""
     rles = []
     for columns in masks:
         mask = np.zeros((10, 10), bool)
@@ -319,7 +319,7 @@ def test_twins_are_paired_by_their_masks() -> None:
         [track(1, 0, 0.5, 5, 5), track(2, 0, 0.5, 5, 5)],
     ],
 )
-def test_different_sets_are_told_apart(other: list[Track]) -> None:
+def test_different_sets_of_tracks_are_distinguished(other: list[Track]) -> None:
     assert not compare_tracks([track(1, 0, 0.5, 5, 5)], other).same_tracks
 
 
@@ -336,7 +336,7 @@ def disc(radius: float) -> NDArray[np.bool_]:
 
 
 def changed(mask: NDArray[np.bool_], pixels: NDArray[np.bool_], count: int) -> NDArray[np.bool_]:
-    """The mask with the first ``count`` of these pixels on the other side."""
+    """The mask with the first ``count`` of these pixels flipped."""
     other = mask.copy()
     other.ravel()[np.flatnonzero(pixels)[:count]] ^= True
     return other
@@ -347,9 +347,9 @@ def test_edge_of_a_mask() -> None:
     mask[2:5, 2:6] = True
     expected = np.zeros((7, 8), bool)
     expected[1:6, 1:7] = True
-    expected[3, 3:5] = False  # whose neighbours are all inside
+    expected[3, 3:5] = False  # their neighbours are all inside
     assert np.array_equal(edge_of(mask), expected)
-    assert not edge_of(np.ones((3, 4), bool)).any()  # the frame's border is no edge
+    assert not edge_of(np.ones((3, 4), bool)).any()  # the frame's border is not an edge
 
 
 @pytest.mark.parametrize("radius", [2.0, 9.0, 30.0])
@@ -362,7 +362,7 @@ def test_a_pixel_of_the_edge_is_noise_in_small_masks_too(radius: float) -> None:
 
 
 @pytest.mark.parametrize("radius", [9.0, 30.0])
-def test_other_differences_are_none(radius: float) -> None:
+def test_other_differences_are_not_noise(radius: float) -> None:
     mask = disc(radius)
     inner, outer = mask & ~edge_of(mask), ~mask & ~edge_of(mask)
     others = [
@@ -374,6 +374,6 @@ def test_other_differences_are_none(radius: float) -> None:
         assert mask_agreement(mask, other) == mask_iou(mask, other) < 1
 
 
-def test_in_a_tiny_mask_two_pixels_are_no_noise() -> None:
+def test_in_a_tiny_mask_two_pixels_are_not_noise() -> None:
     mask = disc(2.0)
     assert mask_agreement(mask, changed(mask, edge_of(mask), 2)) < 0.95

@@ -1,11 +1,11 @@
-"""Cuts the part of the golden results that is small enough to be committed.
+"""Extracts the part of the golden results that is small enough to be committed.
 
     python tests/golden/make_small.py GOLDEN_FOLDER
 
 Set A: every twelfth number of the stored tensors of four frames, all decisions of all frames, and
-the masks of three frames. Units: the small ones as they are; of the decoded frames five cases, with
+the masks of three frames. Units: the small ones unchanged; of the decoded frames five cases, with
 the kernels of the cells that can become candidates. The training step: targets, losses and
-gradients as they are, every twelfth class logit. The evaluator's files are packed, not cut.
+gradients unchanged, every twelfth class logit. The evaluator's files are compressed, but complete.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ MASK_FRAMES = (1, 4, 11)
 STEP = 12
 DECODED = ("only_cell0", "cell0_and_other", "dense", "common_gw", "empty_masks")
 CANDIDATE_SCORE = 0.09
-"""Cells from here on are kept; they are decoded from 0.1 on."""
+"""Cells with this score or more are kept; decoding begins at 0.1."""
 TRAINING_FACTS = ("offset", "P", "clips", "losses", "stats", "grads", "frozen")
 
 
 def main(golden: Path, target: Path) -> None:
-    """Write all cuts."""
+    """Write all parts."""
     set_a(golden / "official", target)
     units(golden / "official", target)
     training(golden / "official", target)
@@ -110,10 +110,10 @@ def training(official: Path, target: Path) -> None:
 
 
 def evaluator(source: Path, target: Path) -> None:
-    """Pack every json file."""
+    """Compress every JSON file."""
     target.mkdir(exist_ok=True)
     for path in sorted(source.glob("*.json")):
-        # Without the time, so that the same contents make the same file.
+        # Without a time stamp, so that the same contents give the same file.
         packed = gzip.compress(path.read_bytes(), mtime=0)
         (target / f"{path.name}.gz").write_bytes(packed)
 

@@ -18,14 +18,14 @@ SHORT = ("--frames", 6, "--warm-up", 2, "--rounds", 2)
 def test_two_models_take_turns(lite_bundle: Path) -> None:
     model = load(lite_bundle, "onnxruntime")
     turns: list[tuple[str, int]] = []
-    found = measure(
+    measured = measure(
         [Entrant("A", model), Entrant("B", model)],
         lambda: sample_frames(5, 96, 160),
         Plan(frames=3, warm_up=2, rounds=2),
         lambda name, number: turns.append((name, number)),
     )
     assert turns == [("A", 0), ("B", 0), ("B", 1), ("A", 1)]
-    assert [len(each.total) for one in found for each in one.rounds] == [3, 3, 3, 3]
+    assert [len(each.total) for one in measured for each in one.rounds] == [3, 3, 3, 3]
 
 
 def test_stages_add_up(lite_bundle: Path) -> None:
@@ -59,7 +59,7 @@ def test_a_target_is_met_or_not(lite_bundle: Path) -> None:
     assert "FAILED" in missed.out
 
 
-def test_a_source_that_is_read_anew(lite_bundle: Path, tmp_path: Path) -> None:
+def test_a_source_is_read_again_every_round(lite_bundle: Path, tmp_path: Path) -> None:
     for number, frame in enumerate(sample_frames(4, 96, 160)):
         Image.fromarray(frame).save(tmp_path / f"{number}.png")
     command = ("bench", lite_bundle, tmp_path, "--backend", "onnxruntime", "--json", "--rounds", 2)
@@ -70,7 +70,7 @@ def test_a_source_that_is_read_anew(lite_bundle: Path, tmp_path: Path) -> None:
 
 
 def test_frames_read_and_resized_ahead(lite_bundle: Path) -> None:
-    """What a thread does is no work of the step's, and the same is found."""
+    """What a thread does is not part of the step, and the instances are the same."""
     command = ("bench", lite_bundle, "--backend", "onnxruntime", *SHORT, "--json")
     inline, ahead = (run_visolo(*command, *more).succeeded().json() for more in ((), ("--ahead",)))
     assert (inline["ahead"], ahead["ahead"]) == (False, True)
@@ -87,18 +87,18 @@ def test_a_picture_needs_its_folder(lite_bundle: Path, tmp_path: Path) -> None:
 
 def test_the_figures_of_rounds() -> None:
     rounds = [Round(total=[10.0, 20.0]), Round(total=[30.0, 40.0, 50.0]), Round(total=[20.0, 20.0])]
-    found = Measured("A", "", "fp32", rounds)
-    assert found.fps == pytest.approx(50)
-    assert found.by_position() == [20.0, 20.0]
-    assert found.percentile(50) == 20
+    measured = Measured("A", "", "fp32", rounds)
+    assert measured.fps == pytest.approx(50)
+    assert measured.by_position() == [20.0, 20.0]
+    assert measured.percentile(50) == 20
 
 
 def test_the_hosts_share_is_of_the_step_alone() -> None:
     """Reading and bringing masks to the source's size are outside; copies to a GPU are not host."""
     stages = dict.fromkeys(ALL_STAGES, 0.0)
     stages |= {"read": 50.0, "masks": 50.0, "frame graph": 7.0, "upload": 1.0, "choose": 2.0}
-    found = Round(total=[110.0], stages={stage: [ms] for stage, ms in stages.items()})
-    assert Measured("A", "", "fp32", [found]).host_share() == pytest.approx(0.2)
+    measured_round = Round(total=[110.0], stages={stage: [ms] for stage, ms in stages.items()})
+    assert Measured("A", "", "fp32", [measured_round]).host_share() == pytest.approx(0.2)
 
 
 def test_energy_is_read_in_joules() -> None:

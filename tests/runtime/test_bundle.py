@@ -46,18 +46,18 @@ def edit(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
 
 
 def test_what_a_manifest_says(lite_bundle: Path, visolo: Visolo) -> None:
-    said = visolo("info", lite_bundle, "--json").succeeded().json()
-    assert said["kind"] == "bundle"
-    assert said["format_version"] == 1
-    assert said["model"]["input_size"] == [96, 160]
-    assert said["labels"]["name"] == "shapes"
-    assert said["slots"] == 9
-    assert [tensor["name"] for tensor in said["contract"]["frame"]["inputs"]] == [
+    manifest = visolo("info", lite_bundle, "--json").succeeded().json()
+    assert manifest["kind"] == "bundle"
+    assert manifest["format_version"] == 1
+    assert manifest["model"]["input_size"] == [96, 160]
+    assert manifest["labels"]["name"] == "shapes"
+    assert manifest["slots"] == 9
+    assert [tensor["name"] for tensor in manifest["contract"]["frame"]["inputs"]] == [
         "image", "memory_key", "memory_value", "memory_valid",
     ]  # fmt: skip
-    assert set(said["files"]) == {"frame.onnx", "memory.onnx", "decode.onnx"}
-    assert all(len(entry["sha256"]) == 64 for entry in said["files"].values())
-    assert "torch" in said["producer"]
+    assert set(manifest["files"]) == {"frame.onnx", "memory.onnx", "decode.onnx"}
+    assert all(len(entry["sha256"]) == 64 for entry in manifest["files"].values())
+    assert "torch" in manifest["producer"]
 
 
 def test_info_for_people(lite_bundle: Path, lite_weights: Path, visolo: Visolo) -> None:
@@ -134,7 +134,7 @@ def test_an_inconsistent_manifest(
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "{", "\xff\xfe", "[" * 100_000])
-def test_a_manifest_that_is_none(bundle: Path, text: str) -> None:
+def test_a_file_that_is_not_a_manifest(bundle: Path, text: str) -> None:
     (bundle / "manifest.json").write_text(text, encoding="latin-1")
     with pytest.raises(VisoloError, match="manifest"):
         Bundle(bundle)
@@ -168,7 +168,7 @@ def test_any_change_of_a_manifest_is_read_or_refused(
         Bundle(tmp_path)
 
 
-def test_a_graph_that_is_none(bundle: Path) -> None:
+def test_a_file_that_is_not_a_graph(bundle: Path) -> None:
     import hashlib
 
     (bundle / "decode.onnx").write_bytes(b"not a graph")

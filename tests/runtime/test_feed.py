@@ -23,7 +23,7 @@ Frame = NDArray[np.uint8]
 
 
 def clip_of(frames: Callable[[], Iterator[Frame | Skipped]], live: bool = False) -> Clip:
-    return Clip(1, "made", frames, Fraction(30), live=live)
+    return Clip(1, "clip", frames, Fraction(30), live=live)
 
 
 def numbered(count: int, pause: float = 0.0) -> Iterator[Frame | Skipped]:
@@ -43,8 +43,8 @@ def test_a_feed_keeps_every_frame_in_order_and_reads_only_so_far_ahead() -> None
     with Feed(clip_of(frames)) as feed:
         time.sleep(0.2)
         assert len(read) <= AHEAD + 1
-        taken = [ready.frame for ready in iter(feed.take, None)]
-    assert [int(frame[0, 0, 0]) for frame in taken if not isinstance(frame, Skipped)] == [
+        frames_read = [ready.frame for ready in iter(feed.take, None)]
+    assert [int(frame[0, 0, 0]) for frame in frames_read if not isinstance(frame, Skipped)] == [
         *range(20)
     ]
     assert feed.over

@@ -47,9 +47,9 @@ def test_images_are_resized_by_products() -> None:
     for masks in (1, 5):
         logits = np.random.default_rng(masks).standard_normal((1, masks, 6, 9)).astype(np.float32)
         options = {"INFERENCE_PRECISION_HINT": "f32"}
-        expected, found = (
+        expected, rewritten = (
             shared_core().compile_model(each, "CPU", options)(logits) for each in (plain, quick)
         )
-        np.testing.assert_allclose(found[0], expected[0], atol=1e-5)
-        np.testing.assert_array_equal(found[1], expected[1])
-        assert found[0].shape == (1, masks, 24, 30)
+        np.testing.assert_allclose(rewritten[0], expected[0], atol=1e-5)
+        np.testing.assert_array_equal(rewritten[1], expected[1])
+        assert rewritten[0].shape == (1, masks, 24, 30)

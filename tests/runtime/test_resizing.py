@@ -20,13 +20,13 @@ def line_weights(source: int, target: int) -> Array:
     """int64 [target, source]: Pillow's bilinear weights, a triangle as wide as the scale."""
     scale = source / target
     reach = max(scale, 1.0)
-    found = np.zeros((target, source), np.int64)
+    weights = np.zeros((target, source), np.int64)
     for place in range(target):
         centre = (place + 0.5) * scale
         first, last = max(0, int(centre - reach + 0.5)), min(source, int(centre + reach + 0.5))
         taps = np.maximum(0, 1 - np.abs(np.arange(first, last) - centre + 0.5) / reach)
-        found[place, first:last] = (taps / taps.sum() * (1 << _BITS) + 0.5).astype(np.int64)
-    return found
+        weights[place, first:last] = (taps / taps.sum() * (1 << _BITS) + 0.5).astype(np.int64)
+    return weights
 
 
 def along(weights: Array, lines: Array) -> Array:
@@ -88,12 +88,12 @@ def test_large_frames_are_shared() -> None:
 
 def test_a_frame_of_the_right_size_is_left_alone() -> None:
     frame = noise(32, 48)
-    made = resized(frame, (32, 48))
-    assert made.image is frame
-    assert made.size == (32, 48)
+    unchanged = resized(frame, (32, 48))
+    assert unchanged.image is frame
+    assert unchanged.size == (32, 48)
 
 
 @pytest.mark.parametrize("frame", [noise(4, 4)[..., 0], noise(4, 4)[:0], noise(4, 4) / 255])
-def test_what_is_no_frame(frame: Array) -> None:
+def test_what_is_not_a_frame(frame: Array) -> None:
     with pytest.raises(VisoloError, match="a frame must be a uint8 array"):
         resized(frame, (32, 48))

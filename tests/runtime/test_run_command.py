@@ -141,7 +141,7 @@ def test_settings_can_be_changed(lite_bundle: Path, tmp_path: Path, visolo: Viso
     visolo("run", lite_bundle, folder, "--set", "score_threshold=2").refused("0 to 1")
 
 
-def test_skipped_frames_are_told_counted_and_have_no_masks(
+def test_skipped_frames_are_reported_counted_and_have_no_masks(
     lite_bundle: Path, tmp_path: Path, visolo: Visolo
 ) -> None:
     folder, results, frames = (tmp_path / name for name in ("frames", "r.json", "f.jsonl"))
@@ -188,7 +188,7 @@ def test_a_folder_that_refuses_files(lite_bundle: Path, tmp_path: Path, visolo: 
     visolo("run", lite_bundle, folder, "--results", "/proc/results.json").refused("cannot write")
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(lite_bundle: Path, tmp_path: Path) -> None:
+def test_a_reader_that_closes_the_pipe_is_not_an_error(lite_bundle: Path, tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "frames", frames=6)
     command = [sys.executable, "-m", "visolo.cli", "run", lite_bundle, folder]
     process = subprocess.Popen(
@@ -201,10 +201,10 @@ def test_a_reader_that_has_seen_enough_is_no_error(lite_bundle: Path, tmp_path: 
     assert process.stderr is not None
     assert json.loads(process.stdout.readline())["frame"] == 0
     process.stdout.close()
-    said = process.stderr.read()
+    errors = process.stderr.read()
     process.stderr.close()
     assert process.wait(timeout=60) == 141
-    assert said == ""
+    assert errors == ""
 
 
 def test_an_interrupt_leaves_what_was_seen(lite_bundle: Path, tmp_path: Path) -> None:
@@ -228,10 +228,10 @@ def test_an_interrupt_leaves_what_was_seen(lite_bundle: Path, tmp_path: Path) ->
             break
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert "Traceback" not in said
-    assert "interrupted" in said
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert "interrupted" in errors
     assert sorted(path.name for path in out.iterdir()) == ["f.jsonl", "r.json", "v.mp4"]
     written = lines(out / "f.jsonl")
     assert 5 <= len(written) < 400

@@ -52,7 +52,7 @@ def test_the_same_video_twice_gives_the_same(model: Model, clip: list[Frame]) ->
     assert identities(model.session(), clip) == identities(model.session(), clip)
 
 
-def test_instances_and_tracks_tell_the_same(model: Model, clip: list[Frame]) -> None:
+def test_instances_and_tracks_agree(model: Model, clip: list[Frame]) -> None:
     session = model.session()
     seen = [session.step(frame) for frame in clip]
     tracks = {track.track_id: track for track in session.finish()}
@@ -130,7 +130,7 @@ def test_slots_that_exist_but_are_unused_change_nothing(
         np.zeros((0, 8, 3), np.uint8),
     ],
 )
-def test_frames_that_are_none(model: Model, frame: Any) -> None:
+def test_what_is_not_a_frame(model: Model, frame: Any) -> None:
     with pytest.raises(VisoloError, match="uint8"):
         model.session().step(frame)
 

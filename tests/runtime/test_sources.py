@@ -38,10 +38,10 @@ def test_a_video_file(tmp_path: Path) -> None:
     assert (clip.name, clip.fps, clip.length, clip.live) == ("a", Fraction(25), 24, False)
     frames = list(clip.frames())
     assert len(frames) == 24
-    for found, drawn in zip(frames, sample_frames(24, 96, 160), strict=True):
-        assert isinstance(found, np.ndarray)
-        assert found.shape == (96, 160, 3)
-        assert np.abs(found.astype(int) - drawn).mean() < 8  # right frame, right channel order
+    for frame, drawn in zip(frames, sample_frames(24, 96, 160), strict=True):
+        assert isinstance(frame, np.ndarray)
+        assert frame.shape == (96, 160, 3)
+        assert np.abs(frame.astype(int) - drawn).mean() < 8  # right frame, right channel order
 
 
 def test_a_phones_portrait_video_stands_upright(tmp_path: Path) -> None:
@@ -60,8 +60,8 @@ def test_a_phones_portrait_video_stands_upright(tmp_path: Path) -> None:
 def test_a_folder_in_the_order_of_its_numbers(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "frames", frames=12)
     (folder / "notes.txt").write_text("not an image")
-    for found, drawn in zip(read(folder), sample_frames(12, 48, 64), strict=True):
-        assert np.array_equal(found, drawn)
+    for frame, drawn in zip(read(folder), sample_frames(12, 48, 64), strict=True):
+        assert np.array_equal(frame, drawn)
 
 
 @given(st.lists(st.text(max_size=8), max_size=6))
@@ -69,7 +69,7 @@ def test_any_names_can_be_sorted(names: list[str]) -> None:
     assert Counter(sorted(names, key=_natural)) == Counter(names)
 
 
-def test_gray_and_transparent_images_become_rgb(tmp_path: Path) -> None:
+def test_grey_and_transparent_images_become_rgb(tmp_path: Path) -> None:
     Image.new("L", (8, 6), 9).save(tmp_path / "0.png")
     Image.new("RGBA", (8, 6), (1, 2, 3, 4)).save(tmp_path / "1.png")
     assert [frame.shape for frame in read(tmp_path)] == [(6, 8, 3), (6, 8, 3)]
@@ -135,7 +135,7 @@ def test_a_video_without_frames(tmp_path: Path, lite_bundle: Path, visolo: Visol
     assert [path.name for path in tmp_path.iterdir()] == ["frames"]
 
 
-def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+def test_sound_alone_is_not_a_video(tmp_path: Path) -> None:
     path = tmp_path / "sound.wav"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
@@ -223,7 +223,7 @@ def test_data_sets_that_cannot_be_used(
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"videos": 3}', '{"videos": []}', "[" * 100_000])
-def test_json_files_that_are_no_data_set(tmp_path: Path, text: str) -> None:
+def test_json_files_that_are_not_a_data_set(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.json"
     path.write_text(text)
     with pytest.raises(VisoloError, match=r"a\.json"):

@@ -40,19 +40,19 @@ def videos() -> list[list[Frame]]:
 
 
 def interleave(model: Model, videos: list[list[Frame]], seed: int) -> list[list[Instances]]:
-    """Streams that have a frame now and then."""
+    """Run streams that each have a frame in most steps."""
     chance = np.random.default_rng(seed)
-    found: list[list[Instances]] = [[] for _ in videos]
+    results: list[list[Instances]] = [[] for _ in videos]
     with Streams(model, [None] * len(videos)) as streams:
-        while any(len(done) < len(video) for done, video in zip(found, videos, strict=True)):
+        while any(len(done) < len(video) for done, video in zip(results, videos, strict=True)):
             ready = {
                 stream: video[len(done)]
-                for stream, (done, video) in enumerate(zip(found, videos, strict=True))
+                for stream, (done, video) in enumerate(zip(results, videos, strict=True))
                 if len(done) < len(video) and chance.random() < 0.8
             }
             for stream, instances in streams.step(ready).items():
-                found[stream].append(instances)
-    return found
+                results[stream].append(instances)
+    return results
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino", "torchscript", "pt2"])
@@ -177,9 +177,9 @@ def test_several_sources(batched_bundle: Path, tmp_path: Path, visolo: Visolo) -
         "--json",
     ).succeeded().json()  # fmt: skip
     assert summary["frames"] == 15
-    told = {each["name"]: each for each in summary["streams"]}
-    assert {name: each["frames"] for name, each in told.items()} == {"film": 6, "pictures": 9}
-    assert all(each["dropped"] == 0 < each["latency_ms"] for each in told.values())
+    counts = {each["name"]: each for each in summary["streams"]}
+    assert {name: each["frames"] for name, each in counts.items()} == {"film": 6, "pictures": 9}
+    assert all(each["dropped"] == 0 < each["latency_ms"] for each in counts.values())
     written = [json.loads(line) for line in lines.read_text().splitlines()]
     assert [line["frame"] for line in written if line["video_id"] == 1] == list(range(6))
     assert [line["frame"] for line in written if line["video_id"] == 2] == list(range(9))
@@ -287,7 +287,7 @@ def test_many_streams_of_one_model_can_be_replaced(lite_bundle: Path) -> None:
     model = load(lite_bundle)
     frame = next(iter(sample_frames(1, 96, 160)))
     with Streams(model, [(10, 20), None]) as streams:
-        found = streams.step({0: frame, 1: frame})
-        assert (found[0].size, found[1].size) == ((10, 20), (96, 160))
+        instances = streams.step({0: frame, 1: frame})
+        assert (instances[0].size, instances[1].size) == ((10, 20), (96, 160))
         streams.restart(0, (30, 40))
         assert streams.step({0: frame})[0].size == (30, 40)

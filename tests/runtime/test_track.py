@@ -44,22 +44,23 @@ def test_any_kind_of_model(
         "weights": lite_weights,
         "open model": visolo.load(lite_bundle),
     }[kind]
-    assert [found.frame for _, found in visolo.track(model, str(folder))] == [0, 1, 2]
+    assert [instances.frame for _, instances in visolo.track(model, str(folder))] == [0, 1, 2]
 
 
 def test_any_iterable_of_frames(lite_bundle: Path) -> None:
     frames = list(sample_frames(3, 96, 160))
     model = visolo.load(lite_bundle, "onnxruntime")
-    expected = [found.masks for _, found in visolo.track(model, frames)]
+    expected = [instances.masks for _, instances in visolo.track(model, frames)]
     bgr = (frame[..., ::-1] for frame in frames)
-    for (given, mine), its, frame in zip(
+    for (yielded, mine), its, frame in zip(
         visolo.track(model, bgr, channel_order="bgr"), expected, frames, strict=True
     ):
-        assert np.array_equal(given, frame[..., ::-1])
+        assert np.array_equal(yielded, frame[..., ::-1])
         assert np.array_equal(mine.masks, its)
     pictures = [Image.fromarray(frame) for frame in frames]
     sizes = [
-        found.masks.shape[1:] for _, found in visolo.track(model, pictures, output_size=(10, 20))
+        instances.masks.shape[1:]
+        for _, instances in visolo.track(model, pictures, output_size=(10, 20))
     ]
     assert sizes == [(10, 20)] * 3
 
@@ -67,7 +68,7 @@ def test_any_iterable_of_frames(lite_bundle: Path) -> None:
 def test_a_frame_that_cannot_be_read_keeps_its_number(lite_bundle: Path, tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "frames", frames=3)
     (folder / "1.png").write_bytes(b"no picture")
-    assert [found.frame for _, found in visolo.track(lite_bundle, folder)] == [0, 2]
+    assert [instances.frame for _, instances in visolo.track(lite_bundle, folder)] == [0, 2]
 
 
 def test_leaving_early_ends_the_reading(lite_bundle: Path, tmp_path: Path) -> None:

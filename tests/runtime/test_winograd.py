@@ -32,8 +32,10 @@ def direct(image: Array, weight: Array) -> Array:
     """Convolution in float64: image [H, W, C], weight [K, C, 3, 3] to [H, W, K]."""
     padded = np.pad(image.astype(np.float64), ((1, 1), (1, 1), (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(0, 1))
-    found: Array = np.einsum("yxcij,kcij->yxk", windows, weight.astype(np.float64), optimize=True)
-    return found
+    convolved: Array = np.einsum(
+        "yxcij,kcij->yxk", windows, weight.astype(np.float64), optimize=True
+    )
+    return convolved
 
 
 def by_tiles(image: Array, weight: Array, parts: int) -> Array:
@@ -41,13 +43,13 @@ def by_tiles(image: Array, weight: Array, parts: int) -> Array:
     height, width, channels = image.shape
     rows = np.concatenate([image.reshape(-1, channels), np.zeros((1, channels), np.float32)])
     kernels = transform_kernels(weight)
-    found = []
+    outputs = []
     for part in tiles(height, width, parts):
         moved = input_transform() @ rows[part.gather].reshape(SPAN * SPAN, -1)
         product = moved.reshape(SPAN * SPAN, part.number, channels) @ kernels
         back = output_transform() @ product.reshape(SPAN * SPAN, -1)
-        found.append(back.reshape(TILE * TILE * part.number, -1)[part.scatter])
-    return np.concatenate(found).reshape(height, width, -1)
+        outputs.append(back.reshape(TILE * TILE * part.number, -1)[part.scatter])
+    return np.concatenate(outputs).reshape(height, width, -1)
 
 
 @settings(deadline=None, max_examples=40)
@@ -74,8 +76,8 @@ def test_rounding_is_within_eight_times_that_of_a_direct_convolution() -> None:
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(0, 1))
     single = windows.reshape(256, -1) @ weight.reshape(64, -1).T
 
-    def error(found: Array) -> float:
-        return float(np.sqrt(np.mean((found.reshape(exact.shape) - exact) ** 2)))
+    def error(result: Array) -> float:
+        return float(np.sqrt(np.mean((result.reshape(exact.shape) - exact) ** 2)))
 
     assert error(by_tiles(image, weight, 1)) < 8 * error(single)
 
@@ -106,12 +108,12 @@ class Graph:
             output.output(0).set_names({name})
         self.outputs, self.inputs = [masks, scores], [image]
 
-    def convolution(self, data: Any, channels: int, made: int, stride: int = 1) -> Any:
+    def convolution(self, data: Any, channels: int, channels_out: int, stride: int = 1) -> Any:
         """3x3, with a bias."""
         import openvino.opset13 as operators
 
-        weight = self.random.standard_normal((made, channels, 3, 3)) / (3 * channels**0.5)
-        bias = self.random.standard_normal((1, made, 1, 1))
+        weight = self.random.standard_normal((channels_out, channels, 3, 3)) / (3 * channels**0.5)
+        bias = self.random.standard_normal((1, channels_out, 1, 1))
         convolution = operators.convolution(
             data, operators.constant(weight.astype(np.float32)),
             [stride, stride], [1, 1], [1, 1], [1, 1],
@@ -119,7 +121,7 @@ class Graph:
         return operators.add(convolution, operators.constant(bias.astype(np.float32)))
 
     def run(self, images: Array, rewritten: bool) -> tuple[dict[str, Array], tuple[str, ...]]:
-        """Its outputs, and the number of convolutions that were replaced."""
+        """Its outputs, and the names of the replaced convolutions."""
         import openvino
 
         from visolo_runtime.engines.openvino.backend import shared_core
@@ -128,8 +130,8 @@ class Graph:
         model = openvino.Model(self.outputs, self.inputs, "graph")
         replaced = rewrite_convolutions(model, "mask_features") if rewritten else ()
         options = {"INFERENCE_PRECISION_HINT": "f32"}
-        found = shared_core().compile_model(model, "CPU", options)(images)
-        return {name: found[name].copy() for name in ("mask_features", "scores")}, replaced
+        outputs = shared_core().compile_model(model, "CPU", options)(images)
+        return {name: outputs[name].copy() for name in ("mask_features", "scores")}, replaced
 
 
 @pytest.mark.parametrize(("batch", "run"), [(1, 1), (-1, 1), (-1, 3)])
@@ -160,13 +162,13 @@ def test_the_papers_network_keeps_its_scores(paper_bundle: Path) -> None:
     valid = np.zeros(10, bool)
     valid[-1] = True
     read = {}
-    for backend, said in (("openvino", "with Winograd"), ("openvino-direct", "")):
+    for backend, words in (("openvino", "with Winograd"), ("openvino-direct", "")):
         model = load(paper_bundle, backend)
-        assert ("Winograd" in model.engines.description) == bool(said)
+        assert ("Winograd" in model.engines.description) == bool(words)
         buffers = model.engines.buffers()
         buffers.frame(range(1), [frame], [valid])
         assert isinstance(model.engines.backend, OpenVinoBackend)
-        assert len(model.engines.backend.rewritten) == (14 if said else 0)
+        assert len(model.engines.backend.rewritten) == (14 if words else 0)
         names = ("scores", "kernels", "query", "key", "features", "mask_features")
         read[backend] = {name: buffers.read(name).copy() for name in names}
     masks = [tensors.pop("mask_features") for tensors in read.values()]
