@@ -17,8 +17,9 @@ from helpers import run_visolo
 from visolo_core.contract import GraphName, GraphSpec, TensorSpec
 from visolo_core.errors import NotHereError, VisoloError
 from visolo_export.calibration import record_feeds
+from visolo_export.engine_layers import layers_of
 from visolo_export.precision import calibrate, to_fp16, to_int8
-from visolo_export.tensorrt_build import TensorRt, layers_of, usual_lengths
+from visolo_export.tensorrt_build import TensorRt, usual_lengths
 from visolo_runtime.bundle import Bundle
 from visolo_runtime.session.loading import load, shipped_model
 from visolo_train.data.synthetic import draw_clip
