@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from bfloat16 import rounded_to_bfloat16
+from benchmarks.bfloat16 import rounded_to_bfloat16
 from engine_graphs import EngineGraphs
 from visolo_core.contract import GRAPHS, GraphName
 from visolo_export.precision import calibrate, nodes_of, to_bf16, to_fp16
@@ -293,3 +293,13 @@ def test_bfloat16_where_float16_overflows(tmp_path: Path) -> None:
     np.testing.assert_allclose(loud, expected, atol=1e-3)
     assert not np.isfinite(half).all()
     assert np.sqrt(np.mean((brain - expected) ** 2)) < 0.02 * expected.std()
+
+
+def test_bfloat16_weights_keep_their_range(tmp_path: Path) -> None:
+    """They are rounded once, from float32: float16 holds no number of 1e-9."""
+    source, target = convolution(tmp_path, 1e-9, bias=False), tmp_path / "bf16.onnx"
+    to_bf16(source, target)
+    weights = [onnx.load(file).graph.initializer[0] for file in (source, target)]
+    assert weights[1].data_type == TensorProto.BFLOAT16
+    plain, rounded = (numpy_helper.to_array(each).astype(np.float32) for each in weights)
+    np.testing.assert_allclose(rounded, plain, rtol=2**-8)
