@@ -7,8 +7,8 @@ from pathlib import Path
 import onnx
 
 from visolo_core.contract import GRAPHS, GraphName
-from visolo_export.calibration import record_feeds
-from visolo_export.precision import Ranges, calibrate, to_bf16, to_fp16
+from visolo_export.calibration import MaskFeeds, record_feeds
+from visolo_export.precision import Feeds, Ranges, calibrate, to_bf16, to_fp16
 from visolo_export.tensorrt_quantisation import quantise
 from visolo_runtime.bundle import Precision
 from visolo_runtime.session.loading import load, shipped_model
@@ -52,7 +52,10 @@ class EngineGraphs:
     def ranges(self, graph: GraphName) -> Ranges:
         """The ranges of a graph's tensors."""
         if not self._ranges:
-            feeds = record_feeds(load(shipped_model(), "onnxruntime"), str(self._frames), 10)
+            plain = self._made["fp32"]
+            recorded = record_feeds(load(shipped_model(), "onnxruntime"), str(self._frames), 10)
+            masks = MaskFeeds(plain["frame"], recorded["frame"])
+            feeds: dict[GraphName, Feeds] = {**recorded, "mask": masks}
             for name, each in feeds.items():
-                self._ranges[name] = calibrate(self._made["fp32"][name], each)
+                self._ranges[name] = calibrate(plain[name], each)
         return self._ranges[graph]

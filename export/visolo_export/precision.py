@@ -7,10 +7,10 @@ the image, and any modules that the caller names.
 bf16: the same with bfloat16, which has float32's range and 8 bits of precision, three fewer than
 float16. It is for networks in which a number exceeds 65,504, the largest of float16.
 
-int8: each quantised convolution reads its input and its weights through a pair of QuantizeLinear
-and DequantizeLinear, and libraries compute it in integers. Ranges come from calibration. CPUs are
-faster with an unsigned, shifted input; TensorRT takes symmetric ones only. ONNX Runtime's
-quantiser does the work. Graphs for TensorRT are made by ``tensorrt_quantisation``.
+int8, for CPUs: each quantised convolution reads its input and its weights through a pair of
+QuantizeLinear and DequantizeLinear, and libraries compute it in integers. Ranges come from
+calibration. Inputs are unsigned and shifted, which is faster than symmetric ones. ONNX Runtime's
+quantiser does the work. ``tensorrt_quantisation`` writes int8 graphs for TensorRT.
 """
 
 from __future__ import annotations
@@ -210,17 +210,15 @@ def to_int8(
     source: Path,
     target: Path,
     ranges: Ranges,
-    symmetric: bool,
     keep: Sequence[str] = (),
     only: Sequence[str] = (),
 ) -> None:
-    """Write a graph whose convolutions compute in integers.
+    """Write a graph for CPUs whose convolutions compute in integers.
 
     Args:
         source: the float32 graph.
         target: where to write.
         ranges: of its tensors, see :func:`calibrate`.
-        symmetric: as TensorRT requires; asymmetric inputs are faster on CPUs.
         keep: names of convolutions that stay float32.
         only: names of the only convolutions to quantise; if empty, all are quantised.
     """
@@ -233,15 +231,15 @@ def to_int8(
             per_channel=True,
             reduce_range=False,
             weight_qType=QuantType.QInt8,
-            activation_qType=QuantType.QInt8 if symmetric else QuantType.QUInt8,
+            activation_qType=QuantType.QUInt8,
             tensors_range=ranges.tensors,
             nodes_to_quantize=list(only),
             nodes_to_exclude=list(keep),
             op_types_to_quantize=["Conv"],
             extra_options={
-                "ActivationSymmetric": symmetric,
+                "ActivationSymmetric": False,
                 "WeightSymmetric": True,
-                "QuantizeBias": not symmetric,
+                "QuantizeBias": True,
             },
         )
         quantizer.quantize_model()
@@ -278,7 +276,7 @@ def sensitivities(
     names, errors = convolutions(source), {}
     for number, name in enumerate(names):
         candidate = folder / "one.onnx"
-        to_int8(source, candidate, ranges, symmetric=False, only=[name])
+        to_int8(source, candidate, ranges, only=[name])
         errors[name] = max(
             float(np.sqrt(np.mean((plain - quantised) ** 2)) / (plain.std() + 1e-12))
             for outputs, others in zip(expected, _outputs(candidate, feeds), strict=True)
