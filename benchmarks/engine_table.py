@@ -1,6 +1,6 @@
 """Prints what engines cost and compute in each precision, as the table in docs/formats.md.
 
-    python -m benchmarks.engine_table WEIGHTS --calibrate SOURCE [--target sm89] [--data GT.json]
+    python benchmarks/engine_table.py WEIGHTS --calibrate SOURCE [--target sm89] [--data GT.json]
 
 Engines are built by TensorRT-RTX, which needs no GPU. The bytes are those of all inputs, constants
 and outputs of the layers that its builder lists, which a GPU with small caches reads and writes for
