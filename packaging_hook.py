@@ -32,10 +32,17 @@ BASE = [
 ]
 CPU_RUNTIME = "onnxruntime>=1.20"
 GPU_RUNTIME = "onnxruntime-gpu>=1.20"
-EXPORT = ["torch>=2.9", "torchvision>=0.24", "onnx>=1.17", "onnxscript>=0.5", "safetensors>=0.4.3"]
+EXPORT = [
+    "torch>=2.9",
+    "torchvision>=0.24",
+    "onnx>=1.17",
+    "onnxscript>=0.5",
+    "ml_dtypes>=0.5",
+    "safetensors>=0.4.3",
+]
 TRAIN = [*EXPORT, "tensorboard>=2.16"]
 IDENTITY = ["trackeval>=1.3"]
-RTX = "tensorrt-rtx>=1.1; sys_platform == 'linux' and platform_machine == 'x86_64'"
+RTX = "tensorrt-rtx>=1.4; sys_platform == 'linux' and platform_machine == 'x86_64'"
 REFUSE_GPU = "onnxruntime==0+install.visolo-gpu"
 
 

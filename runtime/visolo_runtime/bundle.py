@@ -18,7 +18,7 @@ from visolo_core.files import inside, reason, replaced
 Format = Literal[
     "onnx", "openvino", "torchscript", "pt2", "aotinductor", "tensorrt-rtx", "tensorrt"
 ]
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
@@ -54,12 +54,13 @@ class GraphFiles(_Strict):
 
 
 class Calibration(_Strict):
-    """How the int8 ranges were calibrated."""
+    """How the ranges of int8 and fp8 were calibrated."""
 
     source: str
     frames: int
     float32_layers: list[str]
-    """Convolutions that stay float32, since quantising them would cost the most accuracy."""
+    """Convolutions that are not quantised, since that would cost the most accuracy. They compute in
+    float32, and in TensorRT's engines in float16."""
 
 
 class Parity(_Strict):
@@ -98,7 +99,7 @@ class Manifest(_Strict):
     weights_sha256: str | None = None
     """of the checkpoint that was exported"""
     calibration: Calibration | None = None
-    """None without int8"""
+    """None without int8 and fp8"""
     float32_modules: list[str] = []
     """modules of the network that stay float32 in every precision"""
     parity: Parity | None = None
