@@ -383,8 +383,8 @@ def _import_pycuda() -> Any:
     try:
         import pycuda.driver
     except (ImportError, OSError) as error:
-        if LIBRARY in str(error):
-            find_driver()  # says what is missing
+        if not isinstance(error, ModuleNotFoundError):
+            find_driver()  # it is installed and does not load: says what the driver lacks
         raise NotHereError(
             f"pycuda is not usable here: run {pip_install('gpu')} ({str(error).splitlines()[0]})"
         ) from error
