@@ -221,27 +221,6 @@ def test_a_release_needs_a_tree_without_changes(tmp_path: Path) -> None:
     assert "new.txt" in fault
 
 
-@pytest.mark.parametrize(
-    ("failing", "status"), [("", 0), ("visolo", 1), ("tests/gpu", 1), ("benchmarks", 1)]
-)
-def test_the_gpu_check_runs_everything_and_fails_with_any(
-    tmp_path: Path, failing: str, status: int
-) -> None:
-    program = '#!/bin/sh\necho "ran $0 $@"\ncase "$0 $@" in *FAILING*) exit 3;; esac\n'
-    for name in ("visolo", "python"):
-        path = tmp_path / name
-        path.write_text(program.replace("FAILING", failing or "nothing"))
-        path.chmod(0o755)
-    done = subprocess.run(
-        [ROOT / ".ci" / "gpu-check", tmp_path], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == status, done.stderr
-    assert done.stdout.count("ran ") == 3
-    summary = done.stdout.partition("== summary\n")[2]
-    assert summary.count("FAILED") == status
-    assert summary.count("passed") == 3 - status
-
-
 def test_module_entry_point() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "visolo", "--version"],
