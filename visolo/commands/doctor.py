@@ -22,12 +22,13 @@ def doctor(as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps(diagnosis.as_dict()))
     else:
-        _print(diagnosis)
+        print_diagnosis(diagnosis)
     if diagnosis.problems:
         raise typer.Exit(EXIT_CHECK_FAILED)
 
 
-def _print(diagnosis: Diagnosis) -> None:
+def print_diagnosis(diagnosis: Diagnosis) -> None:
+    """Print it for people."""
     machine = diagnosis.machine
     typer.echo(f"{machine.system}, {machine.cores} cores, Python {machine.python}\n\nNVIDIA")
     driver = diagnosis.nvidia.driver
