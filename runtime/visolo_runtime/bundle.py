@@ -22,6 +22,7 @@ Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
+_BLOCK = 1 << 20  # bytes of a file that are read at a time
 
 
 class _Strict(BaseModel):
@@ -208,9 +209,11 @@ def is_bundle(path: Path) -> bool:
 
 def file_entry(path: Path) -> FileEntry:
     """Checksum and size of a file."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return FileEntry(sha256=digest, size=path.stat().st_size)
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return FileEntry(sha256=digest.hexdigest(), size=path.stat().st_size)
 
 
 def _read_manifest(folder: Path) -> Manifest:
