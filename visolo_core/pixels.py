@@ -1,0 +1,152 @@
+"""What goes into the graphs that resize frames on a device, and what comes out.
+
+The frame is bytes at its own place and pitch. How it is resized lies in small tensors that depend
+on its size and format alone: they go up once a video.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visolo_core.colour import ColourStandard, colour_matrix
+from visolo_core.contract import GraphSpec, TensorSpec
+from visolo_core.resampling import bilinear_taps, most_taps
+
+PixelGraph = Literal["resize", "resize_nv12"]
+PIXEL_GRAPHS: tuple[PixelGraph, ...] = ("resize", "resize_nv12")
+
+ROWS, PITCH = "rows", "pitch"
+ROW_PAIRS, CHROMA_PITCH = "row_pairs", "chroma_pitch"
+ACROSS, DOWN = "across", "down"
+"""Names of the sides that are not fixed: rows of the frame and bytes from one to the next; taps of
+a pixel along a row and along a column."""
+LARGEST_FRAME = (2160, 3840)
+"""Height and width of the largest frame that engines are built for."""
+
+
+@dataclass(frozen=True)
+class PackedLayout:
+    """Where the channels of a packed frame lie."""
+
+    pixel_bytes: int = 3
+    """From one pixel to the next."""
+    channels: tuple[int, int, int] = (0, 1, 2)
+    """Byte of red, green and blue within a pixel."""
+
+
+RGB, BGR = PackedLayout(), PackedLayout(channels=(2, 1, 0))
+
+
+def pixel_contract(size: tuple[int, int]) -> dict[PixelGraph, GraphSpec]:
+    """Inputs and outputs of the graphs, in order.
+
+    Args:
+        size: height H and width W of the network's input.
+    """
+    height, width = size
+
+    def index(name: str, *shape: int | str) -> TensorSpec:
+        return TensorSpec(name, "int32", shape)
+
+    def numbers(name: str, *shape: int | str) -> TensorSpec:
+        return TensorSpec(name, "float32", shape)
+
+    def levels(name: str, *shape: int | str) -> TensorSpec:
+        return TensorSpec(name, "uint8", shape)
+
+    weights = (
+        numbers("across_weight", ACROSS, width),
+        index("down_index", height, DOWN),
+        numbers("down_weight", height, DOWN),
+    )
+    image = (levels("image", height, width, 3),)
+    packed = (levels("frame", ROWS, PITCH), index("across_index", ACROSS, width, 3))
+    planes = (
+        levels("luma", ROW_PAIRS, 2, PITCH),
+        levels("chroma", ROW_PAIRS, CHROMA_PITCH),
+        numbers("colours", 3, 4),
+        index("luma_index", ACROSS, width),
+        index("chroma_index", ACROSS, width, 2),
+    )
+    return {
+        "resize": GraphSpec((*packed, *weights), image),
+        "resize_nv12": GraphSpec((*planes, *weights), image),
+    }
+
+
+def pixel_lengths(size: tuple[int, int]) -> dict[str, tuple[int, int, int]]:
+    """Least, usual and largest length of each side that is not fixed, to build engines for: frames
+    from 16x16 to 3840x2160 with up to four bytes a pixel.
+
+    Args:
+        size: height and width of the network's input.
+    """
+    (height, width), (most_rows, most_columns) = size, LARGEST_FRAME
+    rows, columns = most_rows // 2, most_columns // 2
+    return {
+        ROWS: (16, rows, most_rows),
+        ROW_PAIRS: (8, rows // 2, most_rows // 2),
+        PITCH: (16, 3 * columns, 4 * most_columns),
+        CHROMA_PITCH: (16, columns, 4 * most_columns),
+        ACROSS: (1, most_taps(columns / width), most_taps(most_columns / width)),
+        DOWN: (1, most_taps(rows / height), most_taps(most_rows / height)),
+    }
+
+
+@lru_cache(maxsize=16)
+def packed_inputs(
+    before: tuple[int, int], size: tuple[int, int], layout: PackedLayout = RGB
+) -> dict[str, NDArray[Any]]:
+    """All inputs of ``resize`` but the frame. Do not change the arrays.
+
+    Args:
+        before: height and width of the frame.
+        size: height and width of the image.
+        layout: of the frame.
+
+    Raises:
+        VisoloError: if a side shrinks too much.
+    """
+    pixel = bilinear_taps(before[1], size[1]).index
+    index = pixel[..., None] * layout.pixel_bytes + np.array(layout.channels, np.int32)
+    return {"across_index": index.astype(np.int32)} | _weights(before, size)
+
+
+@lru_cache(maxsize=16)
+def nv12_inputs(
+    before: tuple[int, int],
+    size: tuple[int, int],
+    standard: ColourStandard,
+    full_range: bool = False,
+) -> dict[str, NDArray[Any]]:
+    """All inputs of ``resize_nv12`` but the planes. Do not change the arrays.
+
+    Args:
+        before: height and width of the frame.
+        size: height and width of the image.
+        standard: of its colours.
+        full_range: of its levels.
+
+    Raises:
+        VisoloError: if a side shrinks too much.
+    """
+    pixel = bilinear_taps(before[1], size[1]).index
+    return {
+        "colours": colour_matrix(standard, full_range).astype(np.float32),
+        "luma_index": pixel,
+        "chroma_index": (pixel[..., None] // 2 * 2 + np.arange(2)).astype(np.int32),
+    } | _weights(before, size)
+
+
+def _weights(before: tuple[int, int], size: tuple[int, int]) -> dict[str, NDArray[Any]]:
+    down, across = (bilinear_taps(a, b) for a, b in zip(before, size, strict=True))
+    return {
+        "across_weight": across.weight.astype(np.float32),
+        "down_index": np.ascontiguousarray(down.index.T),
+        "down_weight": np.ascontiguousarray(down.weight.T).astype(np.float32),
+    }
