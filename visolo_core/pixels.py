@@ -42,6 +42,17 @@ class PackedLayout:
 RGB, BGR = PackedLayout(), PackedLayout(channels=(2, 1, 0))
 
 
+@dataclass(frozen=True)
+class Nv12Layout:
+    """What the levels of an NV12 frame mean."""
+
+    standard: ColourStandard = "bt709"
+    full_range: bool = False
+
+
+PixelLayout = PackedLayout | Nv12Layout
+
+
 def pixel_contract(size: tuple[int, int]) -> dict[PixelGraph, GraphSpec]:
     """Inputs and outputs of the graphs, in order.
 
@@ -98,55 +109,39 @@ def pixel_lengths(size: tuple[int, int]) -> dict[str, tuple[int, int, int]]:
     }
 
 
+def pixel_graph(layout: PixelLayout) -> PixelGraph:
+    """The graph that takes frames of a layout."""
+    return "resize" if isinstance(layout, PackedLayout) else "resize_nv12"
+
+
 @lru_cache(maxsize=16)
-def packed_inputs(
-    before: tuple[int, int], size: tuple[int, int], layout: PackedLayout = RGB
+def resize_inputs(
+    before: tuple[int, int], size: tuple[int, int], layout: PixelLayout = RGB
 ) -> dict[str, NDArray[Any]]:
-    """All inputs of ``resize`` but the frame. Do not change the arrays.
+    """All inputs of :func:`pixel_graph` but the frame itself. Do not change the arrays.
 
     Args:
-        before: height and width of the frame.
+        before: height and width of the frame; even in NV12.
         size: height and width of the image.
         layout: of the frame.
 
     Raises:
         VisoloError: if a side shrinks too much.
     """
-    pixel = bilinear_taps(before[1], size[1]).index
-    index = pixel[..., None] * layout.pixel_bytes + np.array(layout.channels, np.int32)
-    return {"across_index": index.astype(np.int32)} | _weights(before, size)
-
-
-@lru_cache(maxsize=16)
-def nv12_inputs(
-    before: tuple[int, int],
-    size: tuple[int, int],
-    standard: ColourStandard,
-    full_range: bool = False,
-) -> dict[str, NDArray[Any]]:
-    """All inputs of ``resize_nv12`` but the planes. Do not change the arrays.
-
-    Args:
-        before: height and width of the frame.
-        size: height and width of the image.
-        standard: of its colours.
-        full_range: of its levels.
-
-    Raises:
-        VisoloError: if a side shrinks too much.
-    """
-    pixel = bilinear_taps(before[1], size[1]).index
-    return {
-        "colours": colour_matrix(standard, full_range).astype(np.float32),
-        "luma_index": pixel,
-        "chroma_index": (pixel[..., None] // 2 * 2 + np.arange(2)).astype(np.int32),
-    } | _weights(before, size)
-
-
-def _weights(before: tuple[int, int], size: tuple[int, int]) -> dict[str, NDArray[Any]]:
     down, across = (bilinear_taps(a, b) for a, b in zip(before, size, strict=True))
-    return {
+    weights = {
         "across_weight": across.weight.astype(np.float32),
         "down_index": np.ascontiguousarray(down.index.T),
         "down_weight": np.ascontiguousarray(down.weight.T).astype(np.float32),
     }
+    pixel = across.index[..., None]
+    if isinstance(layout, PackedLayout):
+        index = pixel * layout.pixel_bytes + np.array(layout.channels)
+        return {"across_index": index.astype(np.int32)} | weights
+    matrix = colour_matrix(layout.standard, layout.full_range)
+    planes = {
+        "colours": matrix.astype(np.float32),
+        "luma_index": across.index,
+        "chroma_index": (pixel // 2 * 2 + np.arange(2)).astype(np.int32),
+    }
+    return planes | weights

@@ -20,12 +20,12 @@ from visolo_core.pixels import (
     BGR,
     PIXEL_GRAPHS,
     RGB,
+    Nv12Layout,
     PackedLayout,
     PixelGraph,
-    nv12_inputs,
-    packed_inputs,
     pixel_contract,
     pixel_lengths,
+    resize_inputs,
 )
 from visolo_export.onnx_export import write_onnx
 from visolo_runtime.video.resizing import resize_frame
@@ -46,7 +46,7 @@ def planes(height: int, width: int) -> tuple[Array, Array]:
 
 def packed_feeds(frame: Array, size: tuple[int, int], layout: PackedLayout = RGB) -> dict[str, Any]:
     height, width = frame.shape[:2]
-    return {"frame": frame.reshape(height, -1)} | packed_inputs((height, width), size, layout)
+    return {"frame": frame.reshape(height, -1)} | resize_inputs((height, width), size, layout)
 
 
 def nv12_feeds(
@@ -56,7 +56,7 @@ def nv12_feeds(
     return {
         "luma": luma.reshape(height // 2, 2, width),
         "chroma": chroma.reshape(height // 2, width),
-    } | nv12_inputs((height, width), size, standard, full_range)
+    } | resize_inputs((height, width), size, Nv12Layout(standard, full_range))
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_bgr_padding_and_four_bytes(engines: Any) -> None:
     run = engines["resize", SMALL]
     assert np.array_equal(run(packed_feeds(bgr, SMALL, BGR)), expected)
     assert np.array_equal(run(packed_feeds(bgra, SMALL, PackedLayout(4, (2, 1, 0)))), expected)
-    assert np.array_equal(run({"frame": padded} | packed_inputs((50, 90), SMALL)), expected)
+    assert np.array_equal(run({"frame": padded} | resize_inputs((50, 90), SMALL)), expected)
 
 
 def test_padded_planes(engines: Any) -> None:

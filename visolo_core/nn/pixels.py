@@ -73,7 +73,8 @@ def _down(rows: Tensor, index: Tensor, weight: Tensor) -> Tensor:
 
 def _take(values: Tensor, axis: int, index: Tensor) -> Tensor:
     """The values at ``index`` along an axis; the axes of the index take its place."""
-    return values.index_select(axis, index.flatten()).unflatten(axis, index.shape)
+    chosen = values.index_select(axis, index.flatten())
+    return chosen.reshape(*values.shape[:axis], *index.shape, *values.shape[axis + 1 :])
 
 
 def _weighted(levels: Tensor, weight: Tensor) -> Tensor:
