@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from visolo_core.colour import ColourStandard, colour_matrix
 from visolo_core.contract import GraphSpec, TensorSpec
-from visolo_core.resampling import bilinear_taps, most_taps
+from visolo_core.errors import VisoloError
+from visolo_core.resampling import MOST_SHRINKING, bilinear_taps, most_taps
 
 PixelGraph = Literal["resize", "resize_nv12"]
 PIXEL_GRAPHS: tuple[PixelGraph, ...] = ("resize", "resize_nv12")
@@ -25,8 +26,10 @@ ROW_PAIRS, CHROMA_PITCH = "row_pairs", "chroma_pitch"
 ACROSS, DOWN = "across", "down"
 """Names of the sides that are not fixed: rows of the frame and bytes from one to the next; taps of
 a pixel along a row and along a column."""
-LARGEST_FRAME = (2160, 3840)
-"""Height and width of the largest frame that engines are built for."""
+LARGEST_SIDE = 3840
+"""Most rows and columns of a frame that engines are built for: 4K, upright or not."""
+_USUAL_FRAME = (1080, 1920)
+_MOST_PITCH = 4 * LARGEST_SIDE
 
 
 @dataclass(frozen=True)
@@ -91,22 +94,46 @@ def pixel_contract(size: tuple[int, int]) -> dict[PixelGraph, GraphSpec]:
 
 
 def pixel_lengths(size: tuple[int, int]) -> dict[str, tuple[int, int, int]]:
-    """Least, usual and largest length of each side that is not fixed, to build engines for: frames
-    from 16x16 to 3840x2160 with up to four bytes a pixel.
+    """Least, usual and largest length of each side that is not fixed, to build engines for.
 
     Args:
         size: height and width of the network's input.
     """
-    (height, width), (most_rows, most_columns) = size, LARGEST_FRAME
-    rows, columns = most_rows // 2, most_columns // 2
+    (height, width), (rows, columns) = size, _USUAL_FRAME
     return {
-        ROWS: (16, rows, most_rows),
-        ROW_PAIRS: (8, rows // 2, most_rows // 2),
-        PITCH: (16, 3 * columns, 4 * most_columns),
-        CHROMA_PITCH: (16, columns, 4 * most_columns),
-        ACROSS: (1, most_taps(columns / width), most_taps(most_columns / width)),
-        DOWN: (1, most_taps(rows / height), most_taps(most_rows / height)),
+        ROWS: (1, rows, LARGEST_SIDE),
+        ROW_PAIRS: (1, rows // 2, LARGEST_SIDE // 2),
+        PITCH: (1, 3 * columns, _MOST_PITCH),
+        CHROMA_PITCH: (1, columns, _MOST_PITCH),
+        ACROSS: (1, most_taps(columns / width), most_taps(LARGEST_SIDE / width)),
+        DOWN: (1, most_taps(rows / height), most_taps(LARGEST_SIDE / height)),
     }
+
+
+def resizable(before: tuple[int, int], size: tuple[int, int], pitch: int) -> bool:
+    """Whether the graphs take such a frame.
+
+    Args:
+        before: height and width of the frame.
+        size: height and width of the image.
+        pitch: bytes from one row to the next.
+    """
+    shrinks = max(a / b for a, b in zip(before, size, strict=True))
+    return max(before) <= LARGEST_SIDE and pitch <= _MOST_PITCH and shrinks <= MOST_SHRINKING
+
+
+def check_resizable(before: tuple[int, int], size: tuple[int, int], pitch: int) -> None:
+    """Make sure that the graphs take such a frame; the arguments are those of :func:`resizable`.
+
+    Raises:
+        VisoloError: if they do not.
+    """
+    if not resizable(before, size, pitch):
+        raise VisoloError(
+            f"a frame of {before[1]}x{before[0]} pixels, its rows {pitch} bytes apart, cannot be "
+            f"resized on a GPU: it may have up to {LARGEST_SIDE}x{LARGEST_SIDE}, with rows up to "
+            f"{_MOST_PITCH} bytes apart, and shrink up to {MOST_SHRINKING}-fold"
+        )
 
 
 def pixel_graph(layout: PixelLayout) -> PixelGraph:

@@ -40,6 +40,8 @@ LOW_BITS = 11
 """How many of them are added up separately."""
 MOST_TAPS = 64
 """Pixels that make a pixel, at most, for sums that are exact in float32."""
+MOST_SHRINKING = 31
+"""How many times smaller a side may become with so many taps."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +69,16 @@ def bilinear_taps(source: int, target: int) -> Taps:
         VisoloError: if the side shrinks so much that sums would not be exact.
     """
     scale = source / target
+    if scale > MOST_SHRINKING:
+        raise VisoloError(
+            f"a side of {source} pixels cannot be resized to {target} on a GPU: it may shrink up "
+            f"to {MOST_SHRINKING}-fold"
+        )
     reach = max(scale, 1.0)  # half the width of the triangle
     centre = (np.arange(target) + 0.5) * scale
     first = np.maximum((centre - reach + 0.5).astype(np.int64), 0)
     count = np.minimum((centre + reach + 0.5).astype(np.int64), source) - first
     taps = int(count.max())
-    if taps > MOST_TAPS:
-        raise VisoloError(
-            f"a side of {source} pixels cannot be resized to {target} on a GPU: it may shrink at "
-            f"most {MOST_TAPS // 2 - 1}-fold"
-        )
     place = np.arange(taps)[:, None]
     # Multiplied by the inverse and added up one by one, as Pillow does it.
     distance = np.abs((place + first - centre + 0.5) * (1.0 / reach))

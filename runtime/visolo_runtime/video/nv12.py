@@ -38,8 +38,8 @@ class Nv12Frame:
         usual: ColourStandard = "bt709" if height >= _BT709_FROM else "bt601"
         return Nv12Layout(self.standard or usual, self.full_range)
 
-    def as_rgb(self) -> NDArray[np.uint8]:
-        """uint8 [h, w, 3], of planes on the host.
+    def host_planes(self) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Luma and chroma, on the host.
 
         Raises:
             VisoloError: if a plane is no array on the host, or their types or shapes are wrong.
@@ -48,7 +48,17 @@ class Nv12Frame:
         if luma is None or chroma is None:
             plane = self.luma if luma is None else self.chroma
             raise VisoloError(f"{_EXPECTED}, not a {type(plane).__name__} that is not on the host")
-        height, width = check_planes(luma.dtype.name, luma.shape, chroma.dtype.name, chroma.shape)
+        check_planes(luma.dtype.name, luma.shape, chroma.dtype.name, chroma.shape)
+        return luma, chroma
+
+    def as_rgb(self) -> NDArray[np.uint8]:
+        """uint8 [h, w, 3], of planes on the host.
+
+        Raises:
+            VisoloError: if a plane is no array on the host, or their types or shapes are wrong.
+        """
+        luma, chroma = self.host_planes()
+        height, width = luma.shape
         layout = self.layout(height)
         matrix = colour_matrix(layout.standard, layout.full_range)
         return nv12_to_rgb(luma, chroma.reshape(height // 2, width // 2, 2), matrix)

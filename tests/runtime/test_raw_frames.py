@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from helpers import Array
 from visolo_core.colour import colour_matrix, nv12_to_rgb
@@ -16,10 +17,11 @@ from visolo_core.errors import VisoloError
 from visolo_core.pixels import BGR, RGB, Nv12Layout, PackedLayout
 from visolo_runtime.engines.device_array import DeviceArray
 from visolo_runtime.engines.dlpack import CPU, CUDA, LEGACY_STREAM
+from visolo_runtime.engines.raw_frame import DeviceFrame, DevicePlane, HostFrame
 from visolo_runtime.video.arrays import gpu_array, host_array
-from visolo_runtime.video.device_frames import DeviceFrame, DevicePlane, device_frame
 from visolo_runtime.video.frames import as_picture
 from visolo_runtime.video.nv12 import Nv12Frame
+from visolo_runtime.video.raw_frames import device_frame, raw_frame
 from visolo_runtime.video.resizing import resized
 
 SIZE = (8, 10)
@@ -308,3 +310,46 @@ def test_each_array_is_on_one_side() -> None:
     assert gpu_array(gpu) is not None
     assert host_array(5) is None
     assert gpu_array(5) is None
+
+
+# --------------------------------------------------------------- for engines that resize them
+
+
+def test_frames_on_the_host_keep_their_memory() -> None:
+    picture = noise(12, 20, 3)
+    for frame, order, layout in (
+        (picture, "rgb", RGB),
+        (picture, "bgr", BGR),
+        (torch.from_numpy(picture), "bgr", BGR),
+        (Image.fromarray(picture), "bgr", RGB),  # Pillow knows its own order
+    ):
+        raw = raw_frame(frame, SIZE, order)  # type: ignore[arg-type]
+        assert isinstance(raw, HostFrame)
+        assert (raw.size, raw.layout) == ((12, 20), layout)
+        assert np.array_equal(raw.planes[0], picture)
+        assert np.shares_memory(raw.planes[0], picture) == (not isinstance(frame, Image.Image))
+
+
+def test_nv12_for_engines() -> None:
+    luma, chroma = noise(12, 20), noise(6, 20)
+    raw = raw_frame(Nv12Frame(luma, chroma.reshape(6, 10, 2)), SIZE)
+    assert isinstance(raw, HostFrame)
+    assert raw.layout == Nv12Layout("bt601")
+    assert [plane.shape for plane in raw.planes] == [(12, 20), (6, 20)]
+
+
+def test_what_engines_cannot_resize() -> None:
+    """A frame on the host is resized there instead; one on a GPU cannot be."""
+    for shape in ((3841, 16, 3), (16, 3841, 3), (16, 311, 3)):
+        assert raw_frame(np.zeros(shape, np.uint8), SIZE) is None
+        with pytest.raises(VisoloError, match=f"a frame of {shape[1]}x{shape[0]} pixels"):
+            raw_frame(on_gpu(np.zeros(shape, np.uint8)), SIZE)
+    spread = np.zeros((2, 15_361 * 2), np.uint8)[:, : 16 * 3].reshape(2, 16, 3)
+    with pytest.raises(VisoloError, match="its rows 30722 bytes apart"):
+        raw_frame(Interface(spread), SIZE)
+    assert raw_frame(spread, SIZE) is not None  # it is copied on its way
+
+
+def test_what_is_no_frame_at_all() -> None:
+    with pytest.raises(VisoloError, match="not a list"):
+        raw_frame([1, 2], SIZE)

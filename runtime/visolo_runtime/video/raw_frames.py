@@ -1,46 +1,51 @@
-"""Frames that lie on a GPU already, taken where they are."""
+"""Frames as they came, for engines that resize them; those on a GPU are taken where they lie."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from PIL import Image
 
 from visolo_core.errors import VisoloError
-from visolo_core.pixels import BGR, RGB, PackedLayout, PixelLayout
+from visolo_core.pixels import BGR, RGB, PackedLayout, PixelLayout, check_resizable, resizable
 from visolo_runtime.engines.dlpack import ArrayInMemory
+from visolo_runtime.engines.raw_frame import DeviceFrame, DevicePlane, HostFrame, RawFrame
 from visolo_runtime.video.arrays import gpu_array
-from visolo_runtime.video.frames import ChannelOrder
+from visolo_runtime.video.frames import ChannelOrder, as_picture
 from visolo_runtime.video.nv12 import Nv12Frame, check_planes
 
 _EXPECTED = "a frame on a GPU must be uint8 [H, W, 3] with the channels of a pixel side by side"
 
 
-@dataclass(frozen=True)
-class DevicePlane:
-    """Bytes of a frame on a GPU."""
+def raw_frame(
+    frame: object, size: tuple[int, int], channel_order: ChannelOrder = "rgb"
+) -> RawFrame | None:
+    """A frame for engines that resize it themselves; None if they cannot, and the host must.
 
-    address: int
-    rows: int
-    pitch: int
-    """Bytes from one row to the next."""
-    nbytes: int
-    """From the first byte of the first row to the last of the last; rows end before their pitch."""
+    Args:
+        frame: an array [H, W, 3], an NV12 frame or a Pillow image, on the host or on a GPU.
+        size: height and width of the network's input.
+        channel_order: of an array.
+
+    Raises:
+        VisoloError: if the type or shape of the frame is wrong, or if it is on a GPU and too large.
+    """
+    on_gpu = device_frame(frame, channel_order)
+    if on_gpu is not None:
+        check_resizable(on_gpu.size, size, max(plane.pitch for plane in on_gpu.planes))
+        return on_gpu
+    raw = _host_frame(frame, channel_order)
+    row_bytes = max(plane[0].nbytes for plane in raw.planes)
+    return raw if resizable(raw.size, size, row_bytes) else None
 
 
-@dataclass(frozen=True)
-class DeviceFrame:
-    """A frame on a GPU, and what must be known to read it there."""
-
-    size: tuple[int, int]
-    """Height and width."""
-    layout: PixelLayout
-    planes: tuple[DevicePlane, ...]
-    """The pixels, or luma and chroma."""
-    gpu: int | None
-    """Index of the GPU, where it is known."""
-    streams: tuple[int, ...]
-    """CUDA streams whose work must be done before the frame is complete."""
-    owner: object
-    """Keeps the memory: until the frame has been read, and no longer than that."""
+def _host_frame(frame: object, channel_order: ChannelOrder) -> HostFrame:
+    if isinstance(frame, Nv12Frame):
+        luma, chroma = frame.host_planes()
+        height, width = luma.shape
+        planes = luma, chroma.reshape(height // 2, width)
+        return HostFrame((height, width), frame.layout(height), planes)
+    picture = as_picture(frame)
+    is_bgr = channel_order == "bgr" and not isinstance(frame, Image.Image)
+    return HostFrame(picture.shape[:2], BGR if is_bgr else RGB, (picture,))
 
 
 def device_frame(frame: object, channel_order: ChannelOrder = "rgb") -> DeviceFrame | None:
