@@ -10,12 +10,12 @@ from PIL import Image
 
 from helpers import Array
 from visolo_core.errors import VisoloError
-from visolo_core.resampling import MOST_TAPS, WEIGHT_BITS, Taps, bilinear_taps, most_taps
+from visolo_core.resampling import MOST_TAPS, WEIGHT_BITS, LineTaps, bilinear_taps, most_taps
 
 SIDE = st.integers(1, 300)
 
 
-def in_integers(taps: Taps, line: Array) -> Array:
+def in_integers(taps: LineTaps, line: Array) -> Array:
     """A line uint8 [source] resized as Pillow does it: 64-bit sums, shifted."""
     sums = (line[taps.index].astype(np.int64) * taps.weight).sum(axis=0)
     levels: Array = np.clip((sums + (1 << WEIGHT_BITS - 1)) >> WEIGHT_BITS, 0, 255).astype(np.uint8)
