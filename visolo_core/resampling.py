@@ -93,7 +93,7 @@ def bilinear_taps(source: int, target: int) -> LineTaps:
 
 
 def most_taps(scale: float) -> int:
-    """LineTaps K of a side that shrinks by ``scale``, or by less, at most.
+    """Taps K of a side that shrinks by ``scale``, or by less, at most.
 
     >>> most_taps(1920 / 624) >= bilinear_taps(1920, 624).index.shape[0]
     True
