@@ -12,6 +12,7 @@ import pytest
 from fake_gpu import fake_tensorrt
 from helpers import Array
 from standin.stand_in import CHANCE, DriverQueues, StandIn
+from visolo_core.errors import VisoloError
 from visolo_core.pixels import PixelGraph, pixel_contract
 from visolo_runtime.engines.device_array import DeviceArray
 from visolo_runtime.engines.dlpack import CUDA
@@ -24,6 +25,7 @@ from visolo_runtime.video.resizing import resized
 
 pytestmark = pytest.mark.standin
 SIZE = (24, 40)
+OUT_OF_MEMORY = 2
 Graphs = dict[PixelGraph, TensorRtEngine]
 
 
@@ -125,3 +127,44 @@ def a_frame(device: CudaDevice, producer: CudaStream, kind: int, seed: int) -> t
     producer.wait()  # as a library does that is asked through DLPack
     shared = DeviceArray(made.memory.address, picture.shape, "uint8", made, (CUDA, 0))
     return shared, picture
+
+
+def test_sizes_go_while_the_device_works(
+    driver: StandIn, device: CudaDevice, engines: Graphs
+) -> None:
+    """More sizes than are kept, and nobody waits between them."""
+    with device.current():
+        stream = device.stream()
+        memory = device.allocate(3 * SIZE[0] * SIZE[1], stream)
+        image = device.pinned((*SIZE, 3), "uint8")
+        resizer = FrameResizer(device, engines, SIZE, stream)
+        for number in range(9):
+            picture = noise(30 + number, 50, 3, seed=number)
+            raw = raw_frame(picture, SIZE)
+            assert raw is not None
+            resizer.resize(raw, number, memory.address)
+        device.download(image, memory.address, stream)
+        stream.wait()
+        assert np.array_equal(image, resized(picture, SIZE).image)
+
+
+@pytest.mark.parametrize("function", ["cuMemAlloc_v2", "cuMemHostAlloc"])
+@pytest.mark.parametrize("nth", range(1, 6))
+def test_no_room_at_any_allocation(
+    driver: StandIn, device: CudaDevice, engines: Graphs, function: str, nth: int
+) -> None:
+    with device.current():
+        stream = device.stream()
+        memory = device.allocate(3 * SIZE[0] * SIZE[1], stream)
+        image = device.pinned((*SIZE, 3), "uint8")
+        resizer = FrameResizer(device, engines, SIZE, stream)
+        picture = noise(30, 50, 3, seed=1)
+        raw = raw_frame(picture, SIZE)
+        assert raw is not None
+        driver.fail(function, nth, OUT_OF_MEMORY)
+        with pytest.raises(VisoloError, match="has no room|cannot set aside"):
+            resizer.resize(raw, 0, memory.address)
+        resizer.resize(raw, 0, memory.address)
+        device.download(image, memory.address, stream)
+        stream.wait()
+        assert np.array_equal(image, resized(picture, SIZE).image)
