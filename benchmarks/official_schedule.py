@@ -108,10 +108,14 @@ class OfficialSchedule:
 
         earlier = [*self._last][-1:] + self._kept()
         weight = grid_weight(query, [each[0][0].numpy() for each in earlier])
-        candidates = choose_cells(scores, weight, settings.score_threshold)
-        chosen, score, masks = self._select(features.mask_features, kernels, candidates)
+        candidates = choose_cells(scores, weight, settings.score_threshold, query, key)
+        # The official code computes the mask features of every frame.
+        mask_features = network.mask_branch(features.res2, features.res3, features.res4)
+        chosen, score, masks = self._select(mask_features, kernels, candidates)
         cell = candidates.cell[chosen]
-        tracks = self._associator.step(cell, query, key, scores)
+        tracks = self._associator.step(
+            candidates.query[chosen], candidates.key[chosen], candidates.classes[chosen]
+        )
         self._store(own)
         return FrameInstances(
             [track.track_id for track in tracks],

@@ -26,11 +26,11 @@ import numpy as np
 from benchmarks.gpu_prediction import ASSUMED_SHARE, ASSUMED_START_MS, CARDS, predicted_ms
 from benchmarks.layer_counts import Layer, count_bundle, total
 from benchmarks.machine_peaks import PeakMeter, Peaks, Run
-from visolo_core.contract import GRAPHS, GraphName
+from visolo_core.contract import GRAPHS, RECENT, GraphName
 from visolo_core.errors import VisoloError
 from visolo_runtime.bundle import Bundle
 from visolo_runtime.engines.backends import AUTO
-from visolo_runtime.engines.buffers import DECODE_LIMIT
+from visolo_runtime.engines.buffers import DECODE_LIMIT, FrameInput, Storage
 from visolo_runtime.engines.engine import Engines
 from visolo_runtime.engines.openvino.backend import OpenVinoBackend
 from visolo_runtime.session.loading import load
@@ -80,14 +80,21 @@ def graph_runs(engines: Engines, masks: int) -> dict[GraphName, Run]:
     buffers, row = engines.buffers(), range(1)
     random = np.random.default_rng(0)
     image = random.integers(0, 256, (*buffers.input_size, 3), np.uint8)
-    every_slot, cells = np.ones(buffers.slots + 1, np.bool_), np.arange(masks)
-    buffers.frame(row, [image], [every_slot])
+    every_slot, both = np.ones(buffers.slots + 1, np.bool_), np.ones(RECENT, np.bool_)
+    inputs, cells = [FrameInput(image, every_slot, both, score_threshold=1.0)], np.arange(masks)
+
+    def frame() -> None:
+        buffers.submit(row, inputs)
+        buffers.frame()
+
+    frame()
     for slot in range(buffers.slots):
-        buffers.store(row, [slot])
+        buffers.store(row, [Storage(slot, keeps_previous=True)])
     return {
-        "frame": lambda: buffers.frame(row, [image], [every_slot]),
-        "memory": lambda: buffers.store(row, [0]),
+        "frame": frame,
+        "mask": lambda: buffers.mask([0]),
         "decode": lambda: buffers.decode(0, cells),
+        "memory": lambda: buffers.store(row, [Storage(0, keeps_previous=False)]),
     }
 
 

@@ -25,6 +25,7 @@ from visolo_runtime.engines.buffers import Array
 from visolo_runtime.engines.tensorrt.device import (
     CudaEvent,
     CudaGraph,
+    CudaSignal,
     CudaStream,
     Device,
     DeviceMemory,
@@ -66,6 +67,33 @@ class FakeEvent(CudaEvent):
         return float(self.recorded[1] - earlier.recorded[1])
 
 
+class FakeSignal(CudaSignal):
+    """As part of a recording it is given at each launch."""
+
+    def __init__(self, device: FakeDevice) -> None:
+        self._device = device
+        self._due: tuple[FakeStream, int] | None = None
+
+    def record(self, stream: CudaStream, recording: bool) -> None:
+        assert isinstance(stream, FakeStream)
+        assert recording == (stream.recording is not None)
+        if recording:
+            assert stream.recording is not None
+            stream.recording.append(self)
+        else:
+            self.launched(stream)
+
+    def launched(self, stream: FakeStream) -> None:
+        self._due = stream, stream.given
+
+    def wait(self) -> None:
+        self._device.check_current()
+        self._device.counts["wait"] += 1
+        if self._due:
+            stream, place = self._due
+            stream.work_until(place)
+
+
 class FakeStream(CudaStream):
     """Does what it was given when it is waited for, and not before."""
 
@@ -73,7 +101,7 @@ class FakeStream(CudaStream):
         self.device, self.handle = device, handle
         self._waiting: list[Work] = []
         self.given = self.done = 0
-        self.recording: list[Work] | None = None
+        self.recording: list[Work | FakeSignal] | None = None
 
     def give(self, work: Work) -> None:
         if self.recording is not None:
@@ -94,14 +122,17 @@ class FakeStream(CudaStream):
 
 
 class FakeGraph(CudaGraph):
-    def __init__(self, device: FakeDevice, works: list[Work]) -> None:
+    def __init__(self, device: FakeDevice, works: list[Work | FakeSignal]) -> None:
         self._device, self._works = device, works
 
     def launch(self, stream: CudaStream) -> None:
         assert isinstance(stream, FakeStream)
         self._device.counts["graph launch"] += 1
         for work in self._works:
-            stream.give(work)
+            if isinstance(work, FakeSignal):
+                work.launched(stream)
+            else:
+                stream.give(work)
 
 
 class FakeDevice(Device):
@@ -144,6 +175,10 @@ class FakeDevice(Device):
         self.check_current()
         self.counts["event"] += 1
         return FakeEvent()
+
+    def signal(self) -> CudaSignal:
+        self.check_current()
+        return FakeSignal(self)
 
     def upload(self, address: int, source: Array, stream: CudaStream) -> None:
         assert source.flags.c_contiguous

@@ -19,6 +19,7 @@ from mask_comparison import MaskBounds
 from visolo_core.config import ModelConfig
 from visolo_core.masks import decode_rle
 from visolo_core.results import Track
+from visolo_runtime.engines.buffers import Buffers, FrameInput
 
 Array = NDArray[Any]
 BoundsOf = Callable[[int, int], MaskBounds]
@@ -55,6 +56,18 @@ class Outcome:
     def json(self) -> Any:
         """The one object on standard output."""
         return json.loads(self.out)
+
+
+def blank(buffers: Buffers, rows: int = 1, threshold: float = 0.1) -> list[FrameInput]:
+    """What the frame graph needs for a black image of each row, with nothing in memory."""
+    image = np.zeros((*buffers.input_size, 3), np.uint8)
+    return [first_frame(buffers, image, threshold)] * rows
+
+
+def first_frame(buffers: Buffers, image: NDArray[np.uint8], threshold: float = 0.1) -> FrameInput:
+    """What the frame graph needs for the first frame of a video."""
+    valid = np.arange(buffers.slots + 1) == buffers.slots
+    return FrameInput(image, valid, np.zeros(2, bool), threshold)
 
 
 def run_visolo(*arguments: object) -> Outcome:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from visolo_core.decoding import Floats, Ints, match_values
+from visolo_core.decoding import Floats, match_values
 
 
 @dataclass
@@ -65,28 +65,27 @@ class Associator:
         """Number of tracks begun so far."""
         return self._next_id - 1
 
-    def step(self, cell: Ints, query: Floats, key: Floats, scores: Floats) -> list[TrackState]:
+    def step(self, query: Floats, key: Floats, classes: Floats) -> list[TrackState]:
         """Assign this frame's instances to tracks.
 
         Args:
-            cell: int64 [N], cells of the instances, best instance first.
-            query: float32 [D/2, S], queries of the frame.
-            key: float32 [D/2, S], keys of the frame.
-            scores: float32 [C, S], raw class scores of the frame.
+            query: float32 [N, D/2], queries of the instances' cells, best instance first.
+            key: float32 [N, D/2], their keys.
+            classes: float32 [N, C], their raw class scores.
 
         Returns:
             the N tracks, in the order of the instances.
         """
-        instance_key = key[:, cell]
+        instance_key = key.T
         claimed: dict[int, TrackState] = {}
         newly_lost = self._claim(self._current, self._match(self._current, instance_key), claimed)
-        if self._lost and len(claimed) < len(cell):
+        if self._lost and len(claimed) < len(key):
             self._claim_lost(instance_key, claimed)
 
         tracks = []
-        for instance, index in enumerate(cell):
+        for instance in range(len(key)):
             # Copies: a view would keep the whole frame's arrays alive.
-            seen = query[:, index].copy(), scores[:, index].astype(np.float64)
+            seen = query[instance].copy(), classes[instance].astype(np.float64)
             track = claimed.get(instance)
             if track is None:
                 track = TrackState(self._next_id, *seen)

@@ -13,6 +13,7 @@ from visolo_core.errors import VisoloError
 
 BACKBONES = ("resnet50", "resnet18")
 BACKBONE_NORMS = ("frozen", "batch")
+_EXPANSIONS = {"resnet50": 4, "resnet18": 1}  # a stage's output over its inner channels
 STRIDE = 16  # of the deepest backbone stage in use (res4)
 MASK_STRIDE = 4  # of the mask features
 
@@ -85,6 +86,13 @@ class ModelConfig:
     def key_width(self) -> int:
         """Channels of queries and keys, D/2."""
         return self.width // 2
+
+    @property
+    def backbone_channels(self) -> tuple[int, int, int]:
+        """Channels of res2, res3 and res4, the backbone's outputs."""
+        expansion = _EXPANSIONS[self.backbone]
+        first, second, third = (expansion * self.backbone_width * factor for factor in (1, 2, 4))
+        return first, second, third
 
     @property
     def mask_channels(self) -> int:

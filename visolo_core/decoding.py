@@ -22,17 +22,26 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Candidates:
-    """The cells of one frame for which masks are decoded."""
+    """The cells of one frame for which masks are decoded, best first."""
 
     cell: Ints
     """[N], index of the cell, row by row."""
-    label: Ints
-    """[N], class index."""
     score: Floats
-    """[N], class score times grid weight."""
+    """[N], best class score times grid weight."""
+    classes: Floats
+    """[N, C], raw class scores."""
+    query: Floats
+    """[N, D/2]."""
+    key: Floats
+    """[N, D/2]."""
 
     def __len__(self) -> int:
         return len(self.cell)
+
+    @property
+    def label(self) -> Ints:
+        """[N], class index."""
+        return np.asarray(self.classes.argmax(axis=1), np.int64)
 
 
 class Selection(NamedTuple):
@@ -81,17 +90,24 @@ def grid_weight(query: Floats, keys: list[Floats]) -> Floats:
     return np.asarray(np.mean(best, axis=0), np.float32)
 
 
-def choose_cells(scores: Floats, weight: Floats, threshold: float) -> Candidates:
+def choose_cells(
+    scores: Floats, weight: Floats, threshold: float, query: Floats, key: Floats
+) -> Candidates:
     """The cells whose best class score times grid weight reaches the threshold.
+
+    The frame graph does the same for the best of them.
 
     Args:
         scores: float32 [C, S], class scores of the frame.
         weight: float32 [S], grid weight of the frame.
         threshold: in 0 to 1.
+        query: float32 [D/2, S], queries of the frame.
+        key: float32 [D/2, S], keys of the frame.
     """
     weighted = scores.max(axis=0) * weight
-    cell = np.flatnonzero(weighted >= threshold)
-    return Candidates(cell, scores[:, cell].argmax(axis=0), weighted[cell])
+    cell = np.flatnonzero(weighted >= np.float32(threshold))
+    cell = cell[np.argsort(-weighted[cell], kind="stable")]
+    return Candidates(cell, weighted[cell], scores[:, cell].T, query[:, cell].T, key[:, cell].T)
 
 
 def matrix_nms(
@@ -163,12 +179,13 @@ def select_instances(
         config: thresholds and limits.
     """
     index = np.flatnonzero(area > 0)  # an empty mask would make every score NaN
+    label = candidates.label
     score = candidates.score[index] * (probability_sum[index] / area[index])
     order = np.argsort(-score, kind="stable")[: config.pre_nms_limit]
     index, score = index[order], score[order]
 
     pairs = intersection[np.ix_(index, index)]
-    score = matrix_nms(score, candidates.label[index], area[index], pairs, config.nms_sigma)
+    score = matrix_nms(score, label[index], area[index], pairs, config.nms_sigma)
     keep = np.flatnonzero(score >= config.update_threshold)
     order = keep[np.argsort(-score[keep], kind="stable")][: config.max_instances]
     index, score = index[order], score[order]

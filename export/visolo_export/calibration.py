@@ -6,16 +6,16 @@ in its place would give ranges that no video has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+import onnxruntime
 
 from visolo_core.contract import GraphName
 from visolo_core.errors import VisoloError
-from visolo_runtime.engines.buffers import Array, FrameResult
+from visolo_runtime.engines.buffers import STAGE_OUTPUTS, Array, FrameInput, Storage
 from visolo_runtime.engines.engine import Engines
 from visolo_runtime.engines.host_buffers import HostBuffers
 from visolo_runtime.session.loading import Model
@@ -33,18 +33,33 @@ class _RecordingBuffers(HostBuffers):
         super().__init__(engines, rows=1)
         self.feeds: dict[GraphName, list[dict[str, Array]]] = {"frame": [], "memory": []}
 
-    def frame(
-        self, rows: range, images: Sequence[NDArray[np.uint8]], valid: Sequence[NDArray[np.bool_]]
-    ) -> list[FrameResult]:
-        stored = {name: self.read(name).copy() for name in ("memory_key", "memory_value")}
-        self.feeds["frame"].append(
-            {"image": images[0][None].copy(), **stored, "memory_valid": valid[0][None].copy()}
-        )
-        return super().frame(rows, images, valid)
+    def submit(self, rows: range, inputs: Sequence[FrameInput]) -> None:
+        super().submit(rows, inputs)
+        names = self._contract["frame"].names("inputs")
+        self.feeds["frame"].append({name: self.read(name).copy() for name in names})
 
-    def store(self, rows: range, slots: Sequence[int]) -> None:
+    def store(self, rows: range, storage: Sequence[Storage]) -> None:
         self.feeds["memory"].append({"features": self.read("features").copy()})
-        super().store(rows, slots)
+        super().store(rows, storage)
+
+
+class MaskFeeds:
+    """Inputs of the mask graph, computed again by the frame graph whenever they are iterated over:
+    a hundred of them would take gigabytes.
+
+    Args:
+        frame_graph: the ONNX file of the float32 frame graph.
+        feeds: inputs of the frame graph.
+    """
+
+    def __init__(self, frame_graph: Path, feeds: Sequence[Mapping[str, Array]]) -> None:
+        self._file, self._feeds = frame_graph, feeds
+
+    def __iter__(self) -> Iterator[dict[str, Array]]:
+        session = onnxruntime.InferenceSession(str(self._file), providers=["CPUExecutionProvider"])
+        for feed in self._feeds:
+            stages = session.run(list(STAGE_OUTPUTS), dict(feed))
+            yield dict(zip(STAGE_OUTPUTS, stages, strict=True))
 
 
 def record_feeds(model: Model, source: str, frames: int) -> dict[GraphName, list[dict[str, Array]]]:
@@ -56,7 +71,7 @@ def record_feeds(model: Model, source: str, frames: int) -> dict[GraphName, list
         frames: number of frames to record in all.
 
     Returns:
-        by graph: its inputs in each run, by name.
+        for the frame and the memory graph: the inputs in each run, by name.
 
     Raises:
         VisoloError: if the source has fewer than ``LEAST_FRAMES`` readable frames.

@@ -12,11 +12,12 @@ from visolo_core.config import InferenceConfig
 from visolo_core.contract import GRAPHS, GraphName, contract
 from visolo_core.errors import VisoloError
 from visolo_core.nn.checkpoint import Checkpoint
-from visolo_export.calibration import record_feeds
+from visolo_export.calibration import MaskFeeds, record_feeds
 from visolo_export.formats import CalibrationOptions
 from visolo_export.graph_export import export_graphs
 from visolo_export.onnx_export import write_onnx
 from visolo_export.precision import (
+    Feeds,
     Ranges,
     calibrate,
     most_sensitive,
@@ -31,7 +32,8 @@ from visolo_runtime.engines.onnxruntime.backend import OnnxRuntimeBackend
 from visolo_runtime.session.loading import Model
 
 _MEASURED_FRAMES = 4  # frames on which the sensitivity of every layer is measured
-_QUANTISED: tuple[GraphName, ...] = ("frame", "memory")  # decode counts pixels, in float32
+_REDUCED: tuple[GraphName, ...] = ("frame", "mask", "memory")  # decode counts pixels, in float32
+_MEASURED: tuple[GraphName, ...] = ("frame", "mask")  # the memory graph has one convolution
 
 
 class GraphSource:
@@ -44,7 +46,7 @@ class GraphSource:
         calibration: how int8 ranges are calibrated; required for int8.
         report: called with what is being exported.
         float32_modules: modules of the network that stay float32 in every precision.
-        batch: number of streams that the frame and memory graphs can process together.
+        batch: number of streams that the graphs can process together.
 
     Raises:
         VisoloError: if the network lacks one of ``float32_modules``.
@@ -77,7 +79,7 @@ class GraphSource:
         self._folder, self._options, self._report = folder, calibration, report
         self._graphs: dict[str, dict[GraphName, Path]] = {}
         self._ranges: dict[GraphName, Ranges] = {}
-        self._sensitive: list[str] = []
+        self._sensitive: list[tuple[GraphName, str]] = []
 
     def onnx(self, precision: Precision, symmetric: bool = False) -> dict[GraphName, Path]:
         """The graphs in a precision.
@@ -106,14 +108,13 @@ class GraphSource:
             self._calibrate()
         for graph in GRAPHS:
             self._report(f"{graph} graph in {precision}")
-            if graph not in _QUANTISED:
+            if graph not in _REDUCED:
                 shutil.copyfile(plain[graph], files[graph])
             elif precision == "fp16":
                 to_fp16(plain[graph], files[graph], self._float32_modules)
             else:
                 keep = nodes_of(onnx.load(plain[graph]).graph, self._float32_modules)
-                if graph == "frame":
-                    keep = [*self._sensitive, *keep]
+                keep += [name for place, name in self._sensitive if place == graph]
                 to_int8(plain[graph], files[graph], self._ranges[graph], symmetric, keep)
         return files
 
@@ -127,21 +128,33 @@ class GraphSource:
         plain = self.onnx("fp32")
         engines = Engines.compile(OnnxRuntimeBackend(plain), self.contract)
         model = Model(self.model.config, self._inference, self._labels, engines)
-        feeds = record_feeds(model, options.source, options.frames)
-        for graph in _QUANTISED:
+        recorded = record_feeds(model, options.source, options.frames)
+        frames = recorded["frame"]
+        feeds: dict[GraphName, Feeds] = {**recorded, "mask": MaskFeeds(plain["frame"], frames)}
+        for graph in _REDUCED:
             self._ranges[graph] = calibrate(plain[graph], feeds[graph])
         if options.keep_share:
-            step = max(1, len(feeds["frame"]) // _MEASURED_FRAMES)
-            errors = sensitivities(
-                plain["frame"],
-                self._ranges["frame"],
-                feeds["frame"][::step][:_MEASURED_FRAMES],
-                self._folder,
-                lambda done, total: self._report(f"sensitivity of layer {done} of {total}"),
-            )
+            few = frames[:: max(1, len(frames) // _MEASURED_FRAMES)][:_MEASURED_FRAMES]
+            feeds = {"frame": few, "mask": list(MaskFeeds(plain["frame"], few))}
+            errors = {
+                (graph, layer): error
+                for graph in _MEASURED
+                for layer, error in self._sensitivities(plain[graph], graph, feeds[graph]).items()
+            }
             self._sensitive = most_sensitive(errors, options.keep_share)
         self.calibration = Calibration(
             source=Path(options.source).name,
-            frames=len(feeds["frame"]),
-            float32_layers=self._sensitive,
+            frames=len(frames),
+            float32_layers=[f"{graph}.{layer}" for graph, layer in self._sensitive],
+        )
+
+    def _sensitivities(self, file: Path, graph: GraphName, feeds: Feeds) -> dict[str, float]:
+        return sensitivities(
+            file,
+            self._ranges[graph],
+            feeds,
+            self._folder,
+            lambda done, total: self._report(
+                f"sensitivity of layer {done} of {total} of the {graph} graph"
+            ),
         )

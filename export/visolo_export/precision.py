@@ -15,19 +15,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
 
 from visolo_core.errors import VisoloError
-from visolo_runtime.engines.buffers import Array
+from visolo_runtime.engines.buffers import CELL_OUTPUTS, Array
 
-Feeds = Sequence[Mapping[str, Array]]
-"""Inputs of a graph by name, one mapping per run."""
+Feeds = Iterable[Mapping[str, Array]]
+"""Inputs of a graph by name, one mapping per run; can be iterated over again."""
+
+Layer = TypeVar("Layer", bound=Hashable)
 
 FLOAT32_OPERATORS = ("InstanceNormalization", "Softmax", "Sigmoid")
 """Operators that stay float32 in fp16 graphs."""
@@ -145,7 +147,7 @@ def calibrate(source: Path, feeds: Feeds) -> Ranges:
     from onnxruntime.quantization import CalibrationMethod
     from onnxruntime.quantization.calibrate import CalibrationDataReader, create_calibrator
 
-    if not feeds:
+    if next(iter(feeds), None) is None:
         raise VisoloError("calibration needs at least one frame")
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -248,13 +250,13 @@ def sensitivities(
     return errors
 
 
-def most_sensitive(errors: Mapping[str, float], share: float) -> list[str]:
+def most_sensitive(errors: Mapping[Layer, float], share: float) -> list[Layer]:
     """The given share of convolutions, those with the largest errors first.
 
     >>> most_sensitive({"a": 0.1, "b": 0.5, "c": 0.2, "d": 0.0}, 0.5)
     ['b', 'c']
     """
-    order = sorted(errors, key=lambda name: -errors[name])
+    order = sorted(errors, key=lambda layer: -errors[layer])
     return order[: round(share * len(order))]
 
 
@@ -264,7 +266,13 @@ def _outputs(file: Path, feeds: Feeds) -> list[list[Array]]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-    return [session.run(None, dict(feed)) for feed in feeds]
+    # Which cells are the best is a matter of order: two that are alike may change places.
+    names = [each.name for each in session.get_outputs() if not _is_choice(each.name)]
+    return [session.run(names, dict(feed)) for feed in feeds]
+
+
+def _is_choice(output: str) -> bool:
+    return output in CELL_OUTPUTS or output == "cell_kernel"
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visolo_core.contract import GRAPHS, GraphName
-from visolo_core.decoding import Ints
+from visolo_core.decoding import Candidates, Floats, Ints
 from visolo_export.comparison import (
     TensorError,
     TrackComparison,
@@ -24,7 +24,14 @@ from visolo_export.comparison import (
     mask_iou,
 )
 from visolo_runtime.bundle import Precision
-from visolo_runtime.engines.buffers import Array, Buffers, DecodedMasks, FrameResult
+from visolo_runtime.engines.buffers import (
+    STAGE_OUTPUTS,
+    Array,
+    Buffers,
+    DecodedMasks,
+    FrameInput,
+    Storage,
+)
 from visolo_runtime.engines.engine import Engines
 from visolo_runtime.session.loading import Model
 from visolo_runtime.session.session import Session
@@ -43,6 +50,8 @@ class Tolerance:
 
     tensor: float = 2e-3
     """features, keys, queries, values, kernels: absolute, values are of order 1"""
+    stage: float = 1e-4
+    """outputs of the backbone's stages: relative to the largest value, since some are large"""
     score: float = 1e-3
     """class scores of cells and scores of tracks: absolute"""
     sum: float = 1e-3
@@ -60,11 +69,11 @@ TOLERANCES: dict[Precision, Tolerance] = {
     "fp32": Tolerance(),
     # float16 has 11 bits: each rounding costs half a thousandth of a value, and features of up to
     # 10 have passed through fifty layers. A pixel on a mask's edge may change sides.
-    "fp16": Tolerance(tensor=0.05, score=0.01, mask_iou=0.99),
+    "fp16": Tolerance(tensor=0.05, stage=0.01, score=0.01, mask_iou=0.99),
     # 8 bits are 1/256 of a tensor's range for each value, in every layer, and features reach 10.
     # An object may be detected at another cell, which changes its mask in that frame and its track:
     # those are reported only, and average precision decides (``visolo verify --data``).
-    "int8": Tolerance(tensor=2.0, score=0.1, mask_iou=0.99, same_tracks=False),
+    "int8": Tolerance(tensor=2.0, stage=0.3, score=0.1, mask_iou=0.99, same_tracks=False),
 }
 BISECT_TOLERANCES: dict[Precision, float] = {"fp32": 1e-4, "fp16": 5e-3, "int8": 0.1}
 """Error relative to a layer's largest value, above which the layer counts as different."""
@@ -128,25 +137,40 @@ class _ParityBuffers(Buffers):
         self.mask_iou: float | None = None
         self.mask_agreement: float | None = None
 
-    def frame(
-        self, rows: range, images: Sequence[NDArray[np.uint8]], valid: Sequence[NDArray[np.bool_]]
-    ) -> list[FrameResult]:
-        self._copy("memory_key", "memory_value")
-        results = self._reference.frame(rows, images, valid)
-        self._candidate.frame(rows, images, valid)
-        for name, error in self.errors["frame"].items():
-            error.add(self.read(name), self._candidate.read(name))
-        # From here on the candidate works on the reference's tensors.
-        self._copy("mask_features", "kernels", "key", "features")
-        return results
+    def submit(self, rows: range, inputs: Sequence[FrameInput]) -> None:
+        self._copy("memory_key", "memory_value", "recent_key")
+        self._threshold = inputs[0].score_threshold
+        for each in (self._reference, self._candidate):
+            each.submit(rows, inputs)
 
-    def store(self, rows: range, slots: Sequence[int]) -> None:
-        self._reference.store(rows, slots)
-        self._candidate.store(rows, slots)
-        both = (self._reference, self._candidate)
-        self.errors["memory"]["value"].add(
-            *(each.read("memory_value")[:, slots[0]] for each in both)
+    def frame(self) -> list[Candidates]:
+        candidates = self._reference.frame()
+        self._candidate.frame()
+        errors = self.errors["frame"]
+        for name in _DENSE_OUTPUTS:
+            errors[name].add(self.read(name), self._candidate.read(name))
+        self._compare_choice(self._threshold)
+        # From here on the candidate works on the reference's tensors. The mask graph runs for every
+        # frame, although a session needs it only where there are candidates.
+        self._copy("kernels", "key", "features", *STAGE_OUTPUTS)
+        for each in (self._reference, self._candidate):
+            each.mask([0])
+        self.errors["mask"]["mask_features"].add(
+            self.read("mask_features"), self._candidate.read("mask_features")
         )
+        self._copy("mask_features")
+        return candidates
+
+    def mask(self, rows: Sequence[int]) -> None:
+        return
+
+    def store(self, rows: range, storage: Sequence[Storage]) -> None:
+        both = (self._reference, self._candidate)
+        for each in both:
+            each.store(rows, storage)
+        if storage[0].slot is not None:
+            values = (each.read("memory_value")[:, storage[0].slot] for each in both)
+            self.errors["memory"]["value"].add(*values)
 
     def decode(self, row: int, cell: Ints) -> DecodedMasks:
         expected, actual = self._reference.decode(row, cell), self._candidate.decode(row, cell)
@@ -167,6 +191,42 @@ class _ParityBuffers(Buffers):
     def _copy(self, *names: str) -> None:
         for name in names:
             self._candidate.write(name, self.read(name))
+
+    def _compare_choice(self, threshold: float) -> None:
+        """Compare the candidate's best cells with what the reference knows about all cells.
+
+        Two cells that are nearly equal may change places, so each is compared with the reference's
+        values of the same cell. The errors of ``cell`` and ``count`` are in units of the score.
+        """
+        errors = self.errors["frame"]
+        count, cell = (self._candidate.read(name)[0] for name in ("count", "cell"))
+        score = self._candidate.read("cell_score")[0]
+        every = self._reference.choose_from_all(0, score_threshold=-1.0)  # ordered by score
+        by_cell = np.empty_like(every.score)
+        by_cell[every.cell] = every.score
+        errors["cell_score"].add(every.score[: len(score)], score)
+        errors["cell"].add(by_cell[cell], score)
+        errors["count"].add(*_thresholds(every.score, int(count), threshold))
+        for name, dense in _OF_CELLS.items():
+            errors[name].add(self.read(dense)[0][:, cell].T, self._candidate.read(name)[0])
+
+
+_OF_CELLS = {
+    "cell_classes": "scores", "cell_query": "query", "cell_key": "key", "cell_kernel": "kernels",
+}  # fmt: skip
+_LOOPED_OUTPUTS = (*_OF_CELLS.values(), "features")
+_DENSE_OUTPUTS = (*_LOOPED_OUTPUTS, *STAGE_OUTPUTS)
+
+
+def _thresholds(scores: Floats, count: int, threshold: float) -> tuple[Floats, Floats]:
+    """The threshold, and the nearest one that so many scores [S], best first, reach."""
+    reached = int((scores >= np.float32(threshold)).sum())
+    nearest = np.float32(threshold)
+    if count > reached:
+        nearest = scores[count - 1]
+    elif count < reached:
+        nearest = scores[count]
+    return np.array([threshold], np.float32), np.array([nearest], np.float32)
 
 
 def verify(
@@ -194,9 +254,7 @@ def verify(
     report("closed-loop")
     both = reference.engines.buffers(), candidate.engines.buffers()
     sessions = [Session(each, reference.stream_options()) for each in both]
-    drift: dict[str, list[float]] = {
-        name: [] for name in reference.engines.contract["frame"].names("outputs")
-    }
+    drift: dict[str, list[float]] = {name: [] for name in _LOOPED_OUTPUTS}
     for frame in frames:
         for session in sessions:
             session.step(frame)
@@ -227,8 +285,10 @@ def limit_of(tensor: str, tolerance: Tolerance) -> tuple[str, float] | None:
     """
     if tensor == "masks":
         return None
-    if tensor == "scores":
+    if tensor in ("scores", "count", "cell", "cell_score", "cell_classes"):
         return "absolute", tolerance.score
+    if tensor in STAGE_OUTPUTS:
+        return "relative", tolerance.stage
     if tensor in ("area", "probability_sum", "intersection"):
         return "relative", tolerance.sum
     return "absolute", tolerance.tensor

@@ -20,7 +20,7 @@ Format = Literal[
 ]
 Precision = Literal["fp32", "fp16", "int8"]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
 
 
@@ -37,7 +37,7 @@ class FileEntry(_Strict):
 
 
 class GraphFiles(_Strict):
-    """The three graphs in one format and precision."""
+    """The graphs in one format and precision."""
 
     format: Format
     precision: Precision
@@ -225,9 +225,11 @@ def _read_manifest(folder: Path) -> Manifest:
         # The version comes first: another format may not have the same fields.
         version = json.loads(text)["format_version"]
         if version != FORMAT_VERSION:
+            older = isinstance(version, int) and version < FORMAT_VERSION
+            remedy = f"run visolo export WEIGHTS -o {folder}" if older else "update visolo"
             raise VisoloError(
                 f"bundle '{folder}' has format {version}, but this visolo reads {FORMAT_VERSION}: "
-                "update visolo, or export the bundle again"
+                f"{remedy}"
             )
         manifest = _validate(text, path)
     except ValidationError as error:

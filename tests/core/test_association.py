@@ -26,8 +26,8 @@ def frame(associator: Associator, objects: list[int]) -> list[int]:
     """Track ids of a frame whose instances, best first, are these objects."""
     query, key = keys_of(objects), keys_of(objects)
     key[-1] = -STRONG  # every pair starts at a logit of -6, equal objects reach +6
-    scores = np.full((2, len(objects)), 0.5, np.float32)
-    tracks = associator.step(np.arange(len(objects)), query, key, scores)
+    scores = np.full((len(objects), 2), 0.5, np.float32)
+    tracks = associator.step(query.T, key.T, scores)
     return [track.track_id for track in tracks]
 
 
@@ -88,9 +88,9 @@ def test_the_lost_list_is_bounded_and_forgets_the_longest_lost() -> None:
 def test_a_track_is_classified_by_the_mean_of_its_raw_scores() -> None:
     associator = Associator()
     key = keys_of([0])
-    scores = [np.array([[a], [b]], np.float32) for a, b in ((0.9, 0.1), (0.1, 0.5), (0.1, 0.8))]
+    scores = [np.array([pair], np.float32) for pair in ((0.9, 0.1), (0.1, 0.5), (0.1, 0.8))]
     for each in scores:
-        (track,) = associator.step(np.array([0]), key, key, each)
+        (track,) = associator.step(key.T, key.T, each)
     label, score = track.classify()
     assert label == 1
     assert abs(score - 1.4 / 3) < 1e-6

@@ -55,7 +55,9 @@ def test_matrix_nms_equals_the_official_one(units: dict[str, Array], kernel: Any
 def decode(units: GoldenUnits, case: str) -> tuple[Array, Array, Array, Array]:
     """Cells, labels, scores and masks of the instances that our decoding finds in a case."""
     config = InferenceConfig()
-    candidates = choose_cells(units.scores(case), units.grid_weight(case), config.score_threshold)
+    scores, weight = units.scores(case), units.grid_weight(case)
+    none = np.zeros((1, scores.shape[1]), np.float32)
+    candidates = choose_cells(scores, weight, config.score_threshold, none, none)
     graph = DecodeGraph()
     kernels = np.ascontiguousarray(units.kernels(case, candidates.cell).T)
     decoded = graph(torch.from_numpy(units.mask_features(case))[None], torch.from_numpy(kernels))
@@ -134,11 +136,13 @@ def test_class_of_a_track_equals_the_official_average(units: dict[str, Array]) -
 
 def test_nothing_over_the_threshold_is_no_candidate() -> None:
     scores = np.full((3, 4), 0.05, np.float32)
-    assert len(choose_cells(scores, np.ones(4, np.float32), 0.1)) == 0
+    keys = np.zeros((2, 4), np.float32)
+    assert len(choose_cells(scores, np.ones(4, np.float32), 0.1, keys, keys)) == 0
 
 
 def test_all_masks_empty_gives_no_instance() -> None:
-    candidates = Candidates(np.arange(2), np.zeros(2, int), np.ones(2, np.float32))
+    ones = np.ones((2, 3), np.float32)
+    candidates = Candidates(np.arange(2), ones[:, 0], ones, ones, ones)
     nothing = np.zeros(2, np.float32)
     selection = select_instances(
         candidates, nothing, nothing, np.zeros((2, 2), np.float32), InferenceConfig()

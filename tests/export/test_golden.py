@@ -54,9 +54,9 @@ class _CountingBuffers(HostBuffers):
 
     decoded_cells = 0
 
-    def frame(self, rows: range, images: Any, valid: Any) -> Any:
+    def submit(self, rows: range, inputs: Any) -> None:
         self.decoded_cells = 0
-        return super().frame(rows, images, valid)
+        super().submit(rows, inputs)
 
     def decode(self, row: int, cell: Any) -> Any:
         self.decoded_cells = len(cell)
@@ -76,6 +76,7 @@ def _run(model: Model, video: Array) -> GoldenRun:
         grid = model.config.grid
         query, key = buffers.read("query")[0].copy(), buffers.read("key")[0].copy()
         category, kernel = buffers.read("features")[0].copy()
+        buffers.mask([0])  # a frame without candidates has no mask features otherwise
         outputs = {
             "pred_masks": buffers.read("mask_features")[0].copy(),
             "pred_kernels": buffers.read("kernels")[0].reshape(-1, *grid).copy(),

@@ -23,12 +23,14 @@ from fake_gpu import (
     FakeRuntimeConfig,
     fake_tensorrt,
 )
+from helpers import first_frame
 from visolo_core.contract import GRAPHS, GraphSpec
+from visolo_core.decoding import Candidates
 from visolo_core.errors import NotHereError, VisoloError
 from visolo_core.results import Track
 from visolo_runtime.bundle import Bundle, GraphFiles, file_entry
 from visolo_runtime.doctor import examine
-from visolo_runtime.engines.buffers import DECODE_LIMIT, Buffers
+from visolo_runtime.engines.buffers import DECODE_LIMIT, Buffers, Storage
 from visolo_runtime.engines.engine import Engines
 from visolo_runtime.engines.tensorrt.backend import TensorRtBackend, check_fit, open_tensorrt
 from visolo_runtime.engines.tensorrt.device_buffers import DeviceBuffers
@@ -85,10 +87,41 @@ def run(engines: Engines, options: StreamOptions, frames: int, rows: int = 1) ->
     return session.finish()
 
 
-def a_frame(buffers: Buffers, rows: int = 1) -> tuple[range, list[Any], list[Any]]:
-    """What the frame graph is called with: black pictures, and nothing in memory."""
-    images = [np.zeros((*buffers.input_size, 3), np.uint8)] * rows
-    return range(rows), images, [np.arange(buffers.slots + 1) == buffers.slots] * rows
+NOTHING, SOMETHING = 0, 12
+"""Numbers of candidates in a frame."""
+
+
+def threshold_for(buffers: Buffers, image: Any, candidates: int) -> float:
+    """The score threshold that so many cells of an image reach."""
+    if not candidates:
+        return 1.0
+    buffers.submit(range(1), [first_frame(buffers, image, 1.0)])
+    buffers.frame()
+    scores = np.sort(buffers.read("scores")[0].max(axis=0))
+    return float(scores[-candidates])
+
+
+def a_frame(buffers: Buffers, rows: range = range(1), threshold: float = 1.0) -> list[Candidates]:
+    """An image for each row, from the host's call to the stored frame."""
+    (image,) = sample_frames(1, *buffers.input_size)
+    buffers.submit(rows, [first_frame(buffers, image, threshold)] * len(rows))
+    candidates = buffers.frame()
+    assert {len(each) for each in candidates} == {SOMETHING if threshold < 1 else NOTHING}
+    found = [row for row, each in zip(rows, candidates, strict=True) if len(each)]
+    buffers.mask(found)
+    for row, each in zip(rows, candidates, strict=True):
+        if len(each):
+            buffers.decode(row, each.cell)
+    buffers.store(rows, [Storage(0, keeps_previous=False)] * len(rows))
+    return candidates
+
+
+@pytest.fixture
+def something(lite_bundle: Path) -> float:
+    """A score threshold that some cells of the sample clip's first image reach."""
+    buffers = load(lite_bundle, "onnxruntime", threads=1).engines.buffers()
+    (image,) = sample_frames(1, *buffers.input_size)
+    return threshold_for(buffers, image, SOMETHING)
 
 
 @pytest.mark.parametrize("use_graphs", [True, False])
@@ -111,21 +144,22 @@ def test_the_same_instances_as_in_host_memory(
 @pytest.mark.parametrize("use_graphs", [True, False])
 def test_graphs_are_timed_on_the_device(
     runtime: TensorRtRuntime, device: FakeDevice, lite_bundle: Path, tmp_path: Path,
-    use_graphs: bool,
+    use_graphs: bool, something: float,
 ) -> None:  # fmt: skip
-    """Each graph and copy between its own two events, added up, and only those that were done."""
-    model = load(lite_bundle, "onnxruntime", threads=1)
+    """Each graph and copy between its own two events, summed, and only if someone wants to know."""
     buffers = load_plans(runtime, lite_bundle, tmp_path, use_graphs).buffers()
+    a_frame(buffers)
     assert buffers.device_ms() == {}
-    for _ in range(3):
-        buffers.frame(*a_frame(buffers))
-    assert buffers.device_ms() == {"upload": 2.0, "frame graph": 1.0, "download": 1.0}
-    buffers.store(range(1), [0])
-    buffers.decode(0, np.arange(DECODE_LIMIT + 2))
+    buffers.measured = True
+    a_frame(buffers, threshold=something)
+    a_frame(buffers, threshold=something)
     assert buffers.device_ms() == {
-        "upload": 2.0, "frame graph": 1.0, "memory graph": 1.0, "decode graph": 2.0,
-        "download": 5.0,
+        "upload": 4.0, "frame graph": 1.0, "mask graph": 1.0, "decode graph": 1.0,
+        "download": 2.0, "memory graph": 1.0,
     }  # fmt: skip
+    buffers.decode(0, np.arange(DECODE_LIMIT + 2))
+    assert buffers.device_ms()["decode graph"] == 3.0
+    model = load(lite_bundle, "onnxruntime", threads=1)
     session = Session(buffers, model.stream_options())
     session.step(next(iter(sample_frames(1))))
     assert session.device_ms()["frame graph"] == 1.0
@@ -163,7 +197,7 @@ def test_several_streams_go_through_the_engines_together(
     Where a row would end between two aligned addresses it is padded, and goes through alone.
     """
     if unaligned:
-        monkeypatch.setattr("visolo_runtime.engines.tensorrt.device_buffers._ALIGNMENT", 2**20)
+        monkeypatch.setattr("visolo_runtime.engines.tensorrt.device_block._ALIGNMENT", 2**20)
     engines = load_plans(runtime, batched_bundle, tmp_path, use_graphs)
     assert engines.buffers(4).batch == (1 if unaligned else 3)
     model = load(batched_bundle, "onnxruntime", threads=1)
@@ -197,11 +231,13 @@ def test_recordings_of_groups_of_all_sizes(
     groups = [range(3), range(1), range(2), range(1, 3), range(2, 3)]
 
     def scores(rows: range) -> list[Any]:
-        valid = [np.arange(buffers.slots + 1) == buffers.slots] * len(rows)
-        results = buffers.frame(rows, [image] * len(rows), valid)
-        return [result.scores.copy() for result in results]
+        buffers.submit(rows, [first_frame(buffers, image, threshold=0.0)] * len(rows))
+        buffers.frame()
+        return [buffers.read("scores", row)[0].copy() for row in rows]
 
-    recorded = [scores(rows) for rows in groups]
+    for _ in range(2):  # either set of arrays for the results
+        recorded = [scores(rows) for rows in groups]
+        scores(range(1))
     device.counts.clear()
     for rows, before in zip(groups, recorded, strict=True):
         assert np.array_equal(scores(rows), before)
@@ -211,52 +247,111 @@ def test_recordings_of_groups_of_all_sizes(
 
 
 def test_what_a_frame_of_several_streams_costs(
-    runtime: TensorRtRuntime, device: FakeDevice, batched_bundle: Path, tmp_path: Path
-) -> None:
-    """One upload for all, one call of each engine, one wait, one download; nothing dense is
-    copied but the value that goes into each slot."""
+    runtime: TensorRtRuntime, device: FakeDevice, batched_bundle: Path, tmp_path: Path,
+    something: float,
+) -> None:  # fmt: skip
+    """One launch and one wait for all; nothing dense is copied but what each slot stores."""
     buffers = load_plans(runtime, batched_bundle, tmp_path).buffers(3)
-    call = a_frame(buffers, rows=3)
-    rows, images, valid = call
-    for slot in range(2):
-        buffers.frame(*call)
-        buffers.store(rows, [slot] * 3)
-        buffers.decode(0, np.arange(2))
+    rows = range(3)
+    for _ in range(4):
+        a_frame(buffers, rows, something)
     device.counts.clear()
-    buffers.frame(*call)
-    buffers.store(rows, [0] * 3)
-    assert device.counts["upload"] == 2  # the images, and which slots are valid
-    assert device.counts["upload bytes"] == 3 * (images[0].nbytes + valid[0].nbytes)
-    assert device.counts["graph launch"] == 2
-    assert device.counts["download"] == 1
-    assert device.counts["copy"] == 6  # key and value of each stream
-    assert device.counts["wait"] == 1
-    assert device.counts["engine"] == device.counts["allocation"] == 0
-    buffers.decode(0, np.arange(2))
-    assert device.counts["event"] == 0  # those of the frames before are used again
-    assert buffers.device_ms()["decode graph"] == 1.0
+    a_frame(buffers, rows, something)
+    assert device.counts["graph launch"] == device.counts["wait"] == 1
+    assert device.counts["copy"] == 9  # key, value and recent key of each stream
+    for what in ("upload", "download", "engine", "allocation", "event"):
+        assert device.counts[what] == 0, what
 
 
-def test_what_a_frame_costs(engines: Engines, device: FakeDevice) -> None:
-    """One frame up, one block down; memory is filled on the device; nothing is allocated."""
+def test_what_a_frame_costs(engines: Engines, device: FakeDevice, something: float) -> None:
+    """One launch, which holds all uploads and downloads; the memory is filled on the device."""
     buffers = engines.buffers()
-    call = a_frame(buffers)
-    (row, (image,), (valid,)) = call
-    for slot in range(2):
-        buffers.frame(*call)
-        buffers.store(row, [slot])
-    small = sum(buffers.read(name).nbytes for name in ("scores", "query", "key", "kernels"))
-    device.counts.clear()
-    buffers.frame(*call)
-    buffers.store(row, [0])
-    assert device.counts["upload"] == 2  # the image, and which slots are valid
-    assert device.counts["upload bytes"] == image.nbytes + valid.nbytes
-    assert device.counts["download"] == 1
-    assert small <= device.counts["download bytes"] < small + 4 * 256
-    assert device.counts["copy"] == 1  # the key into its slot
-    assert device.counts["graph launch"] == 2
-    assert device.counts["engine"] == device.counts["allocation"] == 0
-    assert device.counts["wait"] == 1
+    for threshold in (something, 1.0):
+        for _ in range(4):
+            a_frame(buffers, threshold=threshold)
+        device.counts.clear()
+        a_frame(buffers, threshold=threshold)
+        assert device.counts["graph launch"] == device.counts["wait"] == 1
+        assert device.counts["copy"] == 3  # value, key, recent key
+        for what in ("upload", "download", "engine", "allocation", "event"):
+            assert device.counts[what] == 0, what
+
+
+def test_what_comes_down(engines: Engines, device: FakeDevice, something: float) -> None:
+    """Under 100 KB, and the masks that are expected; the image and a few flags go up."""
+    buffers = engines.buffers()
+    buffers.measured = True  # which launches everything one by one, so that it is counted
+    height, width = buffers.input_size
+    small = []
+    for threshold in (1.0, something):
+        a_frame(buffers, threshold=threshold)
+        device.counts.clear()
+        (candidates,) = a_frame(buffers, threshold=threshold)
+        masks = next(count for count in (0, 8, 16, 32) if count >= len(candidates))
+        small.append(device.counts["download bytes"] - masks * height * width)
+        assert device.counts["upload bytes"] == height * width * 3 + (buffers.slots + 1) + 2 + 4
+    assert 0 < small[0] == small[1] < 100_000
+
+
+def test_a_frame_in_which_nothing_is_found(
+    engines: Engines, device: FakeDevice, something: float
+) -> None:
+    """Its masks are not computed; and a stream whose last frame was empty asks before they are."""
+    buffers = engines.buffers()
+    buffers.measured = True  # which launches engines one by one, so that they are counted
+
+    def engines_and_waits(threshold: float) -> tuple[int, int]:
+        device.counts.clear()
+        a_frame(buffers, threshold=threshold)
+        return device.counts["engine"], device.counts["wait"]
+
+    engines_and_waits(1.0)
+    assert engines_and_waits(1.0) == (2, 1)  # frame and memory
+    assert engines_and_waits(something) == (4, 2)
+    assert engines_and_waits(something) == (4, 1)
+
+
+def test_more_candidates_than_were_expected(
+    engines: Engines, device: FakeDevice, lite_bundle: Path
+) -> None:
+    """They are decoded after the first look, and as those that were expected: the same masks."""
+    theirs = load(lite_bundle, "onnxruntime", threads=1).engines.buffers()
+    ours = engines.buffers()
+    images = list(sample_frames(2, *ours.input_size))
+    for number, count in enumerate((5, 30, 60, 252)):
+        threshold = threshold_for(theirs, images[number % 2], count)
+        decoded = []
+        for buffers in (ours, theirs):
+            inputs = first_frame(buffers, images[number % 2], threshold)
+            buffers.submit(range(1), [inputs])
+            (candidates,) = buffers.frame()
+            buffers.mask([0])
+            masks = buffers.decode(0, candidates.cell)
+            decoded.append((candidates, masks))
+        (mine, my_masks), (its, its_masks) = decoded
+        assert mine.cell.tolist() == its.cell.tolist()
+        assert np.array_equal(mine.query, its.query)
+        for name, expected in its_masks._asdict().items():
+            np.testing.assert_array_equal(getattr(my_masks, name), expected, err_msg=name)
+        assert len(mine) == count
+
+
+def test_results_outlive_the_next_launch(engines: Engines) -> None:
+    """The host still works on a frame while the device is at the next."""
+    buffers = engines.buffers()
+    images = list(sample_frames(2, *buffers.input_size))
+    threshold = threshold_for(buffers, images[0], SOMETHING)
+    buffers.submit(range(1), [first_frame(buffers, images[0], threshold)])
+    (candidates,) = buffers.frame()
+    buffers.mask([0])
+    masks = buffers.decode(0, candidates.cell)
+    kept = candidates.query.copy(), masks.masks.copy(), masks.area.copy()
+    buffers.submit(range(1), [first_frame(buffers, images[1][::-1].copy(), threshold)])
+    buffers._stream.wait()  # type: ignore[attr-defined]
+    assert np.array_equal(candidates.query, kept[0])
+    assert np.array_equal(masks.masks, kept[1])
+    assert np.array_equal(masks.area, kept[2])
+    assert not np.array_equal(buffers.frame()[0].query, candidates.query)
 
 
 def test_layers_are_not_named_to_a_profiler(engines: Engines, device: FakeDevice) -> None:
@@ -275,8 +370,8 @@ def test_kernels_are_compiled_once(
     with device.current():
         load_plans(rtx, lite_bundle, tmp_path).buffers(2)
         rtx.kernels.save()
-    assert device.counts["compiled"] == 3
-    assert device.counts["eager context"] > device.counts["lazy context"] > 0
+    assert device.counts["compiled"] == len(GRAPHS)
+    assert device.counts["eager context"] > device.counts["lazy context"] == 0
     written = (tmp_path / "kernels.cache").read_bytes()
     device.counts.clear()
     again = TensorRtRuntime("tensorrt-rtx", device, KernelCache(tmp_path / "kernels.cache"))
@@ -285,7 +380,7 @@ def test_kernels_are_compiled_once(
     (tmp_path / "kernels.cache").write_bytes(b"another GPU: frame memory decode")
     other = TensorRtRuntime("tensorrt-rtx", device, KernelCache(tmp_path / "kernels.cache"))
     load_plans(other, lite_bundle, tmp_path)
-    assert device.counts["compiled"] == 3
+    assert device.counts["compiled"] == len(GRAPHS)
     assert other.kernels is not None
     with device.current():
         other.kernels.save()
@@ -341,10 +436,9 @@ def test_what_the_library_does_not_let_us_record(
     buffers = load_plans(rtx, lite_bundle, tmp_path).buffers()
     caplog.clear()
     for _ in range(3):
-        buffers.frame(*a_frame(buffers))
-        buffers.store(range(1), [0])
+        a_frame(buffers)
     (warning,) = caplog.messages
-    assert "frame graph is not recorded" in warning
+    assert "is not recorded as one launch" in warning
     assert "cannot be recorded" in warning
     assert device.counts["graph launch"] == 0
 
@@ -386,7 +480,7 @@ def _no_gpu(index: int) -> None:
 def test_tensors_can_be_read_and_written(engines: Engines) -> None:
     """As verification does: with the device made current by the buffers themselves."""
     buffers = engines.buffers()
-    buffers.frame(*a_frame(buffers))
+    a_frame(buffers)
     for name in ("memory_key", "mask_features", "scores", "kernels"):
         values = np.random.default_rng(0).random(buffers.read(name).shape, np.float32)
         buffers.write(name, values)

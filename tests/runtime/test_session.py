@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from helpers import first_frame
 from mask_comparison import bounds_in
 from visolo_core.config import InferenceConfig
 from visolo_core.errors import VisoloError
@@ -186,9 +187,10 @@ def test_state_does_not_grow(model: Model) -> None:
 def test_more_cells_than_go_into_the_engine_at_once(model: Model, clip: list[Frame]) -> None:
     """Decoding in parts gives what decoding at once would."""
     buffers = model.engines.buffers()
-    valid = np.zeros(buffers.slots + 1, bool)
-    valid[-1] = True
-    buffers.frame(range(1), [resize_frame(clip[0], buffers.input_size)], [valid])
+    image = resize_frame(clip[0], buffers.input_size)
+    buffers.submit(range(1), [first_frame(buffers, image)])
+    buffers.frame()
+    buffers.mask([0])
     cells = np.arange(0, 252, 3)
     assert len(cells) > 2 * DECODE_LIMIT
     together = buffers.decode(0, cells)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import Array
+from helpers import Array, first_frame
 from visolo_runtime.engines.openvino.backend import OpenVinoBackend
 from visolo_runtime.engines.openvino.winograd import (
     SPAN,
@@ -159,14 +159,14 @@ def test_the_papers_network_keeps_its_scores(paper_bundle: Path) -> None:
     """Class scores, kernels, queries and keys are the same bits; 14 convolutions are replaced."""
     pytest.importorskip("openvino", reason="install visolo[openvino]")
     (frame,) = sample_frames(1, 352, 624)
-    valid = np.zeros(10, bool)
-    valid[-1] = True
     read = {}
     for backend, words in (("openvino", "with Winograd"), ("openvino-direct", "")):
         model = load(paper_bundle, backend)
         assert ("Winograd" in model.engines.description) == bool(words)
         buffers = model.engines.buffers()
-        buffers.frame(range(1), [frame], [valid])
+        buffers.submit(range(1), [first_frame(buffers, frame)])
+        buffers.frame()
+        buffers.mask([0])
         assert isinstance(model.engines.backend, OpenVinoBackend)
         assert len(model.engines.backend.rewritten) == (14 if words else 0)
         names = ("scores", "kernels", "query", "key", "features", "mask_features")

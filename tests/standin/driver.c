@@ -685,6 +685,13 @@ CUresult cuEventDestroy(CUevent event) {
   return CUDA_SUCCESS;
 }
 
+static CUresult given_event(CUstream stream, op work) {
+  CUevent event = work.event;
+  event->stream = stream, event->place = stream->given + 1, event->version++;
+  work.version = event->version;
+  return give(stream, work);
+}
+
 CUresult cuEventRecord(CUevent event, CUstream stream) {
   CURRENT
   if (!event->live) return dead(__func__, "event");
@@ -695,9 +702,26 @@ CUresult cuEventRecord(CUevent event, CUstream stream) {
   if (event->context != current) return CUDA_ERROR_INVALID_HANDLE;
   if (stream->capture) return event->captured = 1, CUDA_SUCCESS;
   event->captured = 0;
-  event->stream = stream, event->place = stream->given + 1, event->version++;
-  op work = {.kind = RECORD, .event = event, .version = event->version};
-  return give(stream, work);
+  op work = {.kind = RECORD, .event = event};
+  return given_event(stream, work);
+}
+
+/* With CU_EVENT_RECORD_EXTERNAL it is part of what is captured, and happens at each launch. */
+CUresult cuEventRecordWithFlags(CUevent event, CUstream stream, unsigned int flags) {
+  CURRENT
+  if (!event->live) return dead(__func__, "event");
+  if (!stream) return CUDA_ERROR_NOT_SUPPORTED;
+  TRY(queue_of(__func__, stream, current));
+  if (event->context != current) return CUDA_ERROR_INVALID_HANDLE;
+  int external = flags == CU_EVENT_RECORD_EXTERNAL;
+  if (external != !!stream->capture) {
+    misuse("%s %s a capture", __func__, external ? "as a node outside" : "without a node inside");
+    return CUDA_ERROR_INVALID_VALUE;
+  }
+  op work = {.kind = RECORD, .event = event};
+  if (external) return give(stream, work);
+  event->captured = 0;
+  return given_event(stream, work);
 }
 
 static CUresult usable_event(const char *function, CUevent event) {
@@ -787,7 +811,10 @@ CUresult cuGraphLaunch(CUgraphExec executable, CUstream stream) {
   if (!stream) return CUDA_ERROR_NOT_SUPPORTED; /* on the legacy stream: nobody's need */
   TRY(queue_of(__func__, stream, current));
   if (stream->capture) return CUDA_ERROR_NOT_SUPPORTED; /* a graph in a graph: nobody's need */
-  for (op *work = executable->first; work; work = work->next) TRY(give(stream, *work));
+  for (op *work = executable->first; work; work = work->next) {
+    if (work->kind == RECORD && !work->event->live) return dead(__func__, "event");
+    TRY(work->kind == RECORD ? given_event(stream, *work) : give(stream, *work));
+  }
   return CUDA_SUCCESS;
 }
 

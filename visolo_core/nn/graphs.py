@@ -1,4 +1,4 @@
-"""The three graphs of the contract, as thin modules around the network.
+"""The graphs of the contract, as thin modules around the network.
 
 They are exported, and the PyTorch backend runs them as the reference. Images are uint8
 [B, H, W, 3], as video decoders produce them. The cast comes first because TensorRT accepts a uint8
@@ -10,25 +10,57 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from visolo_core.contract import GraphName
+from visolo_core.contract import CANDIDATES, GraphName
 from visolo_core.nn.branches import decode_masks
+from visolo_core.nn.choosing import choose_cells, grid_weight
 from visolo_core.nn.visolo import Visolo
 
 
 class FrameGraph(nn.Module):
-    """image, memory -> everything that the network computes for the frame."""
+    """image, memory -> everything that the network computes about the cells, and the best cells."""
 
     def __init__(self, model: Visolo) -> None:
         super().__init__()
         self.model = model
+        self.places = min(CANDIDATES, model.config.cells)
 
     def forward(
-        self, image: Tensor, memory_key: Tensor, memory_value: Tensor, memory_valid: Tensor
+        self,
+        image: Tensor,
+        memory_key: Tensor,
+        memory_value: Tensor,
+        memory_valid: Tensor,
+        recent_key: Tensor,
+        recent_valid: Tensor,
+        score_threshold: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Shapes: see ``visolo_core.contract``; in the order of ``FrameOutput``."""
+        """Shapes: see ``visolo_core.contract``; first ``ChosenCells``, then ``FrameOutput``."""
         pixels = image.float().permute(0, 3, 1, 2)
+        frame = self.model.frame(pixels, memory_key, memory_value, memory_valid)
+        chosen = choose_cells(
+            frame.scores,
+            grid_weight(frame.query, recent_key, recent_valid),
+            score_threshold,
+            self.places,
+            frame.query,
+            frame.key,
+            frame.kernels,
+        )
         # A plain tuple: a named one cannot be written into a pt2 file.
-        return tuple(self.model.frame(pixels, memory_key, memory_value, memory_valid))
+        return (*chosen, *frame)
+
+
+class MaskGraph(nn.Module):
+    """res2, res3, res4 -> mask features [B, D, H/4, W/4]."""
+
+    def __init__(self, model: Visolo) -> None:
+        super().__init__()
+        self.mask_branch = model.mask_branch
+
+    def forward(self, res2: Tensor, res3: Tensor, res4: Tensor) -> Tensor:
+        """Shapes: see ``visolo_core.contract``."""
+        features: Tensor = self.mask_branch(res2, res3, res4)
+        return features
 
 
 class MemoryGraph(nn.Module):
@@ -63,8 +95,9 @@ def graph_modules(model: Visolo) -> dict[GraphName, nn.Module]:
     """The graphs of a network by name, in evaluation mode."""
     graphs: dict[GraphName, nn.Module] = {
         "frame": FrameGraph(model),
-        "memory": MemoryGraph(model),
+        "mask": MaskGraph(model),
         "decode": DecodeGraph(),
+        "memory": MemoryGraph(model),
     }
     for graph in graphs.values():
         graph.eval()

@@ -41,15 +41,11 @@ class FrameFeatures(NamedTuple):
     """[B, D/2, S]"""
     key: Tensor
     """[B, D/2, S]"""
-    mask_features: Tensor
-    """[B, D, H/4, W/4]"""
 
 
 class FrameOutput(NamedTuple):
-    """The network's output for a frame: the outputs of the frame graph."""
+    """The network's output for a frame, without the mask features."""
 
-    mask_features: Tensor
-    """[B, D, H/4, W/4]"""
     kernels: Tensor
     """[B, D, S]"""
     scores: Tensor
@@ -60,6 +56,12 @@ class FrameOutput(NamedTuple):
     """[B, D/2, S]"""
     features: Tensor
     """[B, 2, D, rows, columns], to be encoded and stored"""
+    res2: Tensor
+    """[B, c2, H/4, W/4], for the mask branch, as are the next two"""
+    res3: Tensor
+    """[B, c3, H/8, W/8]"""
+    res4: Tensor
+    """[B, c4, H/16, W/16]"""
 
 
 class ClipOutput(NamedTuple):
@@ -131,8 +133,7 @@ class Visolo(nn.Module):
         frame, category = self.category_branch(res4)
         stored = torch.stack([category, self.kernel_branch(res4)], dim=1)
         query, key = self.tracking_branch(frame)
-        mask_features = self.mask_branch(res2, res3, res4)
-        return FrameFeatures(res2, res3, res4, frame, stored, query, key, mask_features)
+        return FrameFeatures(res2, res3, res4, frame, stored, query, key)
 
     def predict(
         self, features: FrameFeatures, keys: Tensor, values: Tensor, valid: Tensor
@@ -154,7 +155,7 @@ class Visolo(nn.Module):
     def frame(
         self, image: Tensor, memory_key: Tensor, memory_value: Tensor, memory_valid: Tensor
     ) -> FrameOutput:
-        """One frame, given the memory: what the frame graph computes.
+        """One frame, given the memory: everything but its mask features.
 
         Args:
             image: [B, 3, H, W], RGB in 0 to 255.
@@ -168,12 +169,14 @@ class Visolo(nn.Module):
         values = torch.cat([memory_value, own_value.unsqueeze(1)], dim=1)
         logits, kernels = self.predict(features, keys, values, memory_valid)
         return FrameOutput(
-            features.mask_features,
             kernels,
             logits.sigmoid(),
             features.query,
             features.key,
             features.stored,
+            features.res2,
+            features.res3,
+            features.res4,
         )
 
     def begin(self, slots: int, batch: int = 1) -> MemoryState:
@@ -214,6 +217,7 @@ class Visolo(nn.Module):
         def by_frame(part: Tensor) -> Tensor:
             return part.view(batch, frames, *part.shape[1:])
 
+        mask_features = by_frame(self.mask_branch(flat.res2, flat.res3, flat.res4))
         features = FrameFeatures(*map(by_frame, flat))
         values = by_frame(self.memory.encode(flat.stored))
         predictions = []
@@ -229,4 +233,4 @@ class Visolo(nn.Module):
             features.query[:, earlier].transpose(1, 2) @ features.key[:, later]
             for earlier, later in combinations(range(frames), 2)
         ]
-        return ClipOutput(features.mask_features, kernels, logits, torch.stack(pairs, dim=1))
+        return ClipOutput(mask_features, kernels, logits, torch.stack(pairs, dim=1))

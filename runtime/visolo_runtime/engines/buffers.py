@@ -1,43 +1,61 @@
-"""What sessions work in: a row of every tensor for each stream, and the three graphs over rows.
+"""What sessions work in: a row of every tensor for each stream, and the graphs over rows.
 
 One stream is a group of one: it uses one row, several streams use one row each, and both call the
-same three methods. Mask features, kernels, features to store and the memory stay where the engines
-work; only the small tensors that choosing and association need come to the host.
+same methods. Features, mask features and the memory stay where the engines work; only what is known
+about the chosen cells and their masks comes to the host.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visolo_core.contract import GraphName, GraphSpec
-from visolo_core.decoding import Floats, Ints
+from visolo_core.decoding import Candidates, Floats, Ints, choose_cells, grid_weight
 from visolo_runtime.engines.blas import one_thread
 
 Array = NDArray[Any]
 DECODE_LIMIT = 32
 """Masks that go through the decode graph at once. It limits the engine's working memory, about 4 MB
 per mask at 352x624; frames with more cells take several runs."""
+STAGE_OUTPUTS = ("res2", "res3", "res4")
+"""Outputs of the frame graph that the mask graph reads."""
+CELL_OUTPUTS = ("count", "cell", "cell_score", "cell_classes", "cell_query", "cell_key")
+"""Outputs of the frame graph that the host reads of every frame."""
 
 
-class FrameResult(NamedTuple):
-    """The outputs of the frame graph that the host uses. The arrays belong to the buffers: the next
-    call of :meth:`Buffers.frame` overwrites them."""
+@dataclass(frozen=True)
+class FrameInput:
+    """What the host gives to the frame graph for one row."""
 
-    scores: Floats
-    """float32 [C, S], class scores of the cells"""
-    query: Floats
-    """float32 [D/2, S]"""
-    key: Floats
-    """float32 [D/2, S]"""
+    image: NDArray[np.uint8]
+    """uint8 [H, W, 3] RGB at the input size"""
+    memory_valid: NDArray[np.bool_]
+    """bool [T + 1], the slots to read; the last is the frame itself"""
+    recent_valid: NDArray[np.bool_]
+    """bool [2], whether there is a previous frame and a kept frame before it"""
+    score_threshold: float
+    """in 0 to 1"""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where a row's current frame is stored."""
+
+    slot: int | None
+    """memory slot; None if the stream has no memory"""
+    keeps_previous: bool
+    """Whether the previous frame is the newest kept frame from now on: its key moves to the
+    second place of ``recent_key`` before this frame's takes the first."""
 
 
 class DecodedMasks(NamedTuple):
-    """Masks of N cells. The arrays belong to the buffers: the next call of :meth:`Buffers.decode`
+    """Masks of N cells. The arrays belong to the buffers: the next call of :meth:`Buffers.frame`
     overwrites them."""
 
     masks: NDArray[np.uint8]
@@ -56,65 +74,133 @@ class Buffers(ABC):
     Args:
         contract: of the graphs.
         rows: number of streams.
-        batch: most neighbouring rows that go through the frame and memory graphs together.
+        batch: most neighbouring rows that go through the graphs together.
     """
 
     def __init__(self, contract: dict[GraphName, GraphSpec], rows: int, batch: int) -> None:
-        frame = contract["frame"]
-        self.specs = {tensor.name: tensor for tensor in (*frame.inputs, *frame.outputs)}
-        """Tensors of the frame graph, by name."""
+        frame, mask = contract["frame"], contract["mask"]
+        tensors = (*frame.inputs, *frame.outputs, *mask.outputs)
+        self.specs = {tensor.name: tensor for tensor in tensors}
+        """Tensors of the frame graph and the mask features, by name."""
         self.rows, self.batch = rows, min(rows, batch)
         _, height, width, _ = self.specs["image"].shape
         self.input_size = int(height), int(width)
         """Height and width of the images."""
         self.slots = int(self.specs["memory_key"].shape[1])
         """Stored frames T that a frame can read."""
+        self.places = int(self.specs["cell"].shape[1])
+        """Cells K that the frame graph chooses."""
+        self.measured = False
+        """Whether :meth:`device_ms` is going to be asked for: measuring makes a frame slower."""
 
     @abstractmethod
-    def frame(
-        self, rows: range, images: Sequence[NDArray[np.uint8]], valid: Sequence[NDArray[np.bool_]]
-    ) -> list[FrameResult]:
-        """Run the frame graph for a frame of each row.
+    def submit(self, rows: range, inputs: Sequence[FrameInput]) -> None:
+        """Give a frame of each row to the engines.
+
+        On a device it may be under way when this returns. Candidates and masks of the frame before
+        stay valid until the next call of :meth:`frame`.
 
         Args:
             rows: neighbouring rows, at most ``batch`` of them.
-            images: of each row, uint8 [H, W, 3] RGB at the input size.
-            valid: of each row, bool [T + 1], the slots to read; the last is the frame itself.
+            inputs: of each row.
+        """
+
+    @abstractmethod
+    def frame(self) -> list[Candidates]:
+        """The result of the frame graph for the rows of the last call of :meth:`submit`.
+
+        Returns:
+            the cells of each row whose masks are worth decoding. The arrays belong to the buffers:
+            the next call overwrites them.
+        """
+
+    @abstractmethod
+    def mask(self, rows: Sequence[int]) -> None:
+        """Run the mask graph for the current frame of each row.
+
+        Args:
+            rows: some of those of the last frame, ascending: those with candidates.
         """
 
     @abstractmethod
     def decode(self, row: int, cell: Ints) -> DecodedMasks:
-        """Run the decode graph for cells int64 [N], N at least 1, of a row's current frame.
+        """Run the decode graph for all candidates of a row's current frame.
 
-        The row must have been part of the last call of :meth:`frame`.
+        Args:
+            row: it was part of the last call of :meth:`mask`.
+            cell: int64 [N], N at least 1, as :meth:`frame` returned it.
         """
 
     @abstractmethod
-    def store(self, rows: range, slots: Sequence[int]) -> None:
-        """Run the memory graph for the current frame of each row and store it in a slot.
+    def store(self, rows: range, storage: Sequence[Storage]) -> None:
+        """Run the memory graph for the current frame of each row and store it.
 
-        The rows must be those of the last call of :meth:`frame`.
+        The rows must be those of the last frame. Candidates and masks stay valid.
         """
 
     @abstractmethod
     def read(self, name: str, row: int = 0) -> Array:
-        """The current values of a tensor of the frame graph, [1, ...]; do not change them. Outputs
-        are valid for the rows of the last call of :meth:`frame`."""
+        """The current values of one of ``specs``, [1, ...]; do not change them. Outputs are valid
+        for the rows of the last frame, mask features for those with candidates."""
 
     @abstractmethod
     def write(self, name: str, values: Array, row: int = 0) -> None:
-        """Overwrite a tensor of the frame graph with ``values`` [1, ...]."""
+        """Overwrite one of ``specs`` with ``values`` [1, ...]."""
+
+    def choose_from_all(self, row: int, score_threshold: float) -> Candidates:
+        """The candidates of a row's current frame, from all outputs of the frame graph: for a frame
+        with more of them than the graph has places."""
+        scores, query, key = (self.read(name, row)[0] for name in ("scores", "query", "key"))
+        recent = self.read("recent_key", row)[0]
+        exists = self.read("recent_valid", row)[0]
+        with one_thread():
+            weight = grid_weight(query, [recent[at] for at in np.flatnonzero(exists)])
+            return choose_cells(scores, weight, score_threshold, query, key)
 
     def device_ms(self) -> dict[str, float]:
-        """Milliseconds that graphs and copies took since the last call of :meth:`frame` began, by
-        the device's clock: one entry per stage, such as ``frame graph`` or ``upload``. Waits for
-        the device. Empty where the host waits for every graph: its own clock will do.
+        """Milliseconds that graphs and copies took since the last call of :meth:`submit`, by the
+        device's clock: one entry per stage, such as ``frame graph`` or ``upload``. Waits for the
+        device. Empty unless ``measured``, and where the host waits for every graph: its own clock
+        will do.
         """
         return {}
 
     def warm_up(self) -> None:
         """Make the library allocate its largest working memory now rather than during a video."""
         return
+
+
+def as_candidates(
+    buffers: Buffers, row: int, count: int, cells: Sequence[Array], score_threshold: float
+) -> Candidates:
+    """The candidates of a row's frame.
+
+    Args:
+        buffers: with the outputs of the frame graph.
+        row: of the frame.
+        count: its number of candidates.
+        cells: the row's ``CELL_OUTPUTS`` but ``count``.
+        score_threshold: in 0 to 1.
+    """
+    if count > buffers.places:
+        return buffers.choose_from_all(row, score_threshold)
+    cell, *values = (each[:count] for each in cells)
+    return Candidates(cell.astype(np.int64), *values)
+
+
+def neighbouring_rows(rows: Sequence[int]) -> list[range]:
+    """Ascending rows, neighbours together.
+
+    >>> neighbouring_rows([0, 1, 3])
+    [range(0, 2), range(3, 4)]
+    """
+    runs: list[range] = []
+    for row in rows:
+        if runs and runs[-1].stop == row:
+            runs[-1] = range(runs[-1].start, row + 1)
+        else:
+            runs.append(range(row, row + 1))
+    return runs
 
 
 def join_parts(parts: Sequence[DecodedMasks], masks: NDArray[np.uint8]) -> DecodedMasks:

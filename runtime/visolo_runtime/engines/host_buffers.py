@@ -9,21 +9,28 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import fields
 
 import numpy as np
-from numpy.typing import NDArray
 
 from visolo_core.contract import STREAMS, GraphName, GraphSpec
-from visolo_core.decoding import Floats, Ints
+from visolo_core.decoding import Candidates, Floats, Ints
 from visolo_runtime.engines.buffers import (
+    CELL_OUTPUTS,
     DECODE_LIMIT,
     Array,
     Buffers,
     DecodedMasks,
-    FrameResult,
+    FrameInput,
+    Storage,
+    as_candidates,
     join_parts,
+    neighbouring_rows,
 )
 from visolo_runtime.engines.engine import Backend, Engine, Engines
+
+_FRAME_INPUTS = tuple(field.name for field in fields(FrameInput))
+_CHOSEN_KERNELS = ("decode", "kernels")
 
 
 class HostContext(ABC):
@@ -64,67 +71,86 @@ class HostBuffers(Buffers):
 
     def __init__(self, engines: Engines, rows: int) -> None:
         super().__init__(engines.contract, rows, engines.batch)
-        self._frame: HostContext = engines.by_graph["frame"].context()
-        self._memory: HostContext = engines.by_graph["memory"].context()
-        self._decode: HostContext = engines.by_graph["decode"].context()
-        self._inputs = engines.contract["frame"].names("inputs")
+        self._contexts: dict[GraphName, HostContext] = {
+            graph: engine.context() for graph, engine in engines.by_graph.items()
+        }
         self._tensors: dict[str, Array] = {
             name: np.zeros((rows, *spec.sized({STREAMS: 1})[1:]), spec.dtype)
             for name, spec in self.specs.items()
         }
+        self._contract = engines.contract
         (value,) = engines.contract["memory"].outputs
         self._values = np.zeros((self.batch, *value.sized({STREAMS: 1})[1:]), value.dtype)
         depth, cells = self._tensors["kernels"].shape[1:]
-        self._masks = _MaskBuffers(depth, cells, self.input_size)
-        self._bound = range(0)
-        """Rows that the frame and memory contexts are bound to."""
-        self._decoded_row = -1
-        """Row that the decode context is bound to; -1 for none."""
+        self._masks = _MaskBuffers(depth, self.batch * cells, self.input_size)
+        self._rows = range(0)
+        """Rows of the last frame."""
+        self._decoded = 0
+        """Masks of that frame that are decoded."""
+        self._bound: dict[GraphName, range] = {}
+        """Rows that each context is bound to."""
 
-    def frame(
-        self, rows: range, images: Sequence[NDArray[np.uint8]], valid: Sequence[NDArray[np.bool_]]
-    ) -> list[FrameResult]:
-        """Run the frame graph for a frame of each row."""
-        for row, image, flags in zip(rows, images, valid, strict=True):
-            self._tensors["image"][row] = image
-            self._tensors["memory_valid"][row] = flags
-        self._bind(rows)
-        self._frame.run()
-        outputs = [self._tensors[name] for name in FrameResult._fields]
-        return [FrameResult(*(output[row] for output in outputs)) for row in rows]
+    def submit(self, rows: range, inputs: Sequence[FrameInput]) -> None:
+        """Copy the inputs; :meth:`frame` computes."""
+        for row, each in zip(rows, inputs, strict=True):
+            for name in _FRAME_INPUTS:
+                self._tensors[name][row] = getattr(each, name)
+        self._rows = rows
+
+    def frame(self) -> list[Candidates]:
+        """Run the frame graph."""
+        self._run("frame", self._rows)
+        self._decoded = 0
+        candidates = []
+        for row in self._rows:
+            count, *cells = (self._tensors[name][row] for name in CELL_OUTPUTS)
+            threshold = float(self._tensors["score_threshold"][row])
+            candidates.append(as_candidates(self, row, int(count), cells, threshold))
+        return candidates
+
+    def mask(self, rows: Sequence[int]) -> None:
+        """Run the mask graph, for neighbouring rows together."""
+        for run in neighbouring_rows(rows):
+            self._run("mask", run)
 
     def decode(self, row: int, cell: Ints) -> DecodedMasks:
         """Run the decode graph for some cells of a row."""
-        if row != self._decoded_row:
-            self._decode.bind_input("mask_features", self._tensors["mask_features"][row : row + 1])
-            self._decoded_row = row
-        kernels = self._tensors["kernels"][row]
-        parts = []
+        self._bind("decode", range(row, row + 1))
+        decode, kernels = self._contexts["decode"], self._tensors["kernels"][row]
+        first = self._decoded if self._decoded + len(cell) <= len(self._masks.masks) else 0
+        self._decoded, parts = first + len(cell), []
         for begin in range(0, len(cell), DECODE_LIMIT):
-            span = slice(begin, min(begin + DECODE_LIMIT, len(cell)))
-            chosen, outputs = self._masks.views(span)
-            np.copyto(chosen, kernels[:, cell[span]].T)
-            self._decode.bind_input("kernels", chosen)
+            some = cell[begin : begin + DECODE_LIMIT]
+            chosen, outputs = self._masks.views(first + begin, len(some))
+            np.copyto(chosen, kernels[:, some].T)
+            decode.bind_input("kernels", chosen)
             for name in DecodedMasks._fields:
-                self._decode.bind_output(name, getattr(outputs, name))
-            self._decode.run()
+                decode.bind_output(name, getattr(outputs, name))
+            decode.run()
             parts.append(outputs)
-        return join_parts(parts, self._masks.masks[: len(cell)])
+        return join_parts(parts, self._masks.masks[first : self._decoded])
 
-    def store(self, rows: range, slots: Sequence[int]) -> None:
+    def store(self, rows: range, storage: Sequence[Storage]) -> None:
         """Run the memory graph for the current frame of each row and store it in a slot."""
-        keys, values = self._tensors["memory_key"], self._tensors["memory_value"]
-        self._bind(rows)
-        if len(rows) == 1:  # written straight into its slot
-            row, slot = rows[0], slots[0]
-            self._memory.bind_output("value", values[row : row + 1, slot])
-            self._memory.run()
-        else:
+        keys, values, recent, key = (
+            self._tensors[name] for name in ("memory_key", "memory_value", "recent_key", "key")
+        )
+        slots = [each.slot for each in storage if each.slot is not None]
+        memory = self._contexts["memory"]
+        if slots and len(rows) == 1:  # written straight into its slot
+            memory.bind_output("value", values[rows.start : rows.stop, slots[0]])
+            self._run("memory", rows)
+        elif slots:  # either every stream has a memory or none does
             computed = self._values[: len(rows)]
-            self._memory.bind_output("value", computed)
-            self._memory.run()
+            memory.bind_output("value", computed)
+            self._run("memory", rows)
             values[rows, slots] = computed
-        keys[rows, slots] = self._tensors["key"][rows.start : rows.stop]
+        for row, each in zip(rows, storage, strict=True):
+            if each.slot is not None:
+                keys[row, each.slot] = key[row]
+            if each.keeps_previous:
+                recent[row, 1] = recent[row, 0]
+            recent[row, 0] = key[row]
 
     def read(self, name: str, row: int = 0) -> Array:
         """The array itself, not a copy."""
@@ -140,23 +166,36 @@ class HostBuffers(Buffers):
         Inference libraries keep as much memory as the largest request so far needed. Making that
         request before the first frame keeps memory constant during the video.
         """
+        self._run("mask", range(1))
         limit = min(DECODE_LIMIT, self._tensors["kernels"].shape[2])
         for count in (limit, limit, (limit + 1) // 2):
             self.decode(0, np.arange(count))
+            self._decoded = 0
 
-    def _bind(self, rows: range) -> None:
-        if rows == self._bound:
+    def _run(self, graph: GraphName, rows: range) -> None:
+        self._bind(graph, rows)
+        self._contexts[graph].run()
+
+    def _bind(self, graph: GraphName, rows: range) -> None:
+        """Bind a context to rows of all its tensors that have rows."""
+        if rows == self._bound.get(graph):
             return
+        context, spec = self._contexts[graph], self._contract[graph]
         span = slice(rows.start, rows.stop)
-        for name, tensor in self._tensors.items():
-            bind = self._frame.bind_input if name in self._inputs else self._frame.bind_output
-            bind(name, tensor[span])
-        self._memory.bind_input("features", self._tensors["features"][span])
-        self._bound = rows
+        for name in self._by_row(graph, spec.names("inputs")):
+            context.bind_input(name, self._tensors[name][span])
+        for name in self._by_row(graph, spec.names("outputs")):
+            context.bind_output(name, self._tensors[name][span])
+        self._bound[graph] = rows
+
+    def _by_row(self, graph: GraphName, names: list[str]) -> list[str]:
+        """Those of a graph's tensors that have a row per stream; of the decode graph, only the mask
+        features have."""
+        return [name for name in names if name in self.specs and (graph, name) != _CHOSEN_KERNELS]
 
 
 class _MaskBuffers:
-    """Space for the masks of every cell. Pages that were never written take no memory."""
+    """Space for so many masks. Pages that were never written take no memory."""
 
     def __init__(self, depth: int, cells: int, size: tuple[int, int]) -> None:
         self.masks = np.empty((cells, *size), np.uint8)
@@ -165,11 +204,11 @@ class _MaskBuffers:
         self._probability_sum = np.empty(cells, np.float32)
         self._intersections = np.empty(cells * DECODE_LIMIT, np.float32)
 
-    def views(self, span: slice) -> tuple[Floats, DecodedMasks]:
+    def views(self, first: int, count: int) -> tuple[Floats, DecodedMasks]:
         """Contiguous parts of the buffers for some of the masks, at most ``DECODE_LIMIT``."""
-        count = span.stop - span.start
-        first = span.start * DECODE_LIMIT
-        pairs = self._intersections[first : first + count * count].reshape(count, count)
+        span = slice(first, first + count)
+        begin = first * DECODE_LIMIT
+        pairs = self._intersections[begin : begin + count * count].reshape(count, count)
         return self._kernels[span], DecodedMasks(
             self.masks[span], self._area[span], self._probability_sum[span], pairs
         )

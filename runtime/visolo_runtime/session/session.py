@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 from visolo_core.instances import Instances
 from visolo_core.results import Track
 from visolo_runtime.engines.buffers import Buffers
-from visolo_runtime.session.step import step
-from visolo_runtime.session.stream import STAGES, Stream, StreamOptions
+from visolo_runtime.session.step import Step
+from visolo_runtime.session.stream import Stream, StreamFrame, StreamOptions
 from visolo_runtime.video.frames import (
     ChannelOrder,
     Frame,
@@ -53,9 +55,11 @@ class Session:
         Raises:
             VisoloError: if the type, shape or size of the frame is wrong. The session stays usable.
         """
-        return step(self._buffers, [self.stream], [self.prepare(frame)])[0]
+        step = Step(self._buffers, [self.prepare(frame)])
+        step.compute()
+        return step.follow()[0]
 
-    def prepare(self, frame: Frame) -> ResizedFrame:
+    def prepare(self, frame: Frame) -> StreamFrame:
         """The first part of a step: check the frame and resize it to the network's input size.
 
         Args:
@@ -64,12 +68,13 @@ class Session:
         Raises:
             VisoloError: if the type, shape or size of the frame is wrong.
         """
-        self.stream.stage_ms = dict.fromkeys(STAGES, 0.0)
-        with self.stream.timed("resize"):
-            if not isinstance(frame, ResizedFrame):
-                frame = resized(frame, self._buffers.input_size, self._channel_order)
+        begin = time.perf_counter()
+        if not isinstance(frame, ResizedFrame):
+            frame = resized(frame, self._buffers.input_size, self._channel_order)
         self.stream.check(frame)
-        return frame
+        prepared = StreamFrame(self.stream, frame)
+        prepared.stage_ms["resize"] = (time.perf_counter() - begin) * 1e3
+        return prepared
 
     def skip(self) -> None:
         """Skip an unreadable frame of the video: no track has a mask there."""

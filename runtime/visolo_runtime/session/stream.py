@@ -1,7 +1,7 @@
 """The state of one video that is kept on the host.
 
-A stream owns the frame numbers of its memory slots, the keys that the next frame is compared with,
-and its tracks. The contents of its slots are in its row of the buffers.
+A stream owns the frame numbers of its memory slots and its tracks. The contents of its slots, and
+the keys that the next frame is compared with, are in its row of the buffers.
 """
 
 from __future__ import annotations
@@ -9,35 +9,27 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from visolo_core import memory_policy
-from visolo_core.association import Associator, TrackState
+from visolo_core.association import Associator
 from visolo_core.categories import LabelSet
 from visolo_core.config import InferenceConfig
-from visolo_core.decoding import (
-    Candidates,
-    Floats,
-    Ints,
-    choose_cells,
-    grid_weight,
-    select_instances,
-)
+from visolo_core.decoding import Candidates, select_instances
 from visolo_core.errors import VisoloError
 from visolo_core.instances import Instances
 from visolo_core.results import Track, TrackRecorder
 from visolo_runtime.engines.blas import one_thread
-from visolo_runtime.engines.buffers import DecodedMasks, FrameResult
+from visolo_runtime.engines.buffers import DecodedMasks, FrameInput, Storage
 from visolo_runtime.video.frames import ResizedFrame
 
 STAGES = (
-    "resize", "frame graph", "choose", "decode graph", "select", "associate", "memory graph",
+    "resize", "frame graph", "mask graph", "decode graph", "select", "associate", "memory graph",
     "record",
 )  # fmt: skip
-GRAPH_STAGES = ("frame graph", "memory graph", "decode graph")
+GRAPH_STAGES = ("frame graph", "mask graph", "decode graph", "memory graph")
 
 
 @dataclass(frozen=True)
@@ -52,6 +44,27 @@ class StreamOptions:
     the video is, and there is no video-level result."""
     output_size: tuple[int, int] | None = None
     """Height and width of the masks; None means the frame's own size."""
+
+
+@dataclass
+class StreamFrame:
+    """One frame of a stream, on its way through a step."""
+
+    stream: Stream
+    resized: ResizedFrame
+    number: int = -1
+    """in the video, from 0; known when its step begins"""
+    stage_ms: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    """milliseconds of each stage of its step"""
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the time of a block to a stage."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.stage_ms[stage] += (time.perf_counter() - begin) * 1e3
 
 
 class Stream:
@@ -80,7 +93,7 @@ class Stream:
         self.position = 0
         """Frames of the video so far, including skipped ones."""
         self.stage_ms: dict[str, float] = dict.fromkeys(STAGES, 0.0)
-        """Milliseconds of each stage of the last step."""
+        """Milliseconds of each stage of the last frame that was followed."""
         self._options, self._inference = options, inference
         self._all_slots, self._input_size = slots, input_size
         self._recorder = TrackRecorder() if options.record else None
@@ -88,22 +101,11 @@ class Stream:
         self._slots = (memory_policy.EMPTY,) * inference.memory_slots
         self._frame_size: tuple[int, int] | None = None
         self._computed = 0  # frames that the network has seen
-        self._previous_key: Floats | None = None
-        self._kept_key: Floats | None = None
 
     @property
     def tracks_begun(self) -> int:
         """Number of tracks begun since the start of the video."""
         return self._associator.tracks_begun
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Add the time of a block to a stage of this step."""
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.stage_ms[stage] += (time.perf_counter() - begin) * 1e3
 
     # --------------------------------------------------------- the parts of a step, in call order
 
@@ -126,37 +128,44 @@ class Stream:
                 f"{first[1]}x{first[0]}: all frames of a video must have the same size"
             )
 
-    def valid_slots(self) -> NDArray[np.bool_]:
-        """bool [T + 1], the slots that the next frame reads; the last is the frame itself."""
+    def inputs(self, frame: StreamFrame) -> FrameInput:
+        """Begin a frame: what the frame graph needs for it."""
+        frame.number = self.position
+        self._frame_size = frame.resized.size
         valid = np.zeros(self._all_slots + 1, bool)
         valid[: len(self._slots)] = [stored != memory_policy.EMPTY for stored in self._slots]
         valid[-1] = not valid.any()
-        return valid
+        # From the second frame on there is a previous one; the first is kept and from the third
+        # frame on lies before it.
+        recent = np.array([self._computed > 0, self._computed > 1])
+        return FrameInput(frame.resized.image, valid, recent, self._inference.score_threshold)
 
-    def choose(self, result: FrameResult) -> Candidates:
-        """The cells of the frame to decode masks for."""
-        with self.timed("choose"), one_thread():
-            keys = [key for key in (self._previous_key, self._kept_key) if key is not None]
-            weight = grid_weight(result.query, keys)
-            return choose_cells(result.scores, weight, self._inference.score_threshold)
+    def remember(self) -> Storage:
+        """Finish this frame: update the memory's slots and go on to the next frame.
+
+        Returns:
+            where this frame must be stored.
+        """
+        frame, every = self._computed, self._inference.keep_every
+        slot = None
+        if self._slots:
+            self._slots, slot = memory_policy.store(self._slots, frame, every)
+        self._computed += 1
+        self.position += 1
+        # Seen from the next frame, the previous frame is two back: the newest kept one.
+        return Storage(slot, keeps_previous=frame > 0 and (frame - 1) % every == 0)
 
     def follow(
-        self,
-        frame: ResizedFrame,
-        result: FrameResult,
-        candidates: Candidates,
-        decoded: DecodedMasks | None,
+        self, frame: StreamFrame, candidates: Candidates, decoded: DecodedMasks | None
     ) -> Instances:
-        """The instances of the frame, each continuing its track or beginning one.
+        """The instances of a frame, each continuing its track or beginning one.
 
         Args:
             frame: the frame.
-            result: of the frame graph.
-            candidates: the chosen cells.
+            candidates: the cells that the frame graph chose.
             decoded: their masks; None if there are no candidates.
         """
-        self._frame_size = frame.size
-        with self.timed("select"):
+        with frame.timed("select"):
             if decoded is None:
                 chosen, score = np.empty(0, np.int64), np.empty(0, np.float32)
                 masks = np.empty((0, *self._input_size), np.uint8)
@@ -169,35 +178,28 @@ class Stream:
                     self._inference,
                 )
                 masks = decoded.masks[chosen]
-            cell = candidates.cell[chosen]
-        with self.timed("associate"), one_thread():
-            tracks = self._associator.step(cell, result.query, result.key, result.scores)
-            instances = self._describe(tracks, candidates.label[chosen], score, cell, masks)
+        with frame.timed("associate"), one_thread():
+            tracks = self._associator.step(
+                candidates.query[chosen], candidates.key[chosen], candidates.classes[chosen]
+            )
+            classes = [track.classify() for track in tracks]
+            instances = Instances(
+                frame=frame.number,
+                size=self._options.output_size or frame.resized.size,
+                labels=self._options.labels,
+                tracker_id=np.array([track.track_id for track in tracks], np.int64),
+                class_id=candidates.label[chosen],
+                confidence=score,
+                track_class_id=np.array([label for label, _ in classes], np.int64),
+                track_confidence=np.array([mean for _, mean in classes], np.float32),
+                cell=candidates.cell[chosen],
+                input_masks=masks,
+            )
         if self._recorder is not None:
-            with self.timed("record"):
+            with frame.timed("record"):
                 self._recorder.add(instances, tracks)
+        self.stage_ms = frame.stage_ms
         return instances
-
-    def remember(self, key: Floats) -> int | None:
-        """Finish this frame: update the memory's slots and go on to the next frame.
-
-        Args:
-            key: float32 [D/2, S], keys of this frame.
-
-        Returns:
-            the slot in which this frame must be stored; None if the stream has no memory.
-        """
-        frame, every = self._computed, self._inference.keep_every
-        slot = None
-        if self._slots:
-            self._slots, slot = memory_policy.store(self._slots, frame, every)
-        if frame > 0 and (frame - 1) % every == 0:
-            # Seen from the next frame, the previous frame is two back: the newest kept one.
-            self._kept_key = self._previous_key
-        self._previous_key = key.copy()
-        self._computed += 1
-        self.position += 1
-        return slot
 
     # ------------------------------------------------------------------------------ the video
 
@@ -216,25 +218,3 @@ class Stream:
     @property
     def _mask_size(self) -> tuple[int, int]:
         return self._options.output_size or self._frame_size or self._input_size
-
-    def _describe(
-        self,
-        tracks: list[TrackState],
-        class_id: Ints,
-        confidence: Floats,
-        cell: Ints,
-        masks: NDArray[np.uint8],
-    ) -> Instances:
-        classes = [track.classify() for track in tracks]
-        return Instances(
-            frame=self.position,
-            size=self._mask_size,
-            labels=self._options.labels,
-            tracker_id=np.array([track.track_id for track in tracks], np.int64),
-            class_id=class_id,
-            confidence=confidence,
-            track_class_id=np.array([label for label, _ in classes], np.int64),
-            track_confidence=np.array([score for _, score in classes], np.float32),
-            cell=cell,
-            input_masks=masks,
-        )

@@ -15,7 +15,7 @@ from visolo_core.errors import VisoloError
 from visolo_core.instances import Instances
 from visolo_runtime.session.loading import Model
 from visolo_runtime.session.session import Session
-from visolo_runtime.session.step import step
+from visolo_runtime.session.step import Step
 from visolo_runtime.video.frames import ChannelOrder, Frame
 
 
@@ -74,10 +74,15 @@ class Streams:
             )
         )
         instances: dict[int, Instances] = {}
+        computed: tuple[range, Step] | None = None
         for run in neighbours(numbers, self._buffers.batch):
-            streams = [self.sessions[number].stream for number in run]
-            stepped = step(self._buffers, streams, [prepared[number] for number in run])
-            instances |= zip(run, stepped, strict=True)
+            step = Step(self._buffers, [prepared[number] for number in run])
+            if computed:  # while a device works on this run
+                instances |= zip(computed[0], computed[1].follow(), strict=True)
+            step.compute()
+            computed = run, step
+        if computed:
+            instances |= zip(computed[0], computed[1].follow(), strict=True)
         return instances
 
     def close(self) -> None:

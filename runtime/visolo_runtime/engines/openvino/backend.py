@@ -17,7 +17,7 @@ from visolo_runtime.engines.openvino.upsampling import rewrite_upsampling
 from visolo_runtime.engines.openvino.winograd_rewriting import rewrite_convolutions
 
 _X86 = ("x86_64", "amd64")
-_NUMPY_NAMES = {"f32": "float32", "u8": "uint8", "boolean": "bool"}
+_NUMPY_NAMES = {"f32": "float32", "i32": "int32", "u8": "uint8", "boolean": "bool"}
 
 
 class OpenVinoBackend(HostBackend):
@@ -47,7 +47,7 @@ class OpenVinoBackend(HostBackend):
         # Elsewhere OpenVINO uses other libraries, with which nothing was measured.
         self._winograd = winograd and platform.machine().lower() in _X86
         self.rewritten: tuple[str, ...] = ()
-        """Names of the frame graph's convolutions that were replaced, once it is compiled."""
+        """Names of the mask graph's convolutions that were replaced, once it is compiled."""
         self._options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if threads:
             self._options["INFERENCE_NUM_THREADS"] = threads
@@ -69,7 +69,7 @@ class OpenVinoBackend(HostBackend):
         options = {**self._options, "INFERENCE_PRECISION_HINT": "f16" if half else "f32"}
         try:
             model = self._core.read_model(str(file))
-            if self._winograd and graph == "frame":
+            if self._winograd and graph == "mask":
                 self.rewritten = rewrite_convolutions(model, "mask_features")
             if graph == "decode":
                 rewrite_upsampling(model)

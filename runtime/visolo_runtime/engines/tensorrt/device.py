@@ -62,6 +62,23 @@ class CudaEvent(ABC):
         """Time on the device between two moments that have happened."""
 
 
+class CudaSignal(ABC):
+    """What the host waits for; it can be part of a recorded graph."""
+
+    @abstractmethod
+    def record(self, stream: CudaStream, recording: bool) -> None:
+        """Give it when the stream has done all that it was given so far.
+
+        Args:
+            stream: the stream.
+            recording: the stream is being recorded, and each launch shall give the signal.
+        """
+
+    @abstractmethod
+    def wait(self) -> None:
+        """Until it was given as often as it was recorded or launched."""
+
+
 class CudaGraph(ABC):
     """Work that was recorded once and is given to the device in one call."""
 
@@ -101,6 +118,10 @@ class Device(ABC):
     @abstractmethod
     def event(self) -> CudaEvent:
         """A new event."""
+
+    @abstractmethod
+    def signal(self) -> CudaSignal:
+        """A new signal."""
 
     @abstractmethod
     def upload(self, address: int, source: Array, stream: CudaStream) -> None:
@@ -209,6 +230,10 @@ class CudaDevice(Device):
     def event(self) -> CudaEvent:
         """An event of pycuda's."""
         return _PycudaEvent(self, self._cuda.Event())
+
+    def signal(self) -> CudaSignal:
+        """An event of the driver's."""
+        return _DriverSignal(self, self._driver)
 
     def upload(self, address: int, source: Array, stream: CudaStream) -> None:
         """Asynchronous."""
@@ -338,6 +363,34 @@ def _stream(stream: CudaStream) -> Any:
     return stream.inner
 
 
+class _DriverSignal(CudaSignal):
+    """An event. pycuda cannot make one part of a graph: recorded while a stream is captured, its
+    events only order the captured work."""
+
+    _NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING, which makes it cheaper
+    _EXTERNAL = 1  # CU_EVENT_RECORD_EXTERNAL: a node of the graph; an error outside a capture
+
+    def __init__(self, device: CudaDevice, driver: _Driver) -> None:
+        self._device, self._driver = device, driver
+        event = ctypes.c_void_p()
+        driver.call("cuEventCreate", ctypes.byref(event), ctypes.c_uint(self._NO_TIMING))
+        self._event = event
+
+    def record(self, stream: CudaStream, recording: bool) -> None:
+        flags = ctypes.c_uint(self._EXTERNAL if recording else 0)
+        handle = ctypes.c_void_p(stream.handle)
+        self._driver.call("cuEventRecordWithFlags", self._event, handle, flags)
+
+    def wait(self) -> None:
+        self._driver.call("cuEventSynchronize", self._event)
+
+    def __del__(self) -> None:
+        event, current = getattr(self, "_event", None), self._device.current()
+        if event is not None and not current.closed:
+            with current:
+                self._driver.try_call("cuEventDestroy_v2", event)
+
+
 class _DriverGraph(CudaGraph):
     """pycuda has no graphs; the driver's own functions are few."""
 
@@ -394,7 +447,7 @@ class _Driver:
             text = ctypes.c_char_p()
             self.try_call("cuGetErrorString", ctypes.c_int(status), ctypes.byref(text))
             words = (text.value or b"unknown error").decode()
-            raise VisoloError(f"CUDA graph: {function} failed with {status}, {words}")
+            raise VisoloError(f"CUDA: {function} failed with {status}, {words}")
 
     def try_call(self, function: str, *arguments: Any) -> int:
         """The same, where nothing can be done about a failure; the driver's status."""

@@ -1,60 +1,82 @@
-"""Buffers on a GPU: everything dense stays there.
+"""Buffers on a GPU: everything dense stays there, and a frame is one launch and one wait.
 
-A frame goes up once and comes down once, as what the host needs for choosing and association: class
-scores, queries, keys and kernels, which lie one behind the other. Masks come down after the choice.
-A memory slot is a place on the device that the memory engine writes into; the frame engine reads
-all of them where they lie, and a row's neighbours lie beside it, so that several go through the
-engines together without being copied.
+The images go up; the frame graph, the mask graph, the decode graph for a fixed number of the best
+cells and the memory graph run; what is known about those cells and their masks comes down. Nothing
+in between needs the host, so all of it is recorded once and launched as a whole. The slot that a
+frame is stored in changes from frame to frame: its contents are copied there after the launch.
+
+A stream that found nothing in its last frame asks first: its frame is launched without masks, and
+the mask graph follows only if there are candidates.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from math import prod
 
 import numpy as np
-from numpy.typing import NDArray
 
-from visolo_core.contract import MASKS, STREAMS, GraphName
-from visolo_core.decoding import Ints
+from visolo_core.contract import MASKS, STREAMS, GraphName, TensorSpec
+from visolo_core.decoding import Candidates, Ints
 from visolo_core.errors import VisoloError
 from visolo_runtime.engines.buffers import (
+    CELL_OUTPUTS,
     DECODE_LIMIT,
     Array,
     Buffers,
     DecodedMasks,
-    FrameResult,
+    FrameInput,
+    Storage,
+    as_candidates,
     join_parts,
+    neighbouring_rows,
 )
 from visolo_runtime.engines.engine import Engines
 from visolo_runtime.engines.tensorrt.device import CudaGraph, CudaStream, Device, DeviceMemory
+from visolo_runtime.engines.tensorrt.device_block import DeviceBlock, aligned
 from visolo_runtime.engines.tensorrt.engine import TensorRtContext, TensorRtEngine
 from visolo_runtime.engines.tensorrt.stopwatch import DeviceStopwatch
 
 _LOG = logging.getLogger(__name__)
-_ALIGNMENT = 256  # bytes, that TensorRT asks of addresses
-_UPLOADED = ("image", "memory_valid")
-_DOWNLOADED = ("scores", "query", "key", "kernels")
-_KEPT = ("memory_key", "memory_value", "mask_features", "features")
+_KEPT = ("memory_key", "memory_value", "recent_key")
+"""What a row keeps from frame to frame."""
+_UPLOADED = ("image", "memory_valid", "recent_valid", "score_threshold")
 _COUNTS = ("area", "probability_sum", "intersection")
+_TARGETS = 2
+"""Arrays for results in host memory, in turns: the next frame may be launched while the host still
+works on the last one."""
+_FIXED_COUNTS = (8, 16, DECODE_LIMIT)
+"""Numbers of masks that the decode graph is launched for together with the frame graph."""
+
+
+@dataclass(frozen=True)
+class _Launch:
+    """One frame of neighbouring rows, as it is recorded."""
+
+    rows: range
+    masks: int
+    """masks that are decoded for each row; 0 if the host asks for candidates first"""
+    target: int
+    """which of the arrays in host memory the results come down to"""
 
 
 class DeviceBuffers(Buffers):
-    """Device memory of so many rows, and contexts of TensorRT engines that work in it.
+    """Device memory for a number of rows, and contexts of TensorRT engines bound to it.
 
-    What the host gives and takes is staged: it lies at the beginning of a buffer whichever rows it
-    belongs to. What stays on the device has a place of its own for every row.
+    What a row keeps from frame to frame has a place for every row. All else exists once for each
+    row of a launch.
 
     Args:
         device: the GPU.
         engines: loaded on it.
-        rows: streams.
-        use_graphs: record the frame and memory engines once for each set of rows and each slot, and
-            replay them.
+        rows: number of streams.
+        use_graphs: record each kind of launch once and replay it.
 
     Raises:
-        VisoloError: if the device has no room for them.
+        VisoloError: if the device is out of memory.
     """
 
     def __init__(
@@ -62,20 +84,24 @@ class DeviceBuffers(Buffers):
     ) -> None:
         super().__init__(engines.contract, rows, engines.batch)
         self._device, self._engines, self._use_graphs = device, engines, use_graphs
-        strides = {name: _aligned(self._row_bytes(name)) for name in _KEPT}
-        if any(stride != self._row_bytes(name) for name, stride in strides.items()):
-            self.batch = 1  # a row that must be padded has no neighbour
-        self._strides = strides
+        row_bytes = {name: self._row_bytes(name) for name in (*_KEPT, "mask_features")}
+        if any(size != aligned(size) for size in row_bytes.values()):
+            self.batch = 1  # engines read neighbouring rows without gaps
+        self._strides = {name: aligned(row_bytes[name]) for name in _KEPT}
         self._contexts: dict[tuple[GraphName, int], TensorRtContext] = {}
-        self._graphs: dict[tuple[GraphName, range, int], CudaGraph] = {}
-        self._frame_rows = range(0)
+        self._graphs: dict[_Launch, CudaGraph] = {}
+        self._launched = _Launch(range(0), 0, 0)
+        self._masked: set[int] = set()
+        """Rows whose mask features are computed."""
+        self._overwritten = False
+        """Whether :meth:`write` changed something since the launch."""
+        self._expected = [1] * rows
+        """Candidates of each row's last frame."""
         self._memories: list[DeviceMemory] = []
         with device.current():
             self._stream = device.stream()
+            self._done = device.signal()
             self._allocate()
-            for graph in ("frame", "memory"):
-                self._context(graph, 1)
-            self._decode = self._new_decode_context()
         self._stopwatch = DeviceStopwatch(device)
 
     def __del__(self) -> None:
@@ -92,22 +118,46 @@ class DeviceBuffers(Buffers):
         self._kept = {
             name: self._new_memory(self.rows * stride) for name, stride in self._strides.items()
         }
-        self._staged = {name: self._new_memory(batch * self._row_bytes(name)) for name in _UPLOADED}
+        apart = {*_KEPT, *CELL_OUTPUTS}
+        self._staged = {
+            # The decode graph may read some kernels more than there are.
+            name: self._new_memory(
+                batch * self._row_bytes(name) + (name == "cell_kernel") * self._slack()
+            )
+            for name in self.specs
+            if name not in apart
+        }
         self._pinned = {
             name: device.pinned(self._shape(name, batch), self.specs[name].dtype)
             for name in _UPLOADED
         }
-        self._outputs = self._new_block({name: self._shape(name, batch) for name in _DOWNLOADED})
+        (value,) = self._engines.contract["memory"].outputs
         self._values = self._new_memory(batch * self._slot_bytes("memory_value"))
-        _, depth, _ = self._shape("kernels")
-        self._kernels = self._new_memory(DECODE_LIMIT * depth * 4)
+        assert prod(value.sized({STREAMS: 1})) * 4 == self._slot_bytes("memory_value")
+        self._results = DeviceBlock(device, self._new_memory, self._result_tensors(batch), _TARGETS)
+        self._masks = self._new_memory(batch * DECODE_LIMIT * prod(self.input_size))
+        self._pinned_masks = [
+            device.pinned((batch, DECODE_LIMIT, *self.input_size), "uint8") for _ in range(_TARGETS)
+        ]
+        depth = self._shape("kernels")[1]
+        self._kernel_bytes = depth * 4
+        self._kernels = self._new_memory(DECODE_LIMIT * self._kernel_bytes)
         self._pinned_kernels = device.pinned((DECODE_LIMIT, depth), "float32")
-        self._masks = self._new_memory(DECODE_LIMIT * prod(self.input_size))
-        self._pinned_masks = device.pinned((DECODE_LIMIT, *self.input_size), "uint8")
-        pairs = (DECODE_LIMIT, DECODE_LIMIT)
-        self._counts = self._new_block(
-            {name: pairs[: 2 if name == "intersection" else 1] for name in _COUNTS}
-        )
+
+    def _slack(self) -> int:
+        return DECODE_LIMIT * self._shape("kernels")[1] * 4
+
+    def _result_tensors(self, batch: int) -> list[TensorSpec]:
+        """What comes down of every frame; the counts of each row are on their own, since engines
+        write to aligned addresses."""
+        cells = [replace(self.specs[name], shape=self._shape(name, batch)) for name in CELL_OUTPUTS]
+        one, pairs = (DECODE_LIMIT,), (DECODE_LIMIT, DECODE_LIMIT)
+        counts = [
+            TensorSpec(_of_place(name, at), "float32", pairs if name == "intersection" else one)
+            for at in range(batch)
+            for name in _COUNTS
+        ]
+        return [*cells, *counts]
 
     def _new_memory(self, nbytes: int) -> DeviceMemory:
         # Kept from the first moment: if there is no room for the next piece, this one must stay
@@ -115,235 +165,292 @@ class DeviceBuffers(Buffers):
         self._memories.append(self._device.allocate(nbytes, self._stream))
         return self._memories[-1]
 
-    def _new_block(self, shapes: dict[str, tuple[int, ...]]) -> _Block:
-        return _Block(self._device, self._new_memory, shapes)
-
-    def _new_decode_context(self) -> TensorRtContext:
-        context: TensorRtContext = self._engines.by_graph["decode"].context()
-        context.bind("kernels", self._kernels.address)
-        context.bind("masks", self._masks.address)
-        for name in _COUNTS:
-            context.bind(name, self._counts.address(name))
-        return context
-
     def _context(self, graph: GraphName, count: int) -> TensorRtContext:
-        """The context for so many rows. Its shapes never change: work that was recorded with other
-        shapes than a context has now may be replayed wrongly."""
+        """The context for so many rows, or for so many masks. Its shapes never change: work that
+        was recorded with other shapes than a context has now may be replayed wrongly."""
         context = self._contexts.get((graph, count))
         if context is None:
             engine = self._engines.by_graph[graph]
             assert isinstance(engine, TensorRtEngine)
             context = engine.context(recorded=self._use_graphs)
-            context.set_lengths({STREAMS: count})
-            if graph == "frame":
-                for name, memory in self._staged.items():
-                    context.bind(name, memory.address)
-                for name in _DOWNLOADED:
-                    context.bind(name, self._outputs.address(name))
+            context.set_lengths({MASKS if graph == "decode" else STREAMS: count})
             self._contexts[graph, count] = context
         return context
 
     # ------------------------------------------------------------------------------- a frame
 
-    def frame(
-        self, rows: range, images: Sequence[NDArray[np.uint8]], valid: Sequence[NDArray[np.bool_]]
-    ) -> list[FrameResult]:
-        """Run the frame engine for a frame of each row; done when it returns."""
-        count = len(rows)
+    def submit(self, rows: range, inputs: Sequence[FrameInput]) -> None:
+        """Launch everything for a frame of each row."""
         self._stopwatch.reset()
+        for name in _UPLOADED:
+            pinned = self._pinned[name]
+            for at, each in enumerate(inputs):
+                pinned[at] = getattr(each, name)
+        target = (self._launched.target + 1) % _TARGETS
+        masks = self._masks_to_expect(rows)
+        self._launched = _Launch(rows, masks, target)
+        self._masked = set(rows) if masks else set()
+        self._overwritten = False
         with self._device.current():
-            with self._stopwatch.timed("upload", self._stream):
-                for name, values in zip(_UPLOADED, (images, valid), strict=True):
-                    pinned = self._pinned[name][:count]
-                    pinned[...] = values
-                    self._device.upload(self._staged[name].address, pinned, self._stream)
-            self._run("frame", rows, {name: self._address(name, rows.start) for name in _KEPT})
-            with self._stopwatch.timed("download", self._stream):
-                self._outputs.download(self._device, self._stream)
-            self._stream.wait()
-        self._frame_rows = rows
-        outputs = [self._outputs.array(name) for name in FrameResult._fields]
-        return [FrameResult(*(output[at] for output in outputs)) for at in range(count)]
+            self._launch(self._launched)
 
-    def store(self, rows: range, slots: Sequence[int]) -> None:
-        """Give the memory engine's work to the device, for the newest frame of each row."""
-        features = {"features": self._address("features", rows.start)}
+    def frame(self) -> list[Candidates]:
+        """Wait for what was launched."""
+        launched = self._launched
         with self._device.current():
-            if len(rows) == 1:  # straight into its slot
-                value = self._slot_address("memory_value", rows.start, slots[0])
-                self._run("memory", rows, features | {"value": value}, slots[0])
-            else:
-                self._run("memory", rows, features | {"value": self._values.address})
-            for at, (row, slot) in enumerate(zip(rows, slots, strict=True)):
-                key = self._outputs.address("key") + at * self._slot_bytes("memory_key")
-                self._copy_into_slot("memory_key", row, slot, key)
-                if len(rows) > 1:
-                    value = self._values.address + at * self._slot_bytes("memory_value")
-                    self._copy_into_slot("memory_value", row, slot, value)
+            self._done.wait()
+        candidates = []
+        for at, row in enumerate(launched.rows):
+            count, *cells = (
+                self._results.array(name, launched.target)[at] for name in CELL_OUTPUTS
+            )
+            self._expected[row] = int(count)
+            threshold = float(self._pinned["score_threshold"][at])
+            candidates.append(as_candidates(self, row, int(count), cells, threshold))
+        return candidates
+
+    def mask(self, rows: Sequence[int]) -> None:
+        """Run the mask graph for rows of which nothing was expected."""
+        missing = [row for row in rows if self._overwritten or row not in self._masked]
+        with self._device.current():
+            for run in neighbouring_rows(missing):
+                self._run_mask(self._launched.rows.index(run.start), len(run))
+        self._masked.update(rows)
 
     def decode(self, row: int, cell: Ints) -> DecodedMasks:
-        """Run the decode engine for some cells of a row; done when it returns."""
-        kernels = self._outputs.array("kernels")[self._staged_place(row)]
+        """What came down with the frame, or the decode graph for cells that were not expected."""
+        launched, count = self._launched, len(cell)
+        place = launched.rows.index(row)
+        if count <= launched.masks and not self._overwritten:
+            area, probability_sum, pairs = (
+                self._results.array(_of_place(name, place), launched.target) for name in _COUNTS
+            )
+            return DecodedMasks(
+                self._pinned_masks[launched.target][place, :count],
+                area[:count],
+                probability_sum[:count],
+                _square(pairs, launched.masks)[:count, :count],
+            )
         parts = []
         with self._device.current():
-            self._decode.bind("mask_features", self._address("mask_features", row))
-            for begin in range(0, len(cell), DECODE_LIMIT):
-                parts.append(self._decode_part(kernels[:, cell[begin : begin + DECODE_LIMIT]].T))
+            for begin in range(0, count, DECODE_LIMIT):
+                some = cell[begin : begin + DECODE_LIMIT]
+                parts.append(self._decode_now(place, some, self._kernels_of(place, cell, begin)))
         masks = parts[0].masks
         if len(parts) > 1:
             masks = np.concatenate([part.masks for part in parts])
         return join_parts(parts, masks)
 
-    def _decode_part(self, kernels: Array) -> DecodedMasks:
-        device, stream, count = self._device, self._stream, len(kernels)
-        pinned = self._pinned_kernels[:count]
-        np.copyto(pinned, kernels)
-        device.upload(self._kernels.address, pinned, stream)
-        self._decode.set_lengths({MASKS: count})
-        with self._stopwatch.timed("decode graph", stream):
-            self._decode.run(stream)
-        with self._stopwatch.timed("download", stream):
-            device.download(self._pinned_masks[:count], self._masks.address, stream)
-            self._counts.download(device, stream)
-        stream.wait()
-        area, probability_sum, pairs = (self._counts.array(name) for name in _COUNTS)
-        return DecodedMasks(
-            self._pinned_masks[:count].copy(),
-            area[:count].copy(),
-            probability_sum[:count].copy(),
-            pairs.ravel()[: count * count].reshape(count, count).copy(),
-        )
+    def store(self, rows: range, storage: Sequence[Storage]) -> None:
+        """Copy what the memory graph computed, and the keys, to where they are kept."""
+        key_bytes, value_bytes = (self._slot_bytes(name) for name in ("memory_key", "memory_value"))
+        with self._device.current():
+            for at, (row, each) in enumerate(zip(rows, storage, strict=True)):
+                key = self._staged["key"].address + at * key_bytes
+                recent = self._address("recent_key", row)
+                if each.slot is not None:
+                    slot = self._address("memory_value", row) + each.slot * value_bytes
+                    self._copy(slot, self._values.address + at * value_bytes, value_bytes)
+                    slot = self._address("memory_key", row) + each.slot * key_bytes
+                    self._copy(slot, key, key_bytes)
+                if each.keeps_previous:
+                    self._copy(recent + key_bytes, recent, key_bytes)
+                self._copy(recent, key, key_bytes)
 
-    def _run(
-        self, graph: GraphName, rows: range, addresses: dict[str, int], slot: int = -1
-    ) -> None:
-        """Run an engine on some rows, recorded for these addresses where that is allowed."""
-        recorded = self._graphs.get((graph, rows, slot))
-        with self._stopwatch.timed(f"{graph} graph", self._stream):
-            if recorded is not None:
-                recorded.launch(self._stream)
-                return
-            context = self._context(graph, len(rows))
-            for name, address in addresses.items():
-                context.bind(name, address)
-            context.run(self._stream)
+    # ------------------------------------------------------------------------- what is launched
+
+    def _masks_to_expect(self, rows: range) -> int:
+        most = max(self._expected[row] for row in rows)
+        return self._fixed_count(min(most, DECODE_LIMIT, self.places)) if most else 0
+
+    def _fixed_count(self, masks: int) -> int:
+        """How many masks the decode graph computes where so many are needed."""
+        most = min(DECODE_LIMIT, self.places)
+        return next(min(count, most) for count in _FIXED_COUNTS if min(count, most) >= masks)
+
+    def _launch(self, launch: _Launch) -> None:
+        recorded = None if self.measured else self._graphs.get(launch)
+        if recorded is not None:
+            recorded.launch(self._stream)
+            return
+        self._give(launch, recording=False)
         # An engine allocates when it first runs; only after that can it be recorded.
-        if self._use_graphs:
-            self._record(context, (graph, rows, slot))
+        if self._use_graphs and not self.measured:
+            self._record(launch)
 
-    def _record(self, context: TensorRtContext, key: tuple[GraphName, range, int]) -> None:
+    def _record(self, launch: _Launch) -> None:
         """Record what has just been done once plainly. Where that fails all goes on plainly."""
         try:
-            if not context.can_be_recorded(self._stream):
+            if not self._context("frame", len(launch.rows)).can_be_recorded(self._stream):
                 raise VisoloError("the library says that its work cannot be recorded")
-            self._graphs[key] = self._device.capture(
-                self._stream, lambda: context.run(self._stream)
+            self._graphs[launch] = self._device.capture(
+                self._stream, lambda: self._give(launch, recording=True)
             )
         except VisoloError as error:
             self._use_graphs = False
             _LOG.warning(
-                "the %s graph is not recorded and costs more each frame: %s", key[0], str(error)
+                "the frame is not recorded as one launch and costs more each time: %s", str(error)
             )  # its words: it holds on to these buffers itself
 
+    def _give(self, launch: _Launch, recording: bool) -> None:
+        """Give everything for a frame of some rows to the device."""
+        count = len(launch.rows)
+        with self._timed("upload"):
+            for name in _UPLOADED:
+                pinned = self._pinned[name][:count]
+                self._device.upload(self._staged[name].address, pinned, self._stream)
+        with self._timed("frame graph"):
+            context = self._context("frame", count)
+            for tensor in self._engines.contract["frame"].inputs:
+                context.bind(tensor.name, self._address(tensor.name, launch.rows.start))
+            for tensor in self._engines.contract["frame"].outputs:
+                context.bind(tensor.name, self._place_address(tensor.name, 0))
+            context.run(self._stream)
+        if launch.masks:
+            self._run_mask(0, count)
+            with self._timed("decode graph"):
+                for at in range(count):
+                    kernels = self._place_address("cell_kernel", at)
+                    self._run_decode(self._context("decode", launch.masks), at, kernels)
+        with self._timed("download"):
+            self._results.download(launch.target, self._stream)
+            for at in range(count if launch.masks else 0):
+                masks = self._pinned_masks[launch.target][at, : launch.masks]
+                self._device.download(masks, self._masks_address(at), self._stream)
+        self._done.record(self._stream, recording)
+        with self._timed("memory graph"):
+            context = self._context("memory", count)
+            context.bind("features", self._place_address("features", 0))
+            context.bind("value", self._values.address)
+            context.run(self._stream)
+
+    def _run_mask(self, place: int, count: int) -> None:
+        with self._timed("mask graph"):
+            context = self._context("mask", count)
+            mask = self._engines.contract["mask"]
+            for tensor in (*mask.inputs, *mask.outputs):
+                context.bind(tensor.name, self._place_address(tensor.name, place))
+            context.run(self._stream)
+
+    def _run_decode(self, context: TensorRtContext, place: int, kernels: int) -> None:
+        context.bind("mask_features", self._place_address("mask_features", place))
+        context.bind("kernels", kernels)
+        context.bind("masks", self._masks_address(place))
+        for name in _COUNTS:
+            context.bind(name, self._results.address(_of_place(name, place)))
+        context.run(self._stream)
+
+    def _kernels_of(self, place: int, cell: Ints, begin: int) -> int:
+        """Where the kernels of cells lie on the device, from number ``begin`` of them on."""
+        if len(cell) <= self.places and not self._overwritten:
+            return self._place_address("cell_kernel", place) + begin * self._kernel_bytes
+        kernels = self._read("kernels", self._launched.rows[place])[0]
+        chosen = kernels[:, cell[begin : begin + DECODE_LIMIT]].T
+        pinned = self._pinned_kernels[: len(chosen)]
+        np.copyto(pinned, chosen)
+        self._device.upload(self._kernels.address, pinned, self._stream)
+        return self._kernels.address
+
+    def _decode_now(self, place: int, cell: Ints, kernels: int) -> DecodedMasks:
+        """Decode the masks of some cells, whose kernels lie at an address, and wait for them."""
+        count, target, stream = len(cell), self._launched.target, self._stream
+        fixed = self._fixed_count(count)
+        with self._timed("decode graph"):
+            self._run_decode(self._context("decode", fixed), place, kernels)
+        names = [_of_place(name, place) for name in _COUNTS]
+        masks = self._pinned_masks[target][place, :count]
+        with self._timed("download"):
+            self._device.download(masks, self._masks_address(place), stream)
+            self._results.download(target, stream, names)
+        stream.wait()
+        area, probability_sum, pairs = (self._results.array(name, target) for name in names)
+        return DecodedMasks(
+            masks.copy(),
+            area[:count].copy(),
+            probability_sum[:count].copy(),
+            _square(pairs, fixed)[:count, :count].copy(),
+        )
+
     def warm_up(self) -> None:
-        """Each graph once, on a black image: kernels are compiled and memory is set aside now."""
-        rows, black = range(1), np.zeros((*self.input_size, 3), np.uint8)
-        self.frame(rows, [black], [np.arange(self.slots + 1) == self.slots])
-        self.store(rows, [0])
-        self.decode(0, np.zeros(1, np.int64))
+        """Each graph once, on a black image: kernels are compiled and memory is allocated now."""
+        black = np.zeros((*self.input_size, 3), np.uint8)
+        alone = np.arange(self.slots + 1) == self.slots
+        for expected in (1, 0):
+            self._expected[0] = expected
+            self.submit(range(1), [FrameInput(black, alone, np.zeros(2, bool), 1.0)])
+            self.frame()
+            self.store(range(1), [Storage(0, True)])
 
     def device_ms(self) -> dict[str, float]:
-        """By events on the device's stream."""
+        """By events on the device's stream; empty unless :attr:`measured`."""
         with self._device.current():
             return self._stopwatch.milliseconds()
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        if not self.measured:
+            yield
+            return
+        with self._stopwatch.timed(stage, self._stream):
+            yield
 
     # -------------------------------------------------------------------- for verification
 
     def read(self, name: str, row: int = 0) -> Array:
-        """A copy, by way of the host."""
+        """A copy, through host memory."""
         with self._device.current():
-            values = self._device.pinned(self._shape(name), self.specs[name].dtype)
-            self._device.download(values, self._address(name, row), self._stream)
-            self._stream.wait()
+            return self._read(name, row)
+
+    def _read(self, name: str, row: int) -> Array:
+        values = self._device.pinned(self._shape(name), self.specs[name].dtype)
+        self._device.download(values, self._address(name, row), self._stream)
+        self._stream.wait()
         return values
 
     def write(self, name: str, values: Array, row: int = 0) -> None:
-        """By way of the host."""
+        """Through host memory. From here on until the next frame, nothing that was computed ahead
+        is used."""
+        self._overwritten = True
         with self._device.current():
             source = self._device.pinned(self._shape(name), self.specs[name].dtype)
             np.copyto(source, values)
             self._device.upload(self._address(name, row), source, self._stream)
-            if name in _DOWNLOADED:
-                self._outputs.download(self._device, self._stream)
             self._stream.wait()
 
     # --------------------------------------------------------------------------- addresses
 
     def _address(self, name: str, row: int) -> int:
-        """Where a row of a tensor of the frame graph lies."""
+        """Where a row of a tensor is."""
         if name in _KEPT:
             return self._kept[name].address + row * self._strides[name]
-        staged = self._outputs.address(name) if name in _DOWNLOADED else self._staged[name].address
-        return staged + self._staged_place(row) * self._row_bytes(name)
+        rows = self._launched.rows
+        # Before the first frame, for those who write inputs.
+        return self._place_address(name, rows.index(row) if rows else 0)
 
-    def _staged_place(self, row: int) -> int:
-        """Where a row of the last call of :meth:`frame` is staged."""
-        if not self._frame_rows:  # before the first one, for those who write inputs
-            return 0
-        return self._frame_rows.index(row)
+    def _place_address(self, name: str, place: int) -> int:
+        """Where a row of a launch is, of a tensor that is not kept."""
+        base = self._results.address(name) if name in CELL_OUTPUTS else self._staged[name].address
+        return base + place * self._row_bytes(name)
 
-    def _slot_address(self, name: str, row: int, slot: int) -> int:
-        return self._address(name, row) + slot * self._slot_bytes(name)
+    def _masks_address(self, place: int) -> int:
+        return self._masks.address + place * DECODE_LIMIT * prod(self.input_size)
 
-    def _copy_into_slot(self, name: str, row: int, slot: int, source: int) -> None:
-        target = self._slot_address(name, row, slot)
-        self._device.copy(target, source, self._slot_bytes(name), self._stream)
+    def _copy(self, target: int, source: int, nbytes: int) -> None:
+        self._device.copy(target, source, nbytes, self._stream)
 
     def _slot_bytes(self, name: str) -> int:
         return self._row_bytes(name) // self.slots
 
     def _row_bytes(self, name: str) -> int:
-        return _bytes(self._shape(name), self.specs[name].dtype)
+        return prod(self._shape(name)) * np.dtype(self.specs[name].dtype).itemsize
 
     def _shape(self, name: str, rows: int = 1) -> tuple[int, ...]:
         return (rows, *self.specs[name].sized({STREAMS: rows})[1:])
 
 
-class _Block:
-    """Tensors of float32 that lie one behind the other, to be downloaded in one go."""
-
-    def __init__(
-        self,
-        device: Device,
-        allocate: Callable[[int], DeviceMemory],
-        shapes: dict[str, tuple[int, ...]],
-    ) -> None:
-        self._shapes = shapes
-        self._offsets: dict[str, int] = {}
-        end = 0
-        for name, shape in shapes.items():
-            self._offsets[name] = end
-            end += _aligned(_bytes(shape, "float32"))
-        self._memory = allocate(end)
-        self._pinned = device.pinned((end // 4,), "float32")
-
-    def address(self, name: str) -> int:
-        """On the device."""
-        return self._memory.address + self._offsets[name]
-
-    def array(self, name: str) -> Array:
-        """What was downloaded last."""
-        first, shape = self._offsets[name] // 4, self._shapes[name]
-        return self._pinned[first : first + prod(shape)].reshape(shape)
-
-    def download(self, device: Device, stream: CudaStream) -> None:
-        """All of it."""
-        device.download(self._pinned, self._memory.address, stream)
+def _of_place(name: str, place: int) -> str:
+    return f"{name} {place}"
 
 
-def _aligned(size: int) -> int:
-    return -(-size // _ALIGNMENT) * _ALIGNMENT
-
-
-def _bytes(shape: tuple[int, ...], dtype: str) -> int:
-    return prod(shape) * np.dtype(dtype).itemsize
+def _square(pairs: Array, side: int) -> Array:
+    return pairs.ravel()[: side * side].reshape(side, side)

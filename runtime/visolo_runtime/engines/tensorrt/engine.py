@@ -17,7 +17,7 @@ from visolo_runtime.engines.tensorrt.device import CudaStream, Device
 from visolo_runtime.engines.tensorrt.kernel_cache import KernelCache
 from visolo_runtime.engines.tensorrt.library import Library, import_library, new_error_recorder
 
-_NUMPY_NAMES = {"FLOAT": "float32", "UINT8": "uint8", "BOOL": "bool"}
+_NUMPY_NAMES = {"FLOAT": "float32", "INT32": "int32", "UINT8": "uint8", "BOOL": "bool"}
 
 
 class TensorRtRuntime:
