@@ -714,6 +714,8 @@ CUresult cuEventRecord(CUevent event, CUstream stream) {
   CURRENT
   if (!event->live) return dead(__func__, "event");
   if (!stream) return CUDA_ERROR_NOT_SUPPORTED; /* the legacy stream's events: nobody's need */
+  if (stream == CU_STREAM_LEGACY || stream == CU_STREAM_PER_THREAD)
+    return CUDA_SUCCESS; /* other libraries' default streams, which have nothing to do here */
   TRY(queue_of(__func__, stream, current));
   if (event->context != current) return CUDA_ERROR_INVALID_HANDLE;
   if (stream->capture) return event->captured = 1, CUDA_SUCCESS;

@@ -25,6 +25,7 @@ from visolo_runtime.engines.buffers import Array
 from visolo_runtime.engines.nvidia import LIBRARY, find_driver
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, for which pycuda has no name
+_NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING, which makes it cheaper
 
 
 class DeviceMemory(ABC):
@@ -89,6 +90,7 @@ class CudaGraph(ABC):
 class Device(ABC):
     """One GPU."""
 
+    index: int
     name: str
     architecture: str
     """Such as ``sm86``."""
@@ -134,6 +136,15 @@ class Device(ABC):
         """Copy within the device."""
 
     @abstractmethod
+    def follow(self, stream: CudaStream, producer: int) -> None:
+        """Let a stream wait for all that another library has given to a stream of its own so far.
+
+        Args:
+            stream: what it is given next is done after that.
+            producer: handle of the other stream; 1 and 2 are CUDA's default streams.
+        """
+
+    @abstractmethod
     def capture(self, stream: CudaStream, work: Callable[[], None]) -> CudaGraph:
         """Record what ``work`` gives to the stream, without doing it.
 
@@ -160,7 +171,7 @@ class CudaDevice(Device):
             self._context = device.retain_primary_context()
         except self._cuda.Error as error:
             raise NotHereError(f"there is no GPU {index} to be used: {error}") from error
-        self.name = str(device.name())
+        self.index, self.name = index, str(device.name())
         self.architecture = "sm" + "".join(map(str, device.compute_capability()))
         self._current = _Current(self._context.push, self._cuda.Context.pop)
         self._driver = _Driver()
@@ -235,6 +246,16 @@ class CudaDevice(Device):
     def copy(self, target: int, source: int, nbytes: int, stream: CudaStream) -> None:
         """Asynchronous."""
         self._cuda.memcpy_dtod_async(target, source, nbytes, _stream(stream))
+
+    def follow(self, stream: CudaStream, producer: int) -> None:
+        """By an event; the driver keeps it until it has happened."""
+        event, handle = ctypes.c_void_p(), ctypes.c_void_p(stream.handle)
+        self._driver.call("cuEventCreate", ctypes.byref(event), ctypes.c_uint(_NO_TIMING))
+        try:
+            self._driver.call("cuEventRecord", event, ctypes.c_void_p(producer))
+            self._driver.call("cuStreamWaitEvent", handle, event, ctypes.c_uint(0))
+        finally:
+            self._driver.try_call("cuEventDestroy_v2", event)
 
     def capture(self, stream: CudaStream, work: Callable[[], None]) -> CudaGraph:
         """A CUDA graph."""
