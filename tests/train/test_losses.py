@@ -194,4 +194,5 @@ def test_perfect_predictions_cost_nothing() -> None:
     assert category_sum(logits, targets).item() < 1e-6
     features = torch.ones(1, 2, 1, 2, 2)
     assert mask_sum(features, torch.full((1, 2, 1, 2), 20.0), targets).item() < 1e-6
-    assert dice(torch.ones(1, 2, 2), torch.zeros(1, 2, 2)).item() == 1
+    nothing = torch.zeros(1, 2, 2, dtype=torch.bool)
+    assert dice(torch.ones(1, 2, 2), nothing, torch.tensor([0])).item() == 1
