@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Random = np.random.Generator
 _FASTEST = 0.045  # of the frame's height, in a frame
+_TUMBLING = 0.1  # of the objects lie or lean far over, as dancers and skaters do
 
 
 class Pose(NamedTuple):
@@ -122,6 +123,9 @@ def draw_path(
     speed = random.uniform(0, _FASTEST) * size[0] * (0.3 if random.random() < 0.4 else 1.0)
     leaves = random.random() < 0.12
     start = random.uniform(0.08, 0.92, 2) * size[::-1]
+    tilt = random.normal(0, 0.03 if steady else 0.12)
+    if not steady and random.random() < _TUMBLING:
+        tilt = random.uniform(-1.5, 1.5)
     far = size[1] * random.uniform(0.5, 0.9) * (1 if start[0] > size[1] / 2 else -1)
     return ObjectPath(
         size=size,
@@ -131,7 +135,7 @@ def draw_path(
         turn=float(random.uniform(-0.08, 0.08)),
         height=height,
         growth=float(random.uniform(-0.015, 0.015)),
-        tilt=float(random.normal(0, 0.03 if steady else 0.12)),
+        tilt=float(tilt),
         swing=(
             float(random.uniform(0, 0.04 if steady else 0.12)),
             float(random.uniform(0.1, 0.6)),
