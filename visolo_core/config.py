@@ -30,8 +30,8 @@ class ModelConfig:
     """``resnet50`` (the paper), ``resnet18`` or ``mobilenet_v2``, without the stages after stride
     16."""
     backbone_width: int = 64
-    """Channels of the backbone's stem and of a ResNet's first blocks; halving it halves every stage.
-    ``mobilenet_v2`` has 32."""
+    """Channels of the backbone's stem and of a ResNet's first blocks; halving it halves every
+    stage. ``mobilenet_v2`` has 32."""
     backbone_norm: str = "frozen"
     """``frozen``: four constants per channel, for a pretrained backbone (the paper).
     ``batch``: trainable batch norm, for training from scratch."""

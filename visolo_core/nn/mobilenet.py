@@ -1,7 +1,7 @@
 """MobileNetV2 up to its block 13, the trunk for processors without a GPU.
 
-Modules have torchvision's names, so that torchvision's ImageNet weights load unchanged. A classifier
-goes on for five more blocks at stride 32; this one ends at stride 16.
+Modules have torchvision's names, so that torchvision's ImageNet weights load unchanged. A
+classifier goes on for five more blocks at stride 32; this one ends at stride 16.
 """
 
 from __future__ import annotations

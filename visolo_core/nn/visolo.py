@@ -110,9 +110,7 @@ class Visolo(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone = build_backbone(
-            config.backbone, config.backbone_width, config.backbone_norm
-        )
+        self.backbone = build_backbone(config.backbone, config.backbone_width, config.backbone_norm)
         channels = self.backbone.channels
         self.category_branch = CategoryBranch(channels[2], config)
         self.kernel_branch = KernelBranch(channels[2], config)

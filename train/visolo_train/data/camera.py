@@ -42,7 +42,7 @@ def draw_camera(random: Random) -> Camera:
     exposure = np.exp(random.normal(0, 0.18)) if random.random() < 0.8 else 1.0
     tint = np.exp(random.normal(0, 0.07, 3))
     return Camera(
-        gain=np.float32(exposure * tint),
+        gain=(exposure * tint).astype(np.float32),
         gamma=float(np.exp(random.normal(0, 0.15))),
         grey=bool(random.random() < 0.03),
         softness=float(random.uniform(0.3, 1.4)) if random.random() < 0.3 else 0.0,

@@ -130,7 +130,7 @@ def paste(
     high = np.ceil(np.minimum(np.array([pose.x, pose.y]) + reach, image.shape[1::-1])).astype(int)
     if (high <= low).any():
         return
-    back = np.linalg.inv(turned)
+    back = np.asarray(np.linalg.inv(turned), np.float64)
     offset = half + back @ (low - [pose.x, pose.y])
     data = (*back[0].tolist(), offset[0], *back[1].tolist(), offset[1])
     width, height = (high - low).tolist()
@@ -140,8 +140,8 @@ def paste(
         )
     )
     box = np.s_[low[1] : high[1], low[0] : high[0]]
-    opacity = layer[..., 3:].astype(np.float32) / 255
-    colours = layer[..., :3] * opacity
+    opacity = layer[..., 3:].astype(np.float32) / np.float32(255)
+    colours = layer[..., :3].astype(np.float32) * opacity
     if length > 2:
         both = np.concatenate([colours, opacity], axis=-1)
         both = smeared(both, length, float(np.arctan2(speed[1], speed[0])))
@@ -155,4 +155,5 @@ def _turn(pixels: NDArray[np.uint8], pose: Pose) -> NDArray[np.float64]:
     scale = pose.height / pixels.shape[0]
     shape = np.array([[scale * pose.stretch, scale * pose.shear], [0.0, scale]])
     cos, sin = np.cos(pose.angle), np.sin(pose.angle)
-    return np.array([[cos, -sin], [sin, cos]]) @ shape
+    turn: NDArray[np.float64] = np.array([[cos, -sin], [sin, cos]]) @ shape
+    return turn

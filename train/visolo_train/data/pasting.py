@@ -9,7 +9,7 @@ occlusion.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from visolo_core.errors import VisoloError
 from visolo_core.masks import mask_box
 from visolo_runtime.video.frames import Picture
 from visolo_train.data.annotations import Annotations, Video
-from visolo_train.data.camera import draw_camera, photograph
+from visolo_train.data.camera import Camera, draw_camera, photograph
 from visolo_train.data.cut_outs import CutOut, Pictures, Source, Stock
 from visolo_train.data.layers import Look, Numbers, draw_look, finished, paste, silhouette
 from visolo_train.data.object_path import ObjectPath, beside, draw_path
@@ -84,6 +84,7 @@ class PastedClips:
             backdrops are videos of the data set in which everything is annotated: neither marked as
             not ``exhaustive`` nor with a crowd.
         photos: share of the clips that show a picture of the data set as it is, as a video.
+        cameras: draws the camera of a clip.
 
     Raises:
         VisoloError: if there is nothing to cut out or no backdrop.
@@ -95,10 +96,12 @@ class PastedClips:
         images: Path,
         backgrounds: Path | None = None,
         photos: float = 0.0,
+        cameras: Callable[[Random], Camera] = draw_camera,
     ) -> None:
         self.labels = annotations.labels
         self._stock = Stock(annotations, images)
         self._photos = photos
+        self._cameras = cameras
         self._names: list[str] = []
         if backgrounds is not None:
             self._names = _picture_names(backgrounds)
@@ -139,7 +142,7 @@ class PastedClips:
         """
         random = np.random.Generator(np.random.Philox(key=np.array([seed, number], np.uint64)))
         size = height, width
-        camera = draw_camera(random)
+        camera = self._cameras(random)
         scene = self._draw_scene(random, size)
         bare = scene.video is not None and scene.around is not None
         actors: list[_Actor] = []
@@ -351,7 +354,7 @@ def _draw_height(random: Random, cut_out: CutOut, size: tuple[int, int]) -> floa
     height, width = cut_out.pixels.shape[:2]
     most = min(_ENLARGED * height, 1.1 * size[1] * height / width)
     drawn = float(np.exp(random.uniform(np.log(low), np.log(high)))) * size[0]
-    return min(drawn, most)
+    return float(min(drawn, most))
 
 
 def _there_and_back(place: int, length: int) -> int:

@@ -9,8 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from visolo_runtime.video.frames import Picture
-
 Random = np.random.Generator
 Matrix = NDArray[np.float64]
 """[2, 3]: where in the source a pixel of the result comes from, both as x, y."""

@@ -88,9 +88,7 @@ _UNUSED_MOBILENET = ("classifier.", *(f"features.{block}." for block in range(BL
 _COUNTER = "num_batches_tracked"
 
 
-def _by_order(
-    state: dict[str, Any], names: list[str], shapes: dict[str, Tensor]
-) -> dict[str, Any]:
+def _by_order(state: dict[str, Any], names: list[str], shapes: dict[str, Tensor]) -> dict[str, Any]:
     """Weights under torchvision's names, if other names hold them in torchvision's order.
 
     Several packages distribute MobileNetV2 with the modules of its author, which are the same
