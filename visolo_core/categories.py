@@ -99,8 +99,9 @@ def plain_name(name: str) -> str:
 
 
 def labels_for_class_count(classes: int) -> LabelSet:
-    """The label set with this many classes; ``ytvis2019`` for 40, an unnamed set if none fits."""
-    for labels in LABEL_SETS.values():
+    """The published label set with this many classes; ``ytvis2019`` for 40, an unnamed set if none
+    fits."""
+    for labels in (YTVIS2019, YTVIS2021, OVIS, COCO):
         if len(labels) == classes:
             return labels
     return unnamed(classes)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -65,50 +65,31 @@ def split_annotations(path: Path, share: float, salt: str = "") -> Split:
     return Split(training, validation, per_category)
 
 
-def without_held_out(annotations: Annotations, share: float) -> Annotations:
-    """The training side of a data set, as :func:`split_annotations` splits its file.
+def without_held_out(annotations: Annotations, path: Path, share: float) -> Annotations:
+    """The training side of a data set that is already read.
+
+    Args:
+        annotations: the whole.
+        path: where they were read from.
+        share: as for :func:`split_annotations`; 0 holds nothing back.
 
     Raises:
-        VisoloError: if nothing is left.
+        VisoloError: see :func:`split_annotations`.
     """
-    return _one_side(annotations, share, held_out=False) if share else annotations
-
-
-def held_out(annotations: Annotations, share: float) -> Annotations:
-    """The validation side of a data set.
-
-    Raises:
-        VisoloError: if it is empty.
-    """
-    return _one_side(annotations, share, held_out=True)
-
-
-def _one_side(annotations: Annotations, share: float, held_out: bool) -> Annotations:
-    videos = tuple(
-        video
-        for video in annotations.videos
-        if (_chance_of(video.file_names[0], len(video.file_names) > 1, "") < share) == held_out
-    )
-    if not videos:
-        side = "validation" if held_out else "training"
-        raise VisoloError(
-            f"a share of {share:g} of '{annotations.labels.name}' leaves no videos for {side}"
-        )
-    kept = {video.video_id for video in videos}
+    if not share:
+        return annotations
+    training = split_annotations(path, share).training
+    kept = {entry["id"] for entry in training["videos" if "videos" in training else "images"]}
+    videos = tuple(video for video in annotations.videos if video.video_id in kept)
     tracks = tuple(track for track in annotations.tracks if track.video_id in kept)
-    return Annotations(annotations.labels, videos, tracks)
+    return replace(annotations, videos=videos, tracks=tracks)
 
 
 def _chance(entry: dict[str, Any], salt: str) -> float:
     """A number from 0 to 1 derived from the name of a video or an image."""
-    if "file_names" in entry:
-        return _chance_of(str(entry["file_names"][0]), True, salt)
-    return _chance_of(str(entry["file_name"]), False, salt)
-
-
-def _chance_of(name: str, of_video: bool, salt: str) -> float:
-    path = PurePosixPath(name.replace("\\", "/"))
-    known_by = path.parent if of_video and path.parent.name else path
+    name = entry["file_names"][0] if "file_names" in entry else entry["file_name"]
+    path = PurePosixPath(str(name).replace("\\", "/"))
+    known_by = path.parent if "file_names" in entry and path.parent.name else path
     digest = hashlib.sha256(f"{salt}/{known_by}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
 

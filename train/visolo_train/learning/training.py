@@ -187,7 +187,9 @@ def _clips(
         raise VisoloError(f"{name}.annotations is not set: name a json file")
     augmentation = Augmentation(size, table.short_sides, table.rotation, table.flip)
     images = table.images or table.annotations.parent / "JPEGImages"
-    annotations = without_held_out(read_annotations(table.annotations), table.held_out)
+    annotations = without_held_out(
+        read_annotations(table.annotations), table.annotations, table.held_out
+    )
     if table.kind == "pasted":
         pasted = PastedClips(annotations, images, table.backgrounds, table.photos)
         return ComposedClips(pasted, labels, size, sampling, table.seed)
