@@ -288,6 +288,7 @@ def test_data_that_cannot_be_pasted(shapes: Path, tmp_path: Path) -> None:
     path = changed(shapes, tmp_path / "data", partly)
     run_visolo(*command, "--paste", path).refused("annotated in full")
     run_visolo(*command, "--images", shapes).refused("--paste")
+    run_visolo(*command, "--photos", "0.5").refused("--paste")
     whole = shapes / "instances.json"
     run_visolo(*command, "--paste", whole, "--images", tmp_path).refused("cannot read the frame")
     assert not (tmp_path / "out").exists()
