@@ -66,6 +66,15 @@ def test_branches_of_the_network_of_shapes() -> None:
     assert not any(name.startswith(("backbone.", "category_branch.classifier")) for name in taken)
 
 
+def test_what_other_networks_contribute_is_said() -> None:
+    notes: list[str] = []
+    recipe = read_recipe("everyday", everyday())
+    build_network(recipe.network, recipe.start, notes.append)
+    assert notes == [
+        "111 of the 118 tensors outside the backbone come from 'lite', the others begin anew"
+    ]
+
+
 def test_branches_that_do_not_fit() -> None:
     wide = read_recipe(
         "everyday", everyday("start.branches=", "network.width=48", "network.mask_width=24")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -24,8 +25,15 @@ LITE = "lite"
 _CLASSIFIER = "category_branch.classifier."
 
 
-def build_network(network: NetworkTable, start: StartTable) -> Visolo:
+def build_network(
+    network: NetworkTable, start: StartTable, note: Callable[[str], None] = lambda _: None
+) -> Visolo:
     """The network of a recipe, with its initial weights and its frozen parts frozen.
+
+    Args:
+        network: its shape.
+        start: its weights.
+        note: called with what other networks contribute, in sentences.
 
     Raises:
         VisoloError: if weights are missing or do not fit.
@@ -40,7 +48,12 @@ def build_network(network: NetworkTable, start: StartTable) -> Visolo:
     if start.backbone:
         load_backbone(model, start.backbone)
     if start.branches:
-        load_branches(model, start.branches)
+        taken = load_branches(model, start.branches)
+        others = [name for name in model.state_dict() if not name.startswith("backbone.")]
+        note(
+            f"{len(taken)} of the {len(others)} tensors outside the backbone come from "
+            f"'{start.branches}', the others begin anew"
+        )
     if start.weights:
         _load_weights(model, start.weights)
     for name in start.frozen:

@@ -66,9 +66,10 @@ class Training:
         if has_checkpoint:
             self._check_settings()
         self.notes: list[str] = []
-        """Remarks about the data, in sentences, to be shown before training starts."""
+        """Remarks about data and initial weights, in sentences, to show before the first step."""
         self.data = build_clips(recipe, self.labels, self.notes.append)
-        self.trainer = Trainer(build_network(recipe.network, recipe.start), recipe.schedule, team)
+        network = build_network(recipe.network, recipe.start, self.notes.append)
+        self.trainer = Trainer(network, recipe.schedule, team)
         self._validation = (
             read_annotations(recipe.validation.annotations)
             if recipe.validation.annotations and team.leads
