@@ -152,3 +152,11 @@ class Stock:
 
 def _visible(track: AnnotatedTrack) -> tuple[int, ...]:
     return tuple(at for at, rle in enumerate(track.segmentations) if rle is not None)
+
+
+def there_and_back(place: int, length: int) -> int:
+    """Position after ``place`` steps of an endless walk 0, 1, ... length - 1 and back."""
+    if length == 1:
+        return 0
+    place %= 2 * (length - 1)
+    return min(place, 2 * (length - 1) - place)
