@@ -17,9 +17,11 @@ import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from pycocotools import mask as coco_mask
 
 from visolo_core.categories import EVERYDAY
 from visolo_runtime.runner import RunOptions, run
@@ -38,6 +40,8 @@ from visolo_train.evaluation.scoring import (
 
 FOUND = 0.5
 """Overlap from which a track counts as found."""
+SIZES = (0.0, 0.02, 0.1, 1.0)
+"""Limits of small, medium and large objects, as shares of the frame."""
 STRAY = 0.1
 """Overlap below which a track matches nothing, of whatever class."""
 
@@ -50,6 +54,8 @@ class TrackMatch:
     label: str
     overlap: float
     """With the best track of the right class, over the whole video; 0 without one."""
+    size: float
+    """Share of the frame that it covers, the mean over the frames that show it."""
 
 
 def track_matches(annotations: Annotations, results: Sequence[AnnotatedTrack]) -> list[TrackMatch]:
@@ -64,9 +70,27 @@ def track_matches(annotations: Annotations, results: Sequence[AnnotatedTrack]) -
             if (each.video_id, each.category_id) == (truth.video_id, truth.category_id)
         ]
         overlap = track_overlaps(rivals, [truth.segmentations]).max() if rivals else 0.0
-        video = Path(videos[truth.video_id].file_names[0]).parts[0]
-        matches.append(TrackMatch(video, names[truth.category_id], float(overlap)))
+        video = videos[truth.video_id]
+        areas = [coco_mask.area(rle) for rle in truth.segmentations if rle is not None]
+        matches.append(
+            TrackMatch(
+                Path(video.file_names[0]).parts[0],
+                names[truth.category_id],
+                float(overlap),
+                float(np.mean(areas or [0])) / (video.height * video.width),
+            )
+        )
     return matches
+
+
+def found_by_size(matches: Sequence[TrackMatch]) -> dict[str, float]:
+    """The share of objects over ``FOUND``, for small, medium and large ones."""
+    shares = {}
+    for low, high in pairwise(SIZES):
+        inside = [match.overlap > FOUND for match in matches if low <= match.size < high]
+        if inside:
+            shares[f"found, {low:.0%} to {high:.0%} ({len(inside)})"] = float(np.mean(inside))
+    return shares
 
 
 def stray_tracks(
@@ -105,7 +129,7 @@ def score_videos(model: Model, data: Path, pictures: Path | None) -> dict[str, f
     results = run_model(model, data, pictures)
     matches = track_matches(annotations, results)
     for match in sorted(matches, key=lambda each: each.overlap):
-        print(f"  {match.overlap:.3f}  {match.label:<10} {match.video}")
+        print(f"  {match.overlap:.3f}  {match.label:<10} {match.size:6.1%}  {match.video}")
     complete = exhaustive_only(annotations)
     inside = {video.video_id for video in complete.videos}
     of_complete = [track for track in results if track.video_id in inside]
@@ -116,6 +140,7 @@ def score_videos(model: Model, data: Path, pictures: Path | None) -> dict[str, f
         "tracks": len(matches),
         "mean_overlap": float(overlaps.mean()),
         "found": float((overlaps > FOUND).mean()),
+        **found_by_size(matches),
         "ap50": score_tracks(complete, of_complete).figures["AP50"],
         "strays_per_video": len(strays) / len(annotations.videos),
         "strays_per_complete_video": sum(each.video_id in inside for each in strays) / len(inside),
@@ -137,7 +162,7 @@ def score_stills(model: Model, data: Path, pictures: Path | None, share: float) 
     figures |= {name: score.figures[name] for name in ("AP", "AP50")}
     for number, name in zip(EVERYDAY.ids, EVERYDAY.names, strict=True):
         figures[f"AP50 {name}"] = score.curves.ap(0.5, number)
-    return figures
+    return figures | found_by_size(track_matches(annotations, results))
 
 
 def main() -> None:

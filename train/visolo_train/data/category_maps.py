@@ -77,6 +77,8 @@ def as_everyday(annotations: Annotations) -> Annotations:
     number = dict(zip(map(plain_name, EVERYDAY.names), EVERYDAY.ids, strict=True))
     names = dict(zip(annotations.labels.ids, annotations.labels.names, strict=True))
     partner = {i: _EVERYDAY_PAIRS.get(plain_name(name)) for i, name in names.items()}
+    if "keyboard" in names.values():
+        partner |= {i: None for i, name in names.items() if name == "mouse"}  # of a computer
     tracks = tuple(
         replace(track, category_id=number[name])
         for track in annotations.tracks
