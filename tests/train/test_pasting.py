@@ -16,11 +16,12 @@ from visolo_core.categories import find_labels
 from visolo_core.errors import VisoloError
 from visolo_core.masks import encode_rle
 from visolo_train.data.annotations import Annotations, read_annotations
-from visolo_train.data.camera import Camera, Random, draw_camera, photograph, smeared
+from visolo_train.data.camera import Camera, draw_camera, photograph, smeared
 from visolo_train.data.cut_outs import Pictures, Stock
-from visolo_train.data.object_path import draw_path
+from visolo_train.data.pasted_path import draw_pasted_path
 from visolo_train.data.pasting import PastedClips
 from visolo_train.data.split import split_annotations, without_held_out
+from visolo_train.data.synthetic import Random
 from visolo_train.learning.clips import ComposedClips, Sampling
 
 RED, GREEN, BLUE = (220, 30, 30), (30, 200, 30), (30, 30, 220)
@@ -123,7 +124,7 @@ def test_objects_cut_off_by_their_photo_stand_at_the_edge(flat: Path) -> None:
     ]  # fmt: skip
     random = np.random.default_rng(3)
     for _ in range(50):
-        path = draw_path(random, 9, (96, 144), 40, 0.6, (False, False, False, True))
+        path = draw_pasted_path(random, 9, (96, 144), 40, 0.6, (False, False, False, True))
         for frame in range(9):
             pose = path.pose(frame)
             # The lower corners, turned, are below the frame.

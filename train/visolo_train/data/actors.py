@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from visolo_core.categories import LabelSet, plain_name
 from visolo_train.data.cut_outs import CutOut, Source, Stock, there_and_back
 from visolo_train.data.layers import Look, draw_look, finished
-from visolo_train.data.object_path import ObjectPath, beside, draw_path
-
-Random = np.random.Generator
+from visolo_train.data.pasted_path import PastedPath, beside, draw_pasted_path
+from visolo_train.data.synthetic import Random
 
 _MOST = 5  # cut-outs of a clip
 _TWINS = 0.25  # of the clips with several cut-outs: two are the same object
@@ -32,7 +31,7 @@ class Actor:
     start: int
     """The first of its frames that is shown, counted among those that show it."""
     look: Look
-    path: ObjectPath
+    path: PastedPath
 
 
 class Cast:
@@ -95,7 +94,7 @@ class Cast:
             height = _draw_height(random, cut_out, size)
             aspect = cut_out.pixels.shape[1] / cut_out.pixels.shape[0]
             cut = look.seen(cut_out.cut)
-            path = draw_path(random, frames, size, height, aspect, cut)
+            path = draw_pasted_path(random, frames, size, height, aspect, cut)
             actors.append(Actor(source, start, look, path))
             ridden = source.track.category_id in self._ridden and not any(cut)
             if at == 0 and ridden and self._people and random.random() < _RIDERS:
@@ -110,7 +109,7 @@ class Cast:
         """Another of the same class: a twin on its own path, or one that goes along."""
         if twin:
             path = other.path
-            own = draw_path(random, frames, size, path.height, path.aspect, path.cut)
+            own = draw_pasted_path(random, frames, size, path.height, path.aspect, path.cut)
             return Actor(other.source, other.start, other.look, own)
         drawn = self.draw_cut_out(random, other.source.track.category_id)
         if drawn is None:

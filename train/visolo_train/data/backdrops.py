@@ -13,9 +13,8 @@ from visolo_runtime.video.frames import Picture
 from visolo_train.data.annotations import Video
 from visolo_train.data.cut_outs import Pictures, Source, Stock, there_and_back
 from visolo_train.data.layers import Numbers
+from visolo_train.data.synthetic import Random
 from visolo_train.data.views import View, backdrop_view, photo_view, warped
-
-Random = np.random.Generator
 
 _COMPLETE = 0.25  # of the backdrops: a picture of the data set that is annotated in full
 _AROUND = 0.6  # of the photos have a picture around them, the others a colour

@@ -11,8 +11,7 @@ from PIL import Image, ImageFilter
 
 from visolo_core.decoding import Floats
 from visolo_runtime.video.frames import Picture
-
-Random = np.random.Generator
+from visolo_train.data.synthetic import Random
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from PIL import Image, ImageFilter
 
 from visolo_runtime.video.frames import Picture
 from visolo_train.data.camera import smeared
-from visolo_train.data.object_path import ObjectPath, Pose
+from visolo_train.data.pasted_path import PastedPath, Pose
+from visolo_train.data.synthetic import Random
 
-Random = np.random.Generator
 Numbers = NDArray[np.uint8]
 """[H, W]: 0, or the number of the object that a pixel belongs to."""
 
@@ -104,7 +104,7 @@ def paste(
     owners: Numbers,
     owner: int,
     pixels: NDArray[np.uint8],
-    path: ObjectPath,
+    path: PastedPath,
     frame: int,
     blur: float,
 ) -> None:

@@ -22,10 +22,8 @@ from visolo_train.data.backdrops import Backdrops, Scene
 from visolo_train.data.camera import Camera, draw_camera, photograph
 from visolo_train.data.cut_outs import Stock
 from visolo_train.data.layers import paste, silhouette
-from visolo_train.data.object_path import ObjectPath, beside
-from visolo_train.data.synthetic import SyntheticClip
-
-Random = np.random.Generator
+from visolo_train.data.pasted_path import PastedPath, beside
+from visolo_train.data.synthetic import Random, SyntheticClip
 
 _SCENERY = 0.3  # of the clips with cut-outs: something hides a part of one
 _PASTED_PHOTOS = 0.3  # of the photos: something is pasted onto them
@@ -130,7 +128,7 @@ class PastedClips:
 
     def _draw_scenery(
         self, random: Random, actors: list[Actor]
-    ) -> tuple[ObjectPath, NDArray[np.uint8]] | None:
+    ) -> tuple[PastedPath, NDArray[np.uint8]] | None:
         """Something of a backdrop that stands before an object: its path and its pixels."""
         if not actors or not self._backdrops.names:
             return None

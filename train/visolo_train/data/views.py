@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Random = np.random.Generator
+from visolo_train.data.synthetic import Random
+
 Matrix = NDArray[np.float64]
 """[2, 3]: where in the source a pixel of the result comes from, both as x, y."""
 

@@ -21,7 +21,7 @@ from visolo_runtime.session.loading import shipped_model
 from visolo_train.learning.recipe import NetworkTable, StartTable
 
 IMAGENET = "imagenet"
-LITE = "lite"
+SHIPPED = "lite"
 _CLASSIFIER = "category_branch.classifier."
 
 
@@ -149,7 +149,7 @@ def load_branches(model: Visolo, source: str) -> list[str]:
     Raises:
         VisoloError: if it cannot be read, or nothing fits.
     """
-    path = shipped_model().with_name("lite.safetensors") if source == LITE else Path(source)
+    path = shipped_model().with_name("lite.safetensors") if source == SHIPPED else Path(source)
     theirs = load_checkpoint(path).state
     fitting = {
         name: theirs[name]

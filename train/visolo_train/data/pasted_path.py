@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Random = np.random.Generator
+from visolo_train.data.synthetic import Random
+
 _FASTEST = 0.045  # of the frame's height, in a frame
 _TUMBLING = 0.1  # of the objects lie or lean far over, as dancers and skaters do
 
@@ -29,7 +30,7 @@ class Pose(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ObjectPath:
+class PastedPath:
     """A path through a clip of ``frames`` frames of H x W pixels; time is a frame's number."""
 
     size: tuple[int, int]
@@ -91,7 +92,7 @@ class ObjectPath:
         y = max(y, self.size[0] - half_y) if bottom else y
         return x, y
 
-    def slowed(self, share: float) -> ObjectPath:
+    def slowed(self, share: float) -> PastedPath:
         """The same path at a share of its speed."""
         return replace(self, speed=self.speed * share, away=(0.0, 0.0, 0.0))
 
@@ -101,14 +102,14 @@ class ObjectPath:
         return self.height * float(np.exp(max(0.0, self.growth) * 36))
 
 
-def draw_path(
+def draw_pasted_path(
     random: Random,
     frames: int,
     size: tuple[int, int],
     height: float,
     aspect: float,
     cut: tuple[bool, bool, bool, bool],
-) -> ObjectPath:
+) -> PastedPath:
     """A path: along an arc, sometimes out of the frame and back.
 
     Args:
@@ -127,7 +128,7 @@ def draw_path(
     if not steady and random.random() < _TUMBLING:
         tilt = random.uniform(-1.5, 1.5)
     far = size[1] * random.uniform(0.5, 0.9) * (1 if start[0] > size[1] / 2 else -1)
-    return ObjectPath(
+    return PastedPath(
         size=size,
         start=(float(start[0]), float(start[1])),
         speed=float(speed),
@@ -149,12 +150,12 @@ def draw_path(
 
 
 def beside(
-    path: ObjectPath,
+    path: PastedPath,
     offset: NDArray[np.float64],
     height: float,
     aspect: float,
     cut: tuple[bool, bool, bool, bool],
-) -> ObjectPath:
+) -> PastedPath:
     """The path of an object that goes along with another.
 
     Args:
