@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from visolo_core.errors import VisoloError
 from visolo_train.data.actors import Actor, Cast
@@ -27,6 +28,7 @@ from visolo_train.data.synthetic import Random, SyntheticClip
 
 _SCENERY = 0.3  # of the clips with cut-outs: something hides a part of one
 _PASTED_PHOTOS = 0.3  # of the photos: something is pasted onto them
+_ASPECTS = (4 / 3, 4 / 3, 4 / 3, 3 / 2, 3 / 4)  # of stretched clips, width over height
 _FEWEST = 12  # pixels; an object of which less is visible counts as hidden
 
 
@@ -40,6 +42,9 @@ class PastedClips:
             backdrops are videos of the data set in which everything is annotated: neither marked as
             not ``exhaustive`` nor with a crowd.
         photos: share of the clips that show a picture of the data set as it is, as a video.
+        stretched: share of the photos that are stretched from their own aspect ratio to that of the
+            clip, as every frame is to the input of a network; half that share of the other clips
+            are stretched from another ratio.
         cameras: draws the camera of a clip.
 
     Raises:
@@ -52,11 +57,13 @@ class PastedClips:
         images: Path,
         backgrounds: Path | None = None,
         photos: float = 0.0,
+        stretched: float = 0.0,
         cameras: Callable[[Random], Camera] = draw_camera,
     ) -> None:
         self.labels = annotations.labels
         self._stock = Stock(annotations, images)
         self._photos = photos
+        self._stretched = stretched
         self._cameras = cameras
         self._backdrops = Backdrops(self._stock, backgrounds)
         if not self._stock.sources or not (self._backdrops.names or self._stock.complete):
@@ -85,9 +92,8 @@ class PastedClips:
             VisoloError: if a frame cannot be read, or does not have the annotated size.
         """
         random = np.random.Generator(np.random.Philox(key=np.array([seed, number], np.uint64)))
-        size = height, width
         camera = self._cameras(random)
-        scene = self._draw_scene(random, size)
+        scene, size = self._draw_scene(random, (height, width))
         bare = scene.video is not None and scene.around is not None
         actors: list[Actor] = []
         if not bare or random.random() < _PASTED_PHOTOS:
@@ -112,19 +118,31 @@ class PastedClips:
                     paste(image, owners, owner, pixels, actor.path, position, actor.look.blur)
             if scenery is not None:
                 paste(image, owners, 0, scenery[1], scenery[0], position, 0.0)
-            video[at] = photograph(camera, of_frame, image)
+            video[at] = _resized(photograph(camera, of_frame, image), (height, width))
+            owners = _resized(owners, (height, width))
             for index in range(len(categories)):
                 mask = owners == index + 1
                 if np.count_nonzero(mask) >= _FEWEST:
                     masks[at, index] = mask
-        return SyntheticClip(video, tuple(categories), masks)
+        annotated = None
+        if scene.video is not None and not scene.video.exhaustive:
+            annotated = tuple(sorted({track.category_id for track in below}))
+        return SyntheticClip(video, tuple(categories), masks, annotated)
 
-    def _draw_scene(self, random: Random, size: tuple[int, int]) -> Scene:
+    def _draw_scene(self, random: Random, size: tuple[int, int]) -> tuple[Scene, tuple[int, int]]:
+        """A scene, and the size of its frames before they are stretched to the clip's size."""
         red, green, blue = (int(each) for each in random.integers(0, 256, 3))
-        if random.random() < self._photos:
+        is_photo = random.random() < self._photos
+        stretched = random.random() < self._stretched * (1 if is_photo else 0.5)
+        if is_photo:
             source = self._cast.draw_source(random)
-            return self._backdrops.draw_photo(random, size, source, (red, green, blue))
-        return self._backdrops.draw(random, size)
+            if stretched:
+                size = size[0], max(16, round(size[0] * source.video.width / source.video.height))
+            scene = self._backdrops.draw_photo(random, size, source, (red, green, blue))
+            return scene, size
+        if stretched:
+            size = size[0], round(size[0] * float(random.choice(_ASPECTS)))
+        return self._backdrops.draw(random, size), size
 
     def _draw_scenery(
         self, random: Random, actors: list[Actor]
@@ -141,3 +159,11 @@ class PastedClips:
         offset = random.uniform(-0.5, 0.5, 2) * (hidden.height * hidden.aspect, hidden.height)
         path = beside(hidden, offset, height, aspect, (False,) * 4)
         return path.slowed(float(random.uniform(0, 0.3))), pixels
+
+
+def _resized(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A picture [h, w, 3], or a map [h, w] of numbers, at another size (H, W)."""
+    if picture.shape[:2] == size:
+        return picture
+    method = Image.Resampling.NEAREST if picture.ndim == 2 else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(picture).resize(size[::-1], method))

@@ -37,6 +37,8 @@ class TrainingClip(NamedTuple):
     """int64 [L], class indices"""
     masks: Tensor
     """bool [F, L, H, W]; empty where an object is not visible"""
+    unsure: Tensor | None = None
+    """int64 [U], classes of which more objects may be in view than the L; None means none"""
 
 
 @dataclass(frozen=True)
@@ -210,6 +212,16 @@ class ComposedClips(Dataset[TrainingClip]):
             torch.from_numpy(clip.frames).permute(0, 3, 1, 2),
             torch.tensor([self._classes[each] for each in clip.category_ids], dtype=torch.int64),
             torch.from_numpy(clip.masks),
+            self._unsure(clip.annotated),
+        )
+
+    def _unsure(self, annotated: tuple[int, ...] | None) -> Tensor | None:
+        """The classes that a picture may show without an annotation."""
+        if annotated is None:
+            return None
+        return torch.tensor(
+            [at for number, at in self._classes.items() if number not in annotated],
+            dtype=torch.int64,
         )
 
 

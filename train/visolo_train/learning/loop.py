@@ -255,7 +255,8 @@ class Trainer:
         masks = tuple(clip.masks.to(device) for clip in clips)
         classes = tuple(clip.classes.to(device) for clip in clips)
         owner = torch.stack([assign_cells(each, grid, extent) for each in masks])
-        return ClipTargets(owner, classes, masks)
+        unsure = tuple(None if c.unsure is None else c.unsure.to(device) for c in clips)
+        return ClipTargets(owner, classes, masks, unsure)
 
     @torch.no_grad()
     def _average(self) -> None:

@@ -39,6 +39,9 @@ class ClipTargets(NamedTuple):
     """B of int64 [L], the class of each object"""
     masks: tuple[Tensor, ...]
     """B of bool [F, L, H, W]"""
+    unsure: tuple[Tensor | None, ...] = ()
+    """B of int64 [U], classes of which a clip may show more objects than the L; cells without an
+    object learn nothing about them. None means none, and so does an empty tuple for all clips."""
 
 
 def loss_counts(owner: Tensor) -> Tensor:
@@ -94,7 +97,11 @@ def category_sum(class_logits: Tensor, targets: ClipTargets) -> Tensor:
     for clip, classes in enumerate(targets.classes):
         frame, cell = positive[clip].nonzero(as_tuple=True)
         truth[clip, frame, classes[targets.owner[clip, frame, cell]], cell] = 1
-    of_frame = focal(class_logits, truth).sum(dim=(2, 3))
+    counts = torch.ones_like(class_logits)
+    for clip, unsure in enumerate(targets.unsure):
+        if unsure is not None:
+            counts[clip][:, unsure] = positive[clip].unsqueeze(1).to(counts.dtype)
+    of_frame = (focal(class_logits, truth) * counts).sum(dim=(2, 3))
     return (of_frame / positive.sum(dim=2).clamp(min=1)).sum()
 
 

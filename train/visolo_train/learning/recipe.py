@@ -88,6 +88,9 @@ class DataTable(_Table):
     backdrops are videos or images of the set that are annotated in full."""
     photos: float = Field(default=0.0, ge=0, le=1)
     """Of pasted clips: the share that shows an image of the set as it is, under a moving camera."""
+    stretched: float = Field(default=0.0, ge=0, le=1)
+    """Of pasted clips: the share of the photos, and half that of the others, that is stretched from
+    another aspect ratio, as the runtime stretches every frame."""
     held_out: float = Field(default=0.0, ge=0, lt=1)
     """Share of the videos or images to leave out: the validation side of ``visolo data split``."""
     frames: int = Field(default=3, ge=2)

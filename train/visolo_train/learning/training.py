@@ -192,7 +192,7 @@ def _clips(
         read_annotations(table.annotations), table.annotations, table.held_out
     )
     if table.kind == "pasted":
-        pasted = PastedClips(annotations, images, table.backgrounds, table.photos)
+        pasted = PastedClips(annotations, images, table.backgrounds, table.photos, table.stretched)
         return ComposedClips(pasted, labels, size, sampling, table.seed)
     clips = AnnotatedClips(annotations, images, labels, sampling, augmentation, table.seed)
     if not len(clips):
