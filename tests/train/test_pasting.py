@@ -198,6 +198,39 @@ def test_training_clips(flat: Path, compose: Compose) -> None:
         assert torch.equal(clip.frames, clips[number].frames)
 
 
+def test_photos_with_something_unannotated_say_so(flat: Path, compose: Compose) -> None:
+    document = json.loads((flat / "instances.json").read_text())
+    document["images"][1]["exhaustive"] = False  # the one with a blue square only
+    (flat / "instances.json").write_text(json.dumps(document))
+    pasted = compose(photos=1.0)
+    labels = find_labels(str(flat / "instances.json"))
+    clips = ComposedClips(pasted, labels, (64, 96), Sampling(2, 4), seed=1)
+    seen = set()
+    for number in range(12):
+        annotated = pasted.draw(1, number, 5, 64, 96).annotated
+        unsure = clips[number].unsure.tolist()
+        assert (annotated, unsure) in ((None, []), ((7,), [0]))  # red may be there too
+        seen.add(annotated)
+    assert len(seen) == 2
+
+
+def test_stretched_photos_fill_the_frame(flat: Path, compose: Compose) -> None:
+    """A photo of 120x80 in clips of 64x64: where it is stretched, its squares are narrow."""
+
+    def widths(stretched: float) -> list[float]:
+        pasted = compose(photos=1.0, stretched=stretched, cameras=perfect)
+        ratios = []
+        for number in range(60):
+            clip = pasted.draw(6, number, 1, 64, 64)
+            for category, mask in zip(clip.category_ids[:2], clip.masks[0], strict=False):
+                rows, columns = mask.any(axis=1).sum(), mask.any(axis=0).sum()
+                if category == 5 and rows > 8 and 0 < columns < 60:
+                    ratios.append(columns / rows)
+        return ratios
+
+    assert np.median(widths(1.0)) < 0.8 < np.median(widths(0.0))
+
+
 @pytest.mark.parametrize("kind", ["photos", "videos"])
 def test_what_is_held_out_is_the_split_of_the_command(tmp_path: Path, kind: str) -> None:
     common = {"height": 8, "width": 8}

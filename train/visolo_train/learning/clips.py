@@ -27,6 +27,8 @@ from visolo_train.data.pasting import PastedClips
 from visolo_train.data.synthetic import draw_clip
 from visolo_train.learning.augmentation import Augmentation, augment, channels_first, draw_for_clip
 
+NO_CLASSES = torch.empty(0, dtype=torch.int64)
+
 
 class TrainingClip(NamedTuple):
     """F frames of a video and the L objects in it."""
@@ -37,8 +39,8 @@ class TrainingClip(NamedTuple):
     """int64 [L], class indices"""
     masks: Tensor
     """bool [F, L, H, W]; empty where an object is not visible"""
-    unsure: Tensor | None = None
-    """int64 [U], classes of which more objects may be in view than the L; None means none"""
+    unsure: Tensor = NO_CLASSES
+    """int64 [U], classes of which more objects may be in view than the L"""
 
 
 @dataclass(frozen=True)
@@ -215,10 +217,10 @@ class ComposedClips(Dataset[TrainingClip]):
             self._unsure(clip.annotated),
         )
 
-    def _unsure(self, annotated: tuple[int, ...] | None) -> Tensor | None:
+    def _unsure(self, annotated: tuple[int, ...] | None) -> Tensor:
         """The classes that a picture may show without an annotation."""
         if annotated is None:
-            return None
+            return NO_CLASSES
         return torch.tensor(
             [at for number, at in self._classes.items() if number not in annotated],
             dtype=torch.int64,

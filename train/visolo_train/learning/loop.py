@@ -255,7 +255,7 @@ class Trainer:
         masks = tuple(clip.masks.to(device) for clip in clips)
         classes = tuple(clip.classes.to(device) for clip in clips)
         owner = torch.stack([assign_cells(each, grid, extent) for each in masks])
-        unsure = tuple(None if c.unsure is None else c.unsure.to(device) for c in clips)
+        unsure = tuple(clip.unsure.to(device) for clip in clips)
         return ClipTargets(owner, classes, masks, unsure)
 
     @torch.no_grad()

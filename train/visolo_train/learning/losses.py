@@ -39,9 +39,9 @@ class ClipTargets(NamedTuple):
     """B of int64 [L], the class of each object"""
     masks: tuple[Tensor, ...]
     """B of bool [F, L, H, W]"""
-    unsure: tuple[Tensor | None, ...] = ()
-    """B of int64 [U], classes of which a clip may show more objects than the L; cells without an
-    object learn nothing about them. None means none, and so does an empty tuple for all clips."""
+    unsure: tuple[Tensor, ...] = ()
+    """B of int64 [U], classes of which a clip may show more objects than the L: cells without an
+    object learn nothing about them. An empty tuple means none in any clip."""
 
 
 def loss_counts(owner: Tensor) -> Tensor:
@@ -99,8 +99,7 @@ def category_sum(class_logits: Tensor, targets: ClipTargets) -> Tensor:
         truth[clip, frame, classes[targets.owner[clip, frame, cell]], cell] = 1
     counts = torch.ones_like(class_logits)
     for clip, unsure in enumerate(targets.unsure):
-        if unsure is not None:
-            counts[clip][:, unsure] = positive[clip].unsqueeze(1).to(counts.dtype)
+        counts[clip][:, unsure] = positive[clip].unsqueeze(1).to(counts.dtype)
     of_frame = (focal(class_logits, truth) * counts).sum(dim=(2, 3))
     return (of_frame / positive.sum(dim=2).clamp(min=1)).sum()
 
