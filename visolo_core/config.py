@@ -14,6 +14,7 @@ from visolo_core.errors import VisoloError
 BACKBONES = ("resnet50", "resnet18", "mobilenet_v2")
 MOBILENET_STEM = 32  # channels: MobileNetV2 has one width
 BACKBONE_NORMS = ("frozen", "batch")
+MOBILENET_CHANNELS = (24, 32, 96)  # after blocks 3, 6 and 13
 _EXPANSIONS = {"resnet50": 4, "resnet18": 1}  # a stage's output over its inner channels
 STRIDE = 16  # of the deepest backbone stage in use (res4)
 MASK_STRIDE = 4  # of the mask features
@@ -98,6 +99,8 @@ class ModelConfig:
     @property
     def backbone_channels(self) -> tuple[int, int, int]:
         """Channels of res2, res3 and res4, the backbone's outputs."""
+        if self.backbone == "mobilenet_v2":
+            return MOBILENET_CHANNELS
         expansion = _EXPANSIONS[self.backbone]
         first, second, third = (expansion * self.backbone_width * factor for factor in (1, 2, 4))
         return first, second, third

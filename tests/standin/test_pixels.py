@@ -162,7 +162,7 @@ def test_no_room_at_any_allocation(
         raw = raw_frame(picture, SIZE)
         assert raw is not None
         driver.fail(function, nth, OUT_OF_MEMORY)
-        with pytest.raises(VisoloError, match="has no room|cannot set aside"):
+        with pytest.raises(VisoloError, match=r"has no room|cannot set aside"):
             resizer.resize(raw, 0, memory.address)
         resizer.resize(raw, 0, memory.address)
         device.download(image, memory.address, stream)
