@@ -16,7 +16,12 @@ from pathlib import Path
 from visolo_core.contract import GRAPHS
 from visolo_core.errors import VisoloError
 from visolo_core.files import reason
-from visolo_export.tensorrt_build import TensorRt, check_takes_targets, usual_lengths
+from visolo_export.pixel_export import build_pixel_engines
+from visolo_export.tensorrt_build import (
+    TensorRt,
+    check_takes_targets,
+    usual_lengths,
+)
 from visolo_runtime.bundle import Bundle, GraphFiles, Manifest, file_entry
 from visolo_runtime.engines.tensorrt.library import LIBRARIES
 
@@ -53,7 +58,8 @@ def rebuild_engines(
             f"int8 engines cannot be rebuilt from '{folder}', whose int8 ONNX graphs are for "
             "CPUs: export from the weights, with --calibrate"
         )
-    onnx_files = bundle.graph_files("onnx", old.precision)
+    plain = bundle.graphs("onnx", old.precision)
+    onnx_files, pixels = bundle.files_of(plain), bundle.pixel_files_of(plain)
     place = _new_folder(folder, f"{format}-{old.precision}" if old.precision != "fp32" else format)
     try:
         library = TensorRt(format)
@@ -63,10 +69,12 @@ def rebuild_engines(
         for graph in GRAPHS:
             engine = library.build(onnx_files[graph], manifest.contract[graph], lengths, targets)
             engine.write(place, graph)
+        build_pixel_engines(library, pixels, manifest.model.input_size, place, targets)
         new = old.model_copy(
             update={
                 "files": {graph: f"{place.name}/{graph}.engine" for graph in GRAPHS},
-                "extra": [f"{place.name}/{graph}.json" for graph in GRAPHS],
+                "pixels": {graph: f"{place.name}/{graph}.engine" for graph in pixels},
+                "extra": [f"{place.name}/{graph}.json" for graph in (*GRAPHS, *pixels)],
                 "library": library.version,
                 "targets": list(engine.targets),
             }
@@ -94,9 +102,9 @@ def _new_folder(folder: Path, name: str) -> Path:
 
 def _with_engines(bundle: Bundle, old: GraphFiles, new: GraphFiles) -> Manifest:
     manifest = bundle.manifest
-    replaced = {*old.files.values(), *old.extra}
+    replaced = set(old.all_files)
     files = {name: entry for name, entry in manifest.files.items() if name not in replaced}
-    for name in (*new.files.values(), *new.extra):
+    for name in new.all_files:
         files[name] = file_entry(bundle.folder / name)
     return manifest.model_copy(
         update={
@@ -109,7 +117,7 @@ def _with_engines(bundle: Bundle, old: GraphFiles, new: GraphFiles) -> Manifest:
 
 def _remove(folder: Path, graphs: GraphFiles) -> None:
     """Delete files that the manifest no longer names; one that cannot be deleted does no harm."""
-    names = (*graphs.files.values(), *graphs.extra)
+    names = graphs.all_files
     with suppress(OSError):
         for name in names:
             (folder / name).unlink(missing_ok=True)
