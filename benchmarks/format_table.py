@@ -1,8 +1,9 @@
-"""Prints size, build time and errors of every form of a model, as the table in docs/formats.md.
+"""Prints size, build time and errors of every form of a model that CPUs run, as the table in
+docs/formats.md; ``benchmarks.engine_table`` has those of GPUs.
 
     python benchmarks/format_table.py WEIGHTS --calibrate SOURCE [--source CLIP] [--data GT.json]
 
-Forms that cannot run on this machine get size and build time only. ``--data`` adds each form's AP.
+``--data`` adds each form's AP.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from visolo_core.config import InferenceConfig
-from visolo_core.errors import NotHereError, VisoloError
+from visolo_core.errors import VisoloError
 from visolo_core.nn.checkpoint import load_checkpoint
 from visolo_export.bundle_writer import write_bundle
-from visolo_export.formats import CalibrationOptions, EngineOptions
+from visolo_export.formats import CalibrationOptions
 from visolo_export.verification import TOLERANCES, Frames, verify
 from visolo_runtime.bundle import Bundle, Format, Precision
 from visolo_runtime.runner import RunOptions, run
@@ -56,9 +57,6 @@ FORMS = [
     FormatRow("torchscript"),
     FormatRow("pt2"),
     FormatRow("aotinductor"),
-    FormatRow("tensorrt-rtx", "fp32"),
-    FormatRow("tensorrt-rtx", "fp16"),
-    FormatRow("tensorrt-rtx", "int8"),
 ]
 
 
@@ -73,7 +71,6 @@ def row(weights: Path, form: FormatRow, options: Any, clip: Frames, truth: Model
             InferenceConfig(),
             formats=(format,),
             precisions=(precision,),
-            engine_options=EngineOptions(("sm86", "sm89") if format == "tensorrt-rtx" else ()),
             calibration=CalibrationOptions(
                 options.calibrate, keep_share=0.0 if form.every_layer else 0.1
             ),
@@ -82,10 +79,7 @@ def row(weights: Path, form: FormatRow, options: Any, clip: Frames, truth: Model
         seconds = time.perf_counter() - begin
         size = sum(entry.size for entry in Bundle(bundle).manifest.files.values())
         cells = [form.name, f"{size / 1e6:.1f}", f"{seconds:.0f}"]
-        try:
-            model = load(bundle, form.backend or format)
-        except NotHereError:
-            return [*cells, "no GPU here", "", "", "", ""]
+        model = load(bundle, form.backend or format)
         result = verify(truth, model, clip, TOLERANCES[precision])
         largest = max(error.relative for error in result.tensors["frame"].values())
         tracks = result.tracks

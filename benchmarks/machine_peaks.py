@@ -231,7 +231,7 @@ def _graph_probe(
     if int8:
         from visolo_export.precision import calibrate, to_int8
 
-        to_int8(file, file, calibrate(file, [{"x": data}]), symmetric=False)
+        to_int8(file, file, calibrate(file, [{"x": data}]))
     buffers = {"x": data, "y": np.empty(shape, np.float32)}
     spec = GraphSpec(
         (TensorSpec("x", "float32", data.shape),), (TensorSpec("y", "float32", shape),)

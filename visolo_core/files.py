@@ -141,3 +141,14 @@ def read_json(path: Path) -> Any:
         raise VisoloError(f"cannot read '{path}': {reason(error)}") from error
     except (ValueError, RecursionError) as error:
         raise VisoloError(f"'{path}' is not json: {error}") from error
+
+
+def user_cache() -> Path | None:
+    """The user's folder for what this package can make again, which may not exist yet; None for a
+    user without a home. ``XDG_CACHE_HOME`` names another place for it, as other programs have it.
+    """
+    chosen = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    try:
+        return (chosen if chosen.is_absolute() else Path.home() / ".cache") / "visolo"
+    except RuntimeError:
+        return None

@@ -18,7 +18,7 @@ from visolo_core.errors import VisoloError
 from visolo_core.files import replaced_folder
 from visolo_core.nn.checkpoint import Checkpoint
 from visolo_core.pixels import PixelGraph
-from visolo_export.formats import CalibrationOptions, EngineOptions
+from visolo_export.formats import QUANTISED, CalibrationOptions, EngineOptions
 from visolo_export.graph_export import export_graphs
 from visolo_export.graph_source import GraphSource
 from visolo_export.onnx_export import OPSET
@@ -63,23 +63,26 @@ def write_bundle(
         formats: of the graphs, at least one.
         precisions: every format is exported in each of them; a run uses the first by default.
         engine_options: how TensorRT engines are built.
-        calibration: how int8 ranges are calibrated; required for int8.
+        calibration: how ranges are calibrated; required for int8 and fp8.
         float32_modules: modules of the network that stay float32 in every precision.
         batch: number of streams that the frame and memory graphs can process together.
 
     Raises:
         VisoloError: if the folder cannot be written, or exists and is not a bundle; if a format's
-            library is missing or fails; if int8 is requested without calibration.
+            library is missing or fails; if int8 or fp8 is requested without calibration.
     """
     if folder.exists() and not is_bundle(folder):
         raise VisoloError(f"'{folder}' exists and is not a bundle: name a new directory")
-    if "int8" in precisions and calibration is None:
-        raise VisoloError("int8 needs frames to calibrate on: name them with --calibrate")
+    quantised = [each for each in precisions if each in QUANTISED]
+    if quantised and calibration is None:
+        raise VisoloError(
+            f"{quantised[0]} needs frames to calibrate on: name them with --calibrate"
+        )
     for format in formats:
         if format == "aotinductor":
             check_compiler()
         if format in LIBRARIES:  # fail before minutes of exporting, not after
-            TensorRt(format).check_targets(engine_options.targets)
+            TensorRt(format).check(precisions, engine_options.targets)
     with (
         replaced_folder(folder) as work,
         tempfile.TemporaryDirectory(prefix="visolo-") as scratch,
@@ -175,7 +178,7 @@ class _Writer:
     def _engines(self, format: Library, precision: Precision, place: Path) -> GraphFiles:
         """Build TensorRT engines, each with a JSON file beside it that describes it."""
         library, options = TensorRt(format), self._engine_options
-        onnx_files = self._source.onnx(precision, symmetric=True)
+        onnx_files = self._source.onnx(precision, engines=True)
         report = self._reporting(place.name)
         lengths = usual_lengths(self._source.model.config.cells, self._batch)
         files: dict[GraphName, str] = {}

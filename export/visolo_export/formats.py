@@ -12,18 +12,29 @@ from visolo_runtime.bundle import Format, Precision
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-_FLOAT32_ONLY: tuple[Format, ...] = ("torchscript", "pt2", "aotinductor")
+_ON_CPUS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
+_PRECISIONS: dict[Format, tuple[Precision, ...]] = {
+    "onnx": _ON_CPUS,
+    "openvino": _ON_CPUS,
+    "torchscript": ("fp32",),
+    "pt2": ("fp32",),
+    "aotinductor": ("fp32",),
+    "tensorrt-rtx": PRECISIONS,
+    "tensorrt": PRECISIONS,
+}
+QUANTISED: tuple[Precision, ...] = ("int8", "fp8")
+"""Precisions whose ranges are calibrated."""
 
 
 @dataclass(frozen=True)
 class CalibrationOptions:
-    """How int8 ranges are calibrated."""
+    """How the ranges of int8 and fp8 are calibrated."""
 
     source: str
     """A video, a folder of frames, or a data set."""
     frames: int = 64
     keep_share: float = 0.1
-    """Share of the convolutions that stay float32: those that cost most accuracy if quantised."""
+    """Share of the convolutions that are not quantised: those that would cost most accuracy."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +80,14 @@ def parse_precisions(texts: Iterable[str], formats: Iterable[Format]) -> list[Pr
     """
     words = _known("precision", texts, PRECISIONS)
     for format in formats:
-        if format in _FLOAT32_ONLY and set(words) - {"fp32"}:
+        wrong = [word for word in words if word not in _PRECISIONS[format]]
+        if wrong and _PRECISIONS[format] == ("fp32",):
             raise VisoloError(f"format {format} is float32 only: leave --precision out for it")
+        if wrong:
+            raise VisoloError(
+                f"format {format} has no {wrong[0]}, which is for TensorRT: choose from "
+                f"{', '.join(_PRECISIONS[format])}"
+            )
     return cast("list[Precision]", words)
 
 

@@ -14,7 +14,7 @@ from visolo_core.errors import VisoloError
 from visolo_core.nn.checkpoint import Checkpoint
 from visolo_core.pixels import PixelGraph
 from visolo_export.calibration import MaskFeeds, record_feeds
-from visolo_export.formats import CalibrationOptions
+from visolo_export.formats import QUANTISED, CalibrationOptions
 from visolo_export.graph_export import export_graphs
 from visolo_export.onnx_export import write_onnx
 from visolo_export.pixel_export import write_pixel_graphs
@@ -25,9 +25,11 @@ from visolo_export.precision import (
     most_sensitive,
     nodes_of,
     sensitivities,
+    to_bf16,
     to_fp16,
     to_int8,
 )
+from visolo_export.tensorrt_quantisation import Quantised, quantise
 from visolo_runtime.bundle import Calibration, Precision
 from visolo_runtime.engines.engine import Engines
 from visolo_runtime.engines.onnxruntime.backend import OnnxRuntimeBackend
@@ -45,7 +47,7 @@ class GraphSource:
         checkpoint: the network with its labels.
         inference: with the number of memory slots.
         folder: an existing, empty folder for the graphs.
-        calibration: how int8 ranges are calibrated; required for int8.
+        calibration: how ranges are calibrated; required for int8 and fp8.
         report: called with what is being exported.
         float32_modules: modules of the network that stay float32 in every precision.
         batch: number of streams that the graphs can process together.
@@ -76,7 +78,7 @@ class GraphSource:
         self.slots = max(1, inference.memory_slots)
         self.contract = contract(self.model.config, self.slots, batch)
         self.calibration: Calibration | None = None
-        """How int8 ranges were calibrated; None until they are needed."""
+        """How ranges were calibrated; None until they are needed."""
         self._labels, self._inference = checkpoint.header.labels, inference
         self._folder, self._options, self._report = folder, calibration, report
         self._graphs: dict[str, dict[GraphName, Path]] = {}
@@ -84,18 +86,18 @@ class GraphSource:
         self._ranges: dict[GraphName, Ranges] = {}
         self._sensitive: list[tuple[GraphName, str]] = []
 
-    def onnx(self, precision: Precision, symmetric: bool = False) -> dict[GraphName, Path]:
+    def onnx(self, precision: Precision, engines: bool = False) -> dict[GraphName, Path]:
         """The graphs in a precision.
 
         Args:
-            precision: of the graphs.
-            symmetric: in int8, quantise symmetrically, as TensorRT requires.
+            precision: of the graphs; bf16 and fp8 are for engines only.
+            engines: as TensorRT builds engines from them; int8 graphs for CPUs are others.
         """
-        key = f"{precision}-symmetric" if precision == "int8" and symmetric else precision
+        key = f"{precision}-engines" if precision == "int8" and engines else precision
         if key not in self._graphs:
             place = self._folder / key
             place.mkdir()
-            self._graphs[key] = self._make(precision, symmetric, place)
+            self._graphs[key] = self._make(precision, engines, place)
         return self._graphs[key]
 
     def pixels(self) -> dict[PixelGraph, Path]:
@@ -107,7 +109,7 @@ class GraphSource:
             self._pixels = write_pixel_graphs(self.model.config.input_size, place)
         return self._pixels
 
-    def _make(self, precision: Precision, symmetric: bool, place: Path) -> dict[GraphName, Path]:
+    def _make(self, precision: Precision, engines: bool, place: Path) -> dict[GraphName, Path]:
         if precision == "fp32":
             names = export_graphs(
                 write_onnx, ".onnx", self.model, self.contract, place,
@@ -116,22 +118,36 @@ class GraphSource:
             return {graph: place / name for graph, name in names.items()}
         plain = self.onnx("fp32")
         files = {graph: place / f"{graph}.onnx" for graph in GRAPHS}
-        if precision == "int8":
+        if precision in QUANTISED:
             self._calibrate()
         for graph in GRAPHS:
             self._report(f"{graph} graph in {precision}")
-            if graph not in _REDUCED:
-                shutil.copyfile(plain[graph], files[graph])
-            elif precision == "fp16":
-                to_fp16(plain[graph], files[graph], self._float32_modules)
+            if graph in _REDUCED:
+                self._reduce(graph, plain[graph], files[graph], precision, engines)
             else:
-                keep = nodes_of(onnx.load(plain[graph]).graph, self._float32_modules)
-                keep += [name for place, name in self._sensitive if place == graph]
-                to_int8(plain[graph], files[graph], self._ranges[graph], symmetric, keep)
+                shutil.copyfile(plain[graph], files[graph])
         return files
 
+    def _reduce(
+        self, graph: GraphName, plain: Path, target: Path, precision: Precision, engines: bool
+    ) -> None:
+        """Write a graph in another precision than float32."""
+        float32 = self._float32_modules
+        if precision == "fp16":
+            to_fp16(plain, target, float32)
+        elif precision == "bf16":
+            to_bf16(plain, target, float32)
+        else:
+            keep = [name for place, name in self._sensitive if place == graph]
+            ranges = self._ranges[graph]
+            if precision == "fp8" or engines:
+                kind: Quantised = "fp8" if precision == "fp8" else "int8"
+                quantise(plain, target, kind, ranges, keep, float32)
+            else:
+                to_int8(plain, target, ranges, [*keep, *nodes_of(onnx.load(plain).graph, float32)])
+
     def _calibrate(self) -> None:
-        """Measure the ranges and choose the most sensitive layers, which stay float32; once."""
+        """Measure the ranges and choose the most sensitive layers to be left out; once."""
         if self._ranges:
             return
         options = self._options

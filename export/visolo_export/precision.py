@@ -1,13 +1,16 @@
-"""Converts graphs to fp16 and int8, inside the ONNX graph, so that it holds for every library.
+"""Converts graphs to fp16, bf16 and int8, within ONNX, so that it holds for every library.
 
 fp16: casts. What adds up many numbers, or grows exponentially, stays float32: norms, the reading of
 the memory, sigmoids, and the whole decode graph, whose sums count pixels; also the normalisation of
 the image, and any modules that the caller names.
 
-int8: each quantised convolution reads its input and its weights through a pair of QuantizeLinear
-and DequantizeLinear, and libraries compute it in integers. Ranges come from calibration. CPUs are
-faster with an unsigned, shifted input; TensorRT takes symmetric ones only. ONNX Runtime's
-quantiser does the work.
+bf16: the same with bfloat16, which has float32's range and 8 bits of precision, three fewer than
+float16. It is for networks in which a number exceeds 65,504, the largest of float16.
+
+int8, for CPUs: each quantised convolution reads its input and its weights through a pair of
+QuantizeLinear and DequantizeLinear, and libraries compute it in integers. Ranges come from
+calibration. Inputs are unsigned and shifted, which is faster than symmetric ones. ONNX Runtime's
+quantiser does the work. ``tensorrt_quantisation`` writes int8 graphs for TensorRT.
 """
 
 from __future__ import annotations
@@ -20,8 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import ml_dtypes
 import numpy as np
 import onnx
+from onnx import TensorProto, helper, numpy_helper
 
 from visolo_core.errors import VisoloError
 from visolo_runtime.engines.buffers import CELL_OUTPUTS, Array
@@ -32,7 +37,8 @@ Feeds = Iterable[Mapping[str, Array]]
 Layer = TypeVar("Layer", bound=Hashable)
 
 FLOAT32_OPERATORS = ("InstanceNormalization", "Softmax", "Sigmoid")
-"""Operators that stay float32 in fp16 graphs."""
+"""Operators that stay float32 in fp16 and bf16 graphs."""
+_BF16_OPSET = 22
 
 
 def to_fp16(source: Path, target: Path, float32_modules: Sequence[str] = ()) -> None:
@@ -43,11 +49,43 @@ def to_fp16(source: Path, target: Path, float32_modules: Sequence[str] = ()) -> 
         target: where to write.
         float32_modules: modules of the network that stay float32, such as ``backbone.layer1``.
     """
+    onnx.save(_with_casts(onnx.load(source), float32_modules), target)
+    onnx.checker.check_model(target, full_check=True)
+
+
+def to_bf16(source: Path, target: Path, float32_modules: Sequence[str] = ()) -> None:
+    """Write a graph that computes in bfloat16; its inputs and outputs keep their types.
+
+    Args: see :func:`to_fp16`.
+    """
+    plain = onnx.load(source)
+    weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in plain.graph.initializer}
+    model = _with_casts(plain, float32_modules)
+    half, brain = TensorProto.FLOAT16, TensorProto.BFLOAT16
+    for tensor in model.graph.initializer:
+        if tensor.data_type == half:
+            # From the float32 weights: as float16 they have lost range and bits.
+            rounded = weights[tensor.name].astype(ml_dtypes.bfloat16)
+            tensor.CopyFrom(
+                helper.make_tensor(tensor.name, brain, rounded.shape, rounded.tobytes(), raw=True)
+            )
+    for node in model.graph.node:
+        if node.op_type == "Cast" and _cast_to(node) == half:
+            node.attribute[0].i = brain
+    # Convolutions and pooling know bfloat16 from opset 22 on, which differs from 20 in nothing else
+    # that these graphs contain.
+    (opset,) = (each for each in model.opset_import if each.domain == "")
+    opset.version = _BF16_OPSET
+    onnx.save(model, target)
+    onnx.checker.check_model(target, full_check=True)
+
+
+def _with_casts(plain: onnx.ModelProto, float32_modules: Sequence[str]) -> onnx.ModelProto:
+    """The graph with casts to float16 wherever it may compute in that."""
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
     blocked = [*DEFAULT_OP_BLOCK_LIST, *FLOAT32_OPERATORS]
-    plain = onnx.load(source)
     float32_nodes = [*_between_modules(plain.graph), *nodes_of(plain.graph, float32_modules)]
     proto = convert_float_to_float16(
         plain, keep_io_types=True, op_block_list=blocked, node_block_list=float32_nodes
@@ -57,8 +95,8 @@ def to_fp16(source: Path, target: Path, float32_modules: Sequence[str] = ()) -> 
     del proto.graph.value_info[:]
     model = OnnxModel(proto)
     model.topological_sort()
-    onnx.save(model.model, target)
-    onnx.checker.check_model(target, full_check=True)
+    converted: onnx.ModelProto = model.model
+    return converted
 
 
 def nodes_of(graph: onnx.GraphProto, modules: Sequence[str]) -> list[str]:
@@ -172,17 +210,15 @@ def to_int8(
     source: Path,
     target: Path,
     ranges: Ranges,
-    symmetric: bool,
     keep: Sequence[str] = (),
     only: Sequence[str] = (),
 ) -> None:
-    """Write a graph whose convolutions compute in integers.
+    """Write a graph for CPUs whose convolutions compute in integers.
 
     Args:
         source: the float32 graph.
         target: where to write.
         ranges: of its tensors, see :func:`calibrate`.
-        symmetric: as TensorRT requires; asymmetric inputs are faster on CPUs.
         keep: names of convolutions that stay float32.
         only: names of the only convolutions to quantise; if empty, all are quantised.
     """
@@ -195,15 +231,15 @@ def to_int8(
             per_channel=True,
             reduce_range=False,
             weight_qType=QuantType.QInt8,
-            activation_qType=QuantType.QInt8 if symmetric else QuantType.QUInt8,
+            activation_qType=QuantType.QUInt8,
             tensors_range=ranges.tensors,
             nodes_to_quantize=list(only),
             nodes_to_exclude=list(keep),
             op_types_to_quantize=["Conv"],
             extra_options={
-                "ActivationSymmetric": symmetric,
+                "ActivationSymmetric": False,
                 "WeightSymmetric": True,
-                "QuantizeBias": not symmetric,
+                "QuantizeBias": True,
             },
         )
         quantizer.quantize_model()
@@ -240,7 +276,7 @@ def sensitivities(
     names, errors = convolutions(source), {}
     for number, name in enumerate(names):
         candidate = folder / "one.onnx"
-        to_int8(source, candidate, ranges, symmetric=False, only=[name])
+        to_int8(source, candidate, ranges, only=[name])
         errors[name] = max(
             float(np.sqrt(np.mean((plain - quantised) ** 2)) / (plain.std() + 1e-12))
             for outputs, others in zip(expected, _outputs(candidate, feeds), strict=True)

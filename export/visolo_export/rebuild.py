@@ -8,34 +8,34 @@ that reads it in the meantime never sees engines of two builds.
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
-from visolo_core.contract import GRAPHS
+from visolo_core.contract import GRAPHS, GraphName
 from visolo_core.errors import VisoloError
 from visolo_core.files import reason
+from visolo_export.formats import QUANTISED
 from visolo_export.pixel_export import build_pixel_engines
-from visolo_export.tensorrt_build import (
-    TensorRt,
-    check_takes_targets,
-    usual_lengths,
-)
-from visolo_runtime.bundle import Bundle, GraphFiles, Manifest, file_entry
+from visolo_export.precision import convolutions, to_bf16
+from visolo_export.tensorrt_build import TensorRt, check_takes_targets, usual_lengths
+from visolo_runtime.bundle import Bundle, GraphFiles, Manifest, Precision, file_entry
 from visolo_runtime.engines.tensorrt.library import LIBRARIES
 
 
 def rebuild_engines(
     folder: Path, format: str, precision: str = "", targets: Sequence[str] = ()
 ) -> GraphFiles:
-    """Replace engines by new ones, built from the ONNX graphs in the same bundle.
+    """Replace engines by new ones, built from the ONNX graphs in the same bundle: those of the same
+    precision, or, for bf16, which ONNX graphs for CPUs do not have, those of float32.
 
     The bundle keeps its other graphs; the figures of its last verification are removed, since they
     describe the old engines.
 
     Args:
-        folder: a bundle with such engines, and ONNX graphs of the same precision.
+        folder: a bundle with such engines, and the ONNX graphs for them.
         format: ``tensorrt`` or ``tensorrt-rtx``.
         precision: of the engines; if empty, the first that the bundle has.
         targets: GPUs to build for; if empty, the GPU of this machine.
@@ -45,26 +45,50 @@ def rebuild_engines(
 
     Raises:
         VisoloError: if the format has no engines, or the bundle has none in it; if the library
-            cannot build for one of the targets; if the ONNX graphs are missing, or are int8, since
-            a bundle holds int8 graphs for CPUs only; if building or writing fails.
+            cannot build for one of the targets; if the ONNX graphs are missing; if the engines are
+            int8 or fp8, since a bundle holds no such graphs for TensorRT; if building or writing
+            fails.
     """
     if format not in LIBRARIES:
         raise VisoloError(f"format '{format}' has no engines: choose from {', '.join(LIBRARIES)}")
     bundle = Bundle(folder)
     old = bundle.graphs(format, precision)
     check_takes_targets(format, targets)
-    if old.precision == "int8":
+    if old.precision in QUANTISED:
         raise VisoloError(
-            f"int8 engines cannot be rebuilt from '{folder}', whose int8 ONNX graphs are for "
-            "CPUs: export from the weights, with --calibrate"
+            f"{old.precision} engines cannot be rebuilt from '{folder}', which has no "
+            f"{old.precision} graphs for TensorRT: export from the weights, with --calibrate"
         )
-    plain = bundle.graphs("onnx", old.precision)
-    onnx_files, pixels = bundle.files_of(plain), bundle.pixel_files_of(plain)
+    with tempfile.TemporaryDirectory(prefix="visolo-") as scratch:
+        onnx_files = _graphs_for(bundle, old.precision, Path(scratch))
+        new = _build(bundle, old, onnx_files, targets)
+    _remove(folder, old)
+    return new
+
+
+def _graphs_for(bundle: Bundle, precision: Precision, scratch: Path) -> dict[GraphName, Path]:
+    """The ONNX graphs for engines of a precision."""
+    if precision != "bf16":
+        return bundle.graph_files("onnx", precision)
+    files = bundle.graph_files("onnx", "fp32")
+    for graph, file in files.items():
+        if convolutions(file):
+            files[graph] = scratch / f"{graph}.onnx"
+            to_bf16(file, files[graph], bundle.manifest.float32_modules)
+    return files
+
+
+def _build(
+    bundle: Bundle, old: GraphFiles, onnx_files: dict[GraphName, Path], targets: Sequence[str]
+) -> GraphFiles:
+    """Build engines in a folder of their own, and write a manifest that names them."""
+    format, folder, manifest = old.format, bundle.folder, bundle.manifest
+    assert format in LIBRARIES
+    pixels = bundle.pixel_files_of(bundle.graphs("onnx"))
     place = _new_folder(folder, f"{format}-{old.precision}" if old.precision != "fp32" else format)
     try:
         library = TensorRt(format)
-        library.check_targets(targets)
-        manifest = bundle.manifest
+        library.check([old.precision], targets)
         lengths = usual_lengths(manifest.model.cells, manifest.batch)
         for graph in GRAPHS:
             engine = library.build(onnx_files[graph], manifest.contract[graph], lengths, targets)
@@ -85,7 +109,6 @@ def rebuild_engines(
         if isinstance(error, OSError):
             raise VisoloError(f"cannot write '{place}': {reason(error)}") from error
         raise
-    _remove(folder, old)
     return new
 
 

@@ -1,4 +1,4 @@
-"""ONNX graphs to TensorRT engines: one way for TensorRT 10.12 and later, 11, and TensorRT-RTX.
+"""ONNX graphs to TensorRT engines: one way for TensorRT 10.3 and later, 11, and TensorRT-RTX.
 
 Networks are strongly typed: what computes in which precision is written in the graph, so that no
 builder flag decides it. TensorRT-RTX builds ahead of time for named GPUs on machines without one;
@@ -22,27 +22,16 @@ import onnx
 
 from visolo_core.contract import MASKS, STREAMS, GraphSpec, TensorSpec
 from visolo_core.errors import NotHereError, VisoloError
-from visolo_runtime.bundle import file_entry
+from visolo_export.engine_layers import EngineLayer, layers_of
+from visolo_export.engine_support import check_precision
+from visolo_export.rtx_graphs import suit_rtx
+from visolo_runtime.bundle import Precision, file_entry
 from visolo_runtime.engines.buffers import DECODE_LIMIT
 from visolo_runtime.engines.tensorrt.backend import find_device
 from visolo_runtime.engines.tensorrt.library import LINES_TOLD, Library, import_library, new_log
 
 Lengths = Mapping[str, tuple[int, int, int]]
 """Least, usual and largest length of each dimension that is not fixed, by its name."""
-_OLDEST = (10, 12)  # of TensorRT: before it, strongly typed networks knew no mixed int8
-
-
-@dataclass(frozen=True)
-class EngineLayer:
-    """One step of a built engine."""
-
-    name: str
-    kind: str
-    """TensorRT's word: correlation for a convolution, gemm, kgen for generated code, ..."""
-    precisions: tuple[str, ...]
-    """Types of its inputs and outputs, without repetition: Float, Half, Int8."""
-    onnx_layers: tuple[str, ...]
-    """The nodes of the graph that it computes; several where they were fused."""
 
 
 @dataclass(frozen=True)
@@ -91,11 +80,6 @@ class TensorRt:
         self.library = library
         self._trt = import_library(library)
         self.version: str = self._trt.__version__
-        if library == "tensorrt" and _numbers(self.version) < _OLDEST:
-            raise VisoloError(
-                f"TensorRT {self.version} is too old: 10.12 is the first that takes the precision "
-                "from the graph"
-            )
 
     @property
     def known_targets(self) -> tuple[str, ...]:
@@ -117,6 +101,22 @@ class TensorRt:
             raise VisoloError(
                 f"target '{unknown[0]}' is unknown: choose from {', '.join(self.known_targets)}"
             )
+
+    def check(self, precisions: Sequence[Precision], targets: Sequence[str]) -> None:
+        """Make sure that engines of some precisions can be built for some GPUs.
+
+        Args:
+            precisions: of the engines.
+            targets: GPUs such as ``sm86``; without any, the GPU of this machine.
+
+        Raises:
+            NotHereError: if no targets are given, and this machine has no GPU or no pycuda.
+            VisoloError: if they cannot.
+        """
+        self.check_targets(targets)
+        gpus = tuple(targets) or (self._present_target(),)
+        for precision in precisions:
+            check_precision(self.library, self.version, precision, gpus)
 
     def build(
         self,
@@ -148,17 +148,15 @@ class TensorRt:
             onnx.checker.check_model(file, full_check=True)
         except Exception as error:  # of several kinds
             raise VisoloError(f"'{file}' is not a valid graph: {_first_line(error)}") from error
+        model = onnx.load(file)
         builder = trt.Builder(log)
         flags = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
         rtx = self.library == "tensorrt-rtx"  # always strongly typed
         network = builder.create_network(0 if rtx or flags is None else 1 << int(flags))
-        self._parse(file, network, log)
-        config = builder.create_builder_config()
-        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-        if rtx and hasattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION"):
-            # Without it (and in TensorRT-RTX 1.1) an engine may allocate when it runs, and its
-            # work cannot be recorded then.
-            config.set_flag(trt.BuilderFlag.REQUIRE_USER_ALLOCATION)
+        if rtx:
+            suit_rtx(model, built_for)
+        self._parse(model, file, network, log)
+        config = self.config(builder)
         self._set_targets(config, targets, log)
         profile = self._set_profile(builder, config, spec, lengths, log)
         cache = self._timing_cache(config, timing_cache)
@@ -179,6 +177,22 @@ class TensorRt:
             profile,
         )
 
+    def config(self, builder: Any) -> Any:
+        """How engines are built, but for the GPUs and lengths: strictly in the types of the graph,
+        and with everything listed that is known of a layer."""
+        flags = self._trt.BuilderFlag
+        config = builder.create_builder_config()
+        config.profiling_verbosity = self._trt.ProfilingVerbosity.DETAILED
+        # On by default. It rounds the factors of float32 products to 10 bits, and the graphs keep
+        # float32 only for what needs it.
+        if hasattr(flags, "TF32"):
+            config.clear_flag(flags.TF32)
+        # Without it an engine of TensorRT-RTX may allocate when it runs, and its work cannot be
+        # recorded then. TensorRT never does, and does not have it.
+        if hasattr(flags, "REQUIRE_USER_ALLOCATION"):
+            config.set_flag(flags.REQUIRE_USER_ALLOCATION)
+        return config
+
     @property
     def name(self) -> str:
         """Library and version, for people."""
@@ -192,9 +206,9 @@ class TensorRt:
             hint = "name GPUs with --target, or " if self.known_targets else ""
             raise NotHereError(f"{hint}build where the GPU is: {error}") from error
 
-    def _parse(self, file: Path, network: Any, log: Any) -> None:
+    def _parse(self, model: onnx.ModelProto, file: Path, network: Any, log: Any) -> None:
         parser = self._trt.OnnxParser(network, log)
-        if parser.parse_from_file(str(file)):
+        if parser.parse(model.SerializeToString()):
             return
         errors = [parser.get_error(index) for index in range(parser.num_errors)]
         reasons = [f"{each.node_operator()} '{each.node_name()}': {each.desc()}" for each in errors]
@@ -265,34 +279,12 @@ def usual_lengths(cells: int, batch: int) -> Lengths:
     return {MASKS: (1, min(8, largest), largest), STREAMS: (1, batch, batch)}
 
 
-def layers_of(lines: Sequence[str]) -> tuple[EngineLayer, ...]:
-    """The layers of an engine, as a verbose log with detailed profiling lists them."""
-    block = next((text for text in lines if text.lstrip().startswith("Layers:")), "")
-    layers = []
-    for line in block.splitlines():
-        name = re.search(r"Name: (.*?), LayerType: (\w+)", line)
-        if not name:
-            continue
-        precisions = re.findall(r"(?:Format/)?Datatype: (\w+)", line)
-        metadata = re.findall(r"\[ONNX Layer: ([^\]]+)\]", line)
-        layers.append(
-            EngineLayer(
-                name[1], name[2], tuple(dict.fromkeys(precisions)), tuple(dict.fromkeys(metadata))
-            )
-        )
-    return tuple(layers)
-
-
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [
             asdict(each) if isinstance(each, (EngineLayer, TensorSpec)) else each for each in value
         ]
     return value
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
 
 
 def _first_line(error: Exception) -> str:

@@ -70,12 +70,21 @@ TOLERANCES: dict[Precision, Tolerance] = {
     # float16 has 11 bits: each rounding costs half a thousandth of a value, and features of up to
     # 10 have passed through fifty layers. A pixel on a mask's edge may change sides.
     "fp16": Tolerance(tensor=0.05, stage=0.01, score=0.01, mask_iou=0.99),
+    # bfloat16 has 8 bits.
+    "bf16": Tolerance(tensor=0.4, stage=0.08, score=0.05, mask_iou=0.95),
     # 8 bits are 1/256 of a tensor's range for each value, in every layer, and features reach 10.
     # An object may be detected at another cell, which changes its mask in that frame and its track:
     # those are reported only, and average precision decides (``visolo verify --data``).
     "int8": Tolerance(tensor=2.0, stage=0.3, score=0.1, mask_iou=0.99, same_tracks=False),
+    "fp8": Tolerance(tensor=2.0, stage=0.3, score=0.1, mask_iou=0.99, same_tracks=False),
 }
-BISECT_TOLERANCES: dict[Precision, float] = {"fp32": 1e-4, "fp16": 5e-3, "int8": 0.1}
+BISECT_TOLERANCES: dict[Precision, float] = {
+    "fp32": 1e-4,
+    "fp16": 5e-3,
+    "bf16": 4e-2,
+    "int8": 0.1,
+    "fp8": 0.1,
+}
 """Error relative to a layer's largest value, above which the layer counts as different."""
 
 

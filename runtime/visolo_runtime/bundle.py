@@ -19,10 +19,11 @@ from visolo_core.pixels import PixelGraph
 Format = Literal[
     "onnx", "openvino", "torchscript", "pt2", "aotinductor", "tensorrt-rtx", "tensorrt"
 ]
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
+_BLOCK = 1 << 20  # bytes of a file that are read at a time
 
 
 class _Strict(BaseModel):
@@ -62,12 +63,13 @@ class GraphFiles(_Strict):
 
 
 class Calibration(_Strict):
-    """How the int8 ranges were calibrated."""
+    """How the ranges of int8 and fp8 were calibrated."""
 
     source: str
     frames: int
     float32_layers: list[str]
-    """Convolutions that stay float32, since quantising them would cost the most accuracy."""
+    """Convolutions that are not quantised, since that would cost the most accuracy. They compute in
+    float32, and in TensorRT's engines in float16."""
 
 
 class Parity(_Strict):
@@ -106,7 +108,7 @@ class Manifest(_Strict):
     weights_sha256: str | None = None
     """of the checkpoint that was exported"""
     calibration: Calibration | None = None
-    """None without int8"""
+    """None without int8 and fp8"""
     float32_modules: list[str] = []
     """modules of the network that stay float32 in every precision"""
     parity: Parity | None = None
@@ -222,9 +224,11 @@ def is_bundle(path: Path) -> bool:
 
 def file_entry(path: Path) -> FileEntry:
     """Checksum and size of a file."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return FileEntry(sha256=digest, size=path.stat().st_size)
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return FileEntry(sha256=digest.hexdigest(), size=path.stat().st_size)
 
 
 def _read_manifest(folder: Path) -> Manifest:

@@ -231,10 +231,17 @@ def test_forms_that_a_bundle_lacks(bundle: Path, frames: Path) -> None:
     [
         (("--format", "caffe"), ("'caffe'", "onnx, openvino")),
         (("--format", ""), ("no format",)),
-        (("--precision", "fp8"), ("'fp8'", "fp32, fp16, int8")),
+        (("--precision", "fp4"), ("'fp4'", "fp32, fp16, bf16, int8, fp8")),
+        (("--precision", "bf16"), ("format onnx has no bf16", "for TensorRT", "fp32, fp16, int8")),
+        (("--format", "openvino", "--precision", "fp16,fp8"), ("format openvino has no fp8",)),
         (("--format", "pt2", "--precision", "fp16"), ("pt2 is float32 only",)),
         (("--precision", "int8"), ("--calibrate",)),
         (("--format", "tensorrt-rtx", "--target", "sm99"), ("'sm99'", "sm86")),
+        (("--format", "tensorrt-rtx", "--precision", "fp8"), ("fp8 needs frames", "--calibrate")),
+        (
+            ("--format", "tensorrt-rtx", "--precision", "bf16", "--target", "sm86,sm75"),
+            ("bf16 engines need a GPU of sm80 or later, not sm75",),
+        ),
         (("--precision", "int8", "--calibrate", "nowhere.mp4"), ("nowhere.mp4",)),
     ],
 )
@@ -262,6 +269,7 @@ def test_too_few_frames_to_calibrate(tmp_path: Path, frames: Path, count: int) -
 def test_names_of_formats() -> None:
     assert parse_formats(["onnx, pt2", "onnx"]) == ["onnx", "pt2"]
     assert parse_precisions(["int8"], ["onnx"]) == ["int8"]
+    assert parse_precisions(["bf16,fp8"], ["tensorrt", "tensorrt-rtx"]) == ["bf16", "fp8"]
 
 
 def test_missing_packages_name_their_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

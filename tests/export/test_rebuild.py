@@ -102,9 +102,29 @@ def test_tensorrt_takes_no_targets(bundle: Path, visolo: Visolo) -> None:
     visolo(*command).refused("leave --target out")
 
 
-def test_int8_engines_are_refused(bundle: Path, visolo: Visolo) -> None:
-    rewrite_manifest(bundle, lambda manifest: manifest["graphs"][1].update(precision="int8"))
-    visolo("rebuild", bundle, *RTX).refused("int8", "--calibrate")
+@pytest.mark.parametrize("precision", ["int8", "fp8"])
+def test_quantised_engines_are_refused(bundle: Path, precision: str, visolo: Visolo) -> None:
+    rewrite_manifest(bundle, lambda manifest: manifest["graphs"][1].update(precision=precision))
+    visolo("rebuild", bundle, *RTX).refused(f"has no {precision} graphs", "--calibrate")
+
+
+def test_bf16_engines_are_rebuilt_from_float32_graphs(bundle: Path, visolo: Visolo) -> None:
+    """ONNX graphs for CPUs have no bf16. Modules that were exported in float32 stay float32."""
+
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["graphs"][1].update(precision="bf16")
+        manifest["float32_modules"] = ["backbone.layer2"]
+
+    rewrite_manifest(bundle, change)
+    visolo("rebuild", bundle, *RTX, "--target", "sm75").refused("bf16 engines need a GPU of sm80")
+    visolo("rebuild", bundle, *RTX, "--target", "sm86").succeeded()
+    folder = bundle / "tensorrt-rtx-bf16"
+    layers = json.loads((folder / "frame.json").read_text())["layers"]
+    written = {
+        each for layer in layers if layer["kind"] == "correlation" for each in layer["writes"]
+    }
+    assert written == {"BFloat16", "Float"}
+    assert not list(folder.glob("*.onnx"))
 
 
 def test_without_onnx_graphs(bundle: Path, visolo: Visolo) -> None:

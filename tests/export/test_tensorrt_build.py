@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from PIL import Image
 
 from fake_gpu import FakeDevice
 from helpers import run_visolo
-from visolo_core.contract import GraphName, GraphSpec, TensorSpec
+from visolo_core.contract import GRAPHS, GraphName, GraphSpec, TensorSpec
 from visolo_core.errors import NotHereError, VisoloError
-from visolo_export.calibration import record_feeds
-from visolo_export.precision import calibrate, to_fp16, to_int8
-from visolo_export.tensorrt_build import TensorRt, layers_of, usual_lengths
-from visolo_runtime.bundle import Bundle
-from visolo_runtime.session.loading import load, shipped_model
+from visolo_export.engine_layers import EngineLayer, layers_of
+from visolo_export.precision import Ranges, convolutions, to_fp16
+from visolo_export.tensorrt_build import TensorRt, usual_lengths
+from visolo_export.tensorrt_quantisation import quantise
+from visolo_runtime.bundle import Bundle, Precision
+from visolo_runtime.session.loading import shipped_model
 from visolo_train.data.synthetic import draw_clip
 
 pytest.importorskip("tensorrt_rtx", reason="install visolo[rtx]")
@@ -50,26 +54,48 @@ def sidecar(bundle: Path, precision: str, graph: str = "frame") -> Any:
 
 @pytest.mark.parametrize(
     ("precision", "type_name", "others"),
-    [("fp32", "Float", {"Half", "Int8"}), ("fp16", "Half", {"Int8"}), ("int8", "Int8", {"Half"})],
+    [("fp32", "Float", {"Half", "Int8"}), ("fp16", "Half", {"Int8"}), ("int8", "Int8", set())],
 )
 def test_convolutions_are_of_the_promised_type(
     bundle: Path, precision: str, type_name: str, others: set[str]
 ) -> None:
-    layers = sidecar(bundle, precision)["layers"]
+    """Of all graphs. What int8 convolutions write is float16."""
+    layers = [layer for graph in GRAPHS for layer in sidecar(bundle, precision, graph)["layers"]]
     convolutions = [layer for layer in layers if layer["kind"] == "correlation"]
     assert len(convolutions) >= 45
     of_type = [layer for layer in convolutions if type_name in layer["precisions"]]
     assert len(of_type) >= 0.9 * len(convolutions)
     assert not any(others & set(layer["precisions"]) for layer in convolutions)
+    written = [layer for layer in convolutions if "Float" in layer["writes"]]
+    assert len(written) == (len(convolutions) if precision == "fp32" else 0)
 
 
 def test_fusions_happened(bundle: Path) -> None:
     """A convolution includes its ReLU and the sum of a residual block; the image's cast,
     transposition and normalisation are one layer."""
-    fused = [" ".join(layer["onnx_layers"]) for layer in sidecar(bundle, "fp32")["layers"]]
+    fused = names_of_layers(bundle, "fp32")
     assert sum("conv2d" in names and "relu" in names for names in fused) >= 15
     assert sum("conv2d" in names and "add" in names for names in fused) >= 4
     assert any("permute" in names and "sub" in names and "div" in names for names in fused)
+
+
+def test_fusions_in_int8(bundle: Path) -> None:
+    """The channels' scales, the bias, the ReLU, the sum of a residual block and the quantisation of
+    what comes out are one layer between two convolutions."""
+    fused = names_of_layers(bundle, "int8")
+    between = [
+        names
+        for names in fused
+        if all(word in names for word in ("_scale", "_bias", "relu", "quantise_"))
+    ]
+    assert len(between) >= 10
+    assert sum("add" in names for names in between) >= 4
+
+
+def names_of_layers(bundle: Path, precision: str) -> list[str]:
+    """For each layer of all engines, the nodes that it computes."""
+    layers = [layer for graph in GRAPHS for layer in sidecar(bundle, precision, graph)["layers"]]
+    return [" ".join(layer["onnx_layers"]) for layer in layers]
 
 
 def test_the_sidecar_says_what_an_engine_is(bundle: Path) -> None:
@@ -155,10 +181,10 @@ def test_the_gpu_that_is_there(lite_bundle: Path, monkeypatch: pytest.MonkeyPatc
     assert built.as_dict()["targets"] == ["sm86"]
 
 
-def test_float32_on_sm75(bundle: Path, tmp_path: Path) -> None:
-    """TensorRT-RTX has no float32 matrix product for that GPU; its own message is passed on."""
+def test_int8_on_sm75(tmp_path: Path) -> None:
     command = ("export", WEIGHTS, "-o", tmp_path / "m", "--format", "tensorrt-rtx")
-    run_visolo(*command, "--target", "sm75").refused("SM75", "FP32 GEMM is not supported")
+    quantised = ("--precision", "int8", "--calibrate", "drawn.mp4")
+    run_visolo(*command, *quantised, "--target", "sm75").refused("sm80 or later, not sm75")
     assert not (tmp_path / "m").exists()
 
 
@@ -166,49 +192,37 @@ def test_no_layers_in_a_log_without_them() -> None:
     assert layers_of(["something else"]) == ()
 
 
-@pytest.fixture(scope="module")
-def paper_frame_graphs(
-    paper_bundle: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Path]:
-    """The frame graph of the paper's network in three precisions."""
-    folder = tmp_path_factory.mktemp("paper")
-    plain = paper_bundle / "frame.onnx"
-    files = {"fp32": plain, "fp16": folder / "fp16.onnx", "int8": folder / "int8.onnx"}
-    to_fp16(plain, files["fp16"])
-    for number, frame in enumerate(draw_clip(2026, 13, 8, 352, 624).frames):
-        Image.fromarray(frame).save(folder / f"{number}.png")
-    feeds = record_feeds(load(paper_bundle, "onnxruntime"), str(folder), 8)["frame"]
-    to_int8(plain, files["int8"], calibrate(plain, feeds[::2]), symmetric=True)
-    return files
+def any_ranges() -> Ranges:
+    """Ranges of whatever tensor: what is built does not depend on them."""
+    return Ranges(defaultdict(lambda: SimpleNamespace(range_value=np.array([-4.0, 4.0]))))
 
 
-@pytest.mark.parametrize(
-    ("precision", "targets"),
-    [("fp32", ("sm86",)), ("fp16", ("sm86", "sm89")), ("int8", ("sm86", "sm89"))],
-)
+@pytest.mark.parametrize("targets", [("sm86", "sm89")])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_the_papers_network_builds(
-    precision: str,
-    targets: tuple[str, ...],
-    paper_bundle: Path,
-    paper_frame_graphs: dict[str, Path],
+    precision: Precision, targets: tuple[str, ...], paper_bundle: Path, tmp_path: Path
 ) -> None:
-    spec = Bundle(paper_bundle).manifest.contract["frame"]
-    file = paper_frame_graphs[precision]
-    built = TensorRt("tensorrt-rtx").build(file, spec, usual_lengths(252, 1), targets)
-    convolutions = [layer for layer in built.layers if layer.kind == "correlation"]
+    """All its graphs, for two kinds of GPU at once."""
+    contract = Bundle(paper_bundle).manifest.contract
+    layers: list[EngineLayer] = []
+    for graph in GRAPHS:
+        file = plain = paper_bundle / f"{graph}.onnx"
+        if precision != "fp32" and convolutions(plain):
+            file = tmp_path / plain.name
+            if precision == "fp16":
+                to_fp16(plain, file)
+            else:
+                quantise(plain, file, "int8", any_ranges())
+        lengths = usual_lengths(252, 1)
+        built = TensorRt("tensorrt-rtx").build(file, contract[graph], lengths, targets)
+        assert len(built.plan) > 10_000
+        assert built.targets == targets
+        layers += built.layers
+    correlations = [layer for layer in layers if layer.kind == "correlation"]
     promised = {"fp32": "Float", "fp16": "Half", "int8": "Int8"}[precision]
-    assert len(convolutions) > 60  # some run in pairs
-    of_type = [layer for layer in convolutions if promised in layer.precisions]
-    assert len(of_type) >= 0.9 * len(convolutions)
-
-
-@pytest.mark.parametrize("graph", ["memory", "decode"])
-def test_the_papers_small_graphs_build(graph: GraphName, paper_bundle: Path) -> None:
-    spec = Bundle(paper_bundle).manifest.contract[graph]
-    file = paper_bundle / f"{graph}.onnx"
-    built = TensorRt("tensorrt-rtx").build(file, spec, usual_lengths(252, 1), ("sm86", "sm89"))
-    assert len(built.plan) > 10_000
-    assert len(built.layers) > 3
+    assert len(correlations) > 60  # some run in pairs
+    of_type = [layer for layer in correlations if promised in layer.precisions]
+    assert len(of_type) >= 0.9 * len(correlations)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +234,7 @@ def test_profiles_over_streams_and_masks(
 ) -> None:
     manifest = Bundle(batched_bundle).manifest
     file = batched_bundle / f"{graph}.onnx"
-    if graph != "decode":
+    if convolutions(file):
         to_fp16(file, tmp_path / file.name)
         file = tmp_path / file.name
     lengths = usual_lengths(manifest.model.cells, manifest.batch)

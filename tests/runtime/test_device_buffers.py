@@ -35,7 +35,7 @@ from visolo_runtime.engines.engine import Engines
 from visolo_runtime.engines.tensorrt.backend import TensorRtBackend, check_fit, open_tensorrt
 from visolo_runtime.engines.tensorrt.device_buffers import DeviceBuffers
 from visolo_runtime.engines.tensorrt.engine import TensorRtRuntime
-from visolo_runtime.engines.tensorrt.kernel_cache import KernelCache
+from visolo_runtime.engines.tensorrt.kernel_cache import KernelCache, kernel_file
 from visolo_runtime.session.loading import load
 from visolo_runtime.session.session import Session
 from visolo_runtime.session.stream import StreamOptions
@@ -387,11 +387,19 @@ def test_kernels_are_compiled_once(
     assert (tmp_path / "kernels.cache").read_bytes() == written
 
 
-def test_a_bundle_with_engines(
+@pytest.fixture
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The user's cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "visolo"
+
+
+@pytest.fixture
+def bundle_with_engines(
     device: FakeDevice, rtx: TensorRtRuntime, lite_bundle: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    """It is opened on the GPU, and the kernels that were compiled for it lie beside its engines."""
+) -> Path:  # fmt: skip
+    """A bundle with engines of TensorRT-RTX for sm86, on a machine with such a GPU."""
     folder = Path(shutil.copytree(lite_bundle, tmp_path / "with engines.visolo"))
     files = {graph: f"tensorrt-rtx/{graph}.engine" for graph in GRAPHS}
     (folder / "tensorrt-rtx").mkdir()
@@ -406,25 +414,59 @@ def test_a_bundle_with_engines(
         update={"graphs": [*manifest.graphs, graphs], "files": manifest.files | entries}
     ).write(folder)
     monkeypatch.setattr("visolo_runtime.engines.tensorrt.backend.cuda_device", lambda index: device)
-    model = load(folder)
+    return folder
+
+
+def test_a_bundle_with_engines(
+    bundle_with_engines: Path, device: FakeDevice, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is opened on the GPU and nothing in it changes, so it may be read-only. The kernels that
+    were compiled for its engines are kept in the user's cache, for these engines on this GPU."""
+    before = {path: path.stat() for path in bundle_with_engines.rglob("*")}
+    model = load(bundle_with_engines)
     assert model.engines.description == "tensorrt-rtx 1.7.1, fake GPU"
-    assert (folder / "tensorrt-rtx" / "kernels-sm86.cache").exists()
     assert run(model.engines, model.stream_options(), 3)
+    assert {path: path.stat().st_mtime_ns for path in bundle_with_engines.rglob("*")} == {
+        path: stat.st_mtime_ns for path, stat in before.items()
+    }
+    Bundle(bundle_with_engines).check_files()
+    (kernels,) = (cache / "kernels").iterdir()
+    assert kernels.name.startswith("sm86-")
+    assert device.counts["compiled"] == len(GRAPHS)
+    load(bundle_with_engines)
+    assert device.counts["compiled"] == len(GRAPHS)
     monkeypatch.setattr(device, "architecture", "sm89")
     with pytest.raises(VisoloError, match=r"built for sm86, this GPU is sm89: run visolo rebuild"):
-        load(folder)
+        load(bundle_with_engines)
 
 
-def test_kernels_beside_a_bundle_that_may_only_be_read(
-    rtx: TensorRtRuntime, lite_bundle: Path, tmp_path: Path
+def test_kernels_belong_to_engines_and_a_gpu(cache: Path) -> None:
+    files = [
+        kernel_file("sm86", ["a", "b"]),
+        kernel_file("sm89", ["a", "b"]),
+        kernel_file("sm86", ["a", "c"]),
+    ]
+    assert len(set(files)) == 3
+    assert all(file and file.parent == cache / "kernels" for file in files)
+
+
+@pytest.mark.parametrize("obstacle", ["a file in the way", "no home"])
+def test_kernels_that_cannot_be_kept(
+    bundle_with_engines: Path, obstacle: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kernels = KernelCache(tmp_path / "no such folder" / "kernels.cache")
-    kernels.save()
-    runtime = TensorRtRuntime("tensorrt-rtx", rtx.device, kernels)
-    load_plans(runtime, lite_bundle, tmp_path)
-    with rtx.device.current():
-        kernels.save()
-    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".cache"] == []
+    """They are compiled again the next time, and everything else works."""
+    if obstacle == "no home":
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        monkeypatch.setattr(Path, "home", _no_home)
+    else:
+        (tmp_path / "file").write_text("not a folder")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    model = load(bundle_with_engines)
+    assert run(model.engines, model.stream_options(), 3)
+
+
+def _no_home() -> Path:
+    raise RuntimeError("Could not determine home directory.")
 
 
 def test_what_the_library_does_not_let_us_record(

@@ -17,6 +17,7 @@
 #include <time.h>
 
 #define DEVICES 2
+#define DEVICE_MEMORY ((size_t)1 << 33)
 #define PAGE 4096
 #define ALIGNMENT 256
 #define DEEPEST 64
@@ -197,13 +198,18 @@ __attribute__((destructor)) static void report(void) {
   fclose(file);
 }
 
-long standin_live_bytes(int pinned) {
-  long total = 0;
-  pthread_mutex_lock(&lock);
+static size_t live_bytes(int pinned) {
+  size_t total = 0;
   for (memory *each = memories; each; each = each->next)
     if (each->live && each->pinned == pinned) total += each->size;
-  pthread_mutex_unlock(&lock);
   return total;
+}
+
+long standin_live_bytes(int pinned) {
+  pthread_mutex_lock(&lock);
+  size_t total = live_bytes(pinned);
+  pthread_mutex_unlock(&lock);
+  return (long)total;
 }
 
 /* ---------------------------------------------------------------------------------- memory */
@@ -450,6 +456,18 @@ CUresult cuDeviceComputeCapability(int *major, int *minor, CUdevice device) {
   return CUDA_SUCCESS;
 }
 
+CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute which, CUdevice device) {
+  ENTER(void) device;
+  *value = which == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR ? 8 : 6;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceTotalMem(size_t *bytes, CUdevice device) {
+  ENTER(void) device;
+  *bytes = DEVICE_MEMORY;
+  return CUDA_SUCCESS;
+}
+
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
   ENTER
   primary[device].device = device;
@@ -528,7 +546,7 @@ CUresult cuMemFree(CUdeviceptr address) {
 
 CUresult cuMemGetInfo(size_t *free, size_t *total) {
   CURRENT
-  *total = (size_t)1 << 33, *free = (size_t)1 << 32;
+  *total = DEVICE_MEMORY, *free = DEVICE_MEMORY - live_bytes(0);
   return CUDA_SUCCESS;
 }
 

@@ -27,13 +27,16 @@ def export(
         list[str] | None,
         typer.Option(
             metavar="PRECISION[,PRECISION...]",
-            help="fp32, fp16, int8; a run takes the first unless its --precision names another.",
+            help="fp32, fp16, int8; in engines bf16 and fp8 too; a run takes the first unless its "
+            "--precision names another.",
             show_default="fp32",
         ),
     ] = None,
     calibrate: Annotated[
         str | None,
-        typer.Option(help="Video, folder of frames or json to measure the int8 ranges on."),
+        typer.Option(
+            help="Video, folder of frames or json to measure ranges on, for int8 and fp8."
+        ),
     ] = None,
     calibration_frames: Annotated[
         int, typer.Option(min=1, help="Frames of --calibrate to use.")
@@ -43,14 +46,14 @@ def export(
         typer.Option(
             min=0,
             max=1,
-            help="Share of the convolutions that stay float32 in int8, the most sensitive.",
+            help="Share of the convolutions that are not quantised, the most sensitive.",
         ),
     ] = 0.1,
     float32: Annotated[
         list[str] | None,
         typer.Option(
             metavar="MODULE[,MODULE...]",
-            help="Modules that stay float32 in fp16 and int8, such as backbone.layer1; "
+            help="Modules that stay float32 in every precision, such as backbone.layer1; "
             "'visolo verify --bisect' names them.",
         ),
     ] = None,

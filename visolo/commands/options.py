@@ -39,7 +39,7 @@ BackendName = Annotated[
 PrecisionName = Annotated[
     str,
     typer.Option(
-        "--precision", help="fp32, fp16 or int8; by default the first that the bundle has."
+        "--precision", help="Such as fp16 or int8; by default the first that the bundle has."
     ),
 ]
 Threads = Annotated[

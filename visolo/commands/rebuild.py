@@ -14,7 +14,7 @@ def rebuild(
         str, typer.Option(metavar="FORMAT", help="tensorrt or tensorrt-rtx.")
     ] = "tensorrt",
     precision: Annotated[
-        str, typer.Option(help="fp32 or fp16; by default the first that the bundle has.")
+        str, typer.Option(help="fp32, fp16 or bf16; by default the first that the bundle has.")
     ] = "",
     target: Annotated[
         list[str] | None,

@@ -90,8 +90,7 @@ def load(
         settings: receives the model's thresholds and limits and returns those to use; weights
             come with the paper's.
         threads: for the engines; 0 lets the library choose.
-        precision: of a bundle's graphs: ``fp32``, ``fp16`` or ``int8``; empty uses the first in
-            the bundle.
+        precision: of a bundle's graphs, such as ``fp16``; empty uses the first in the bundle.
 
     Raises:
         VisoloError: if the model or backend does not exist, or the backend cannot run the model.

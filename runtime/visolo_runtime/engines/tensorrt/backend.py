@@ -14,7 +14,7 @@ from visolo_runtime.engines.engine import Backend, Engines
 from visolo_runtime.engines.tensorrt.device import Device, cuda_device
 from visolo_runtime.engines.tensorrt.device_buffers import DeviceBuffers
 from visolo_runtime.engines.tensorrt.engine import TensorRtEngine, TensorRtRuntime
-from visolo_runtime.engines.tensorrt.kernel_cache import KernelCache
+from visolo_runtime.engines.tensorrt.kernel_cache import KernelCache, kernel_file
 from visolo_runtime.engines.tensorrt.library import Library, import_library
 
 
@@ -70,7 +70,8 @@ def open_tensorrt(
     """
     plans = bundle.files_of(graphs)
     device = find_device(name, gpu)
-    kernels = KernelCache(plans["frame"].with_name(f"kernels-{device.architecture}.cache"))
+    checksums = [bundle.manifest.files[graphs.files[graph]].sha256 for graph in plans]
+    kernels = KernelCache(kernel_file(device.architecture, checksums))
     runtime = TensorRtRuntime(name, device, kernels)
     check_fit(bundle, graphs, runtime.version, device.architecture)
     contract = pixel_contract(bundle.manifest.model.input_size)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import atexit
 import ctypes
-import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -23,6 +22,7 @@ import numpy as np
 from visolo_core.distribution import pip_install
 from visolo_core.errors import NotHereError, VisoloError
 from visolo_runtime.engines.buffers import Array
+from visolo_runtime.engines.nvidia import LIBRARY, find_driver
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, for which pycuda has no name
 _NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING, which makes it cheaper
@@ -433,8 +433,7 @@ class _Driver:
     """The CUDA driver's library, for the functions that pycuda lacks."""
 
     def __init__(self) -> None:
-        name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-        self._library = ctypes.CDLL(name)
+        self._library = ctypes.CDLL(LIBRARY)
 
     def call(self, function: str, *arguments: Any) -> None:
         """Call a function of the driver.
@@ -458,7 +457,9 @@ def _import_pycuda() -> Any:
     try:
         import pycuda.driver
     except (ImportError, OSError) as error:
+        if not isinstance(error, ModuleNotFoundError):
+            find_driver()  # it is installed and does not load: says what the driver lacks
         raise NotHereError(
-            f"pycuda is not usable here: {pip_install('gpu')} ({str(error).splitlines()[0]})"
+            f"pycuda is not usable here: run {pip_install('gpu')} ({str(error).splitlines()[0]})"
         ) from error
     return pycuda.driver

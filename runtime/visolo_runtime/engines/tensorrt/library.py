@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from typing import Any, Literal, get_args
 
-from visolo_core.distribution import pip_install
+from visolo_core.distribution import JETSON_RELEASE, pip_install
 from visolo_core.errors import NotHereError
 
 Library = Literal["tensorrt", "tensorrt-rtx"]
@@ -13,21 +14,48 @@ LIBRARIES: tuple[Library, ...] = get_args(Library)
 LINES_TOLD = 3
 """Lines of a log that an error message repeats, at most."""
 _EXTRAS: dict[Library, str] = {"tensorrt": "gpu", "tensorrt-rtx": "rtx"}
+_OLDEST: dict[Library, tuple[int, int]] = {"tensorrt": (10, 3), "tensorrt-rtx": (1, 4)}
+"""10.3 is the version of JetPack 6, and its Python module has every call that is made here and in
+the builder. 1.4 is the oldest TensorRT-RTX on the package index, and has them too."""
 
 
 def import_library(name: Library) -> Any:
     """The Python module of a library.
 
     Raises:
-        NotHereError: if it is not installed.
+        NotHereError: if it is not installed, or too old.
     """
     try:
-        return import_module(name.replace("-", "_"))
+        module = import_module(name.replace("-", "_"))
     except (ImportError, OSError) as error:
         raise NotHereError(
-            f"{name} is not usable here: {pip_install(_EXTRAS[name])} "
-            f"({str(error).splitlines()[0]})"
+            f"{name} is not usable here: {_how_to_install(name)} ({str(error).splitlines()[0]})"
         ) from error
+    version, oldest = module.__version__, _OLDEST[name]
+    if version_numbers(version) < oldest:
+        raise NotHereError(
+            f"{name} {version} is too old: install {oldest[0]}.{oldest[1]} or later, such as by "
+            f"{pip_install(_EXTRAS[name])}"
+        )
+    return module
+
+
+def version_numbers(version: str) -> tuple[int, ...]:
+    """The first two numbers of a version, to compare.
+
+    >>> version_numbers("10.12.0.36") > version_numbers("10.3")
+    True
+    """
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+
+
+def _how_to_install(name: Library) -> str:
+    if name == "tensorrt" and JETSON_RELEASE.exists():
+        return (
+            "run sudo apt install python3-libnvinfer, and make the environment with the system's "
+            "Python and --system-site-packages"
+        )
+    return f"run {pip_install(_EXTRAS[name])}"
 
 
 def new_log(trt: Any) -> Any:
