@@ -28,7 +28,8 @@ ACROSS, DOWN = "across", "down"
 a pixel along a row and along a column."""
 LARGEST_SIDE = 3840
 """Most rows and columns of a frame that engines are built for: 4K, upright or not."""
-_USUAL_FRAME = (1080, 1920)
+USUAL_FRAME = (1080, 1920)
+"""Height and width of the frames that engines are built to be fastest for."""
 _MOST_PITCH = 4 * LARGEST_SIDE
 
 
@@ -99,7 +100,7 @@ def pixel_lengths(size: tuple[int, int]) -> dict[str, tuple[int, int, int]]:
     Args:
         size: height and width of the network's input.
     """
-    (height, width), (rows, columns) = size, _USUAL_FRAME
+    (height, width), (rows, columns) = size, USUAL_FRAME
     return {
         ROWS: (1, rows, LARGEST_SIDE),
         ROW_PAIRS: (1, rows // 2, LARGEST_SIDE // 2),

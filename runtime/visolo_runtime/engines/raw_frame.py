@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from visolo_core.pixels import PixelLayout
+from visolo_core.pixels import RGB, USUAL_FRAME, Nv12Layout, PixelLayout
 
 
 @dataclass(frozen=True)
@@ -51,3 +51,14 @@ class DeviceFrame:
 
 
 RawFrame = HostFrame | DeviceFrame
+
+
+def usual_frames() -> tuple[HostFrame, ...]:
+    """A black frame of a usual size for each graph that resizes."""
+    height, width = USUAL_FRAME
+    pixels = np.zeros((height, width, 3), np.uint8)
+    luma, chroma = pixels[..., 0], pixels[: height // 2, :, 0]
+    return (
+        HostFrame(USUAL_FRAME, RGB, (pixels,)),
+        HostFrame(USUAL_FRAME, Nv12Layout(), (luma, chroma)),
+    )

@@ -16,23 +16,33 @@ _EXPECTED = "a frame on a GPU must be uint8 [H, W, 3] with the channels of a pix
 
 
 def raw_frame(
-    frame: object, size: tuple[int, int], channel_order: ChannelOrder = "rgb"
+    frame: object,
+    size: tuple[int, int],
+    channel_order: ChannelOrder = "rgb",
+    gpu: int | None = None,
 ) -> RawFrame | None:
-    """A frame for engines that resize it themselves; None if they cannot, and the host must.
+    """A frame for engines that resize it themselves; None if the host must do it, or nothing is
+    to be done.
 
     Args:
         frame: an array [H, W, 3], an NV12 frame or a Pillow image, on the host or on a GPU.
         size: height and width of the network's input.
         channel_order: of an array.
+        gpu: index of the engines' GPU.
 
     Raises:
-        VisoloError: if the type or shape of the frame is wrong, or if it is on a GPU and too large.
+        VisoloError: if the type or shape of the frame is wrong; if it is on a GPU and too large, or
+            on another GPU than the engines.
     """
     on_gpu = device_frame(frame, channel_order)
     if on_gpu is not None:
+        if None not in (gpu, on_gpu.gpu) and gpu != on_gpu.gpu:
+            raise VisoloError(f"the frame is on GPU {on_gpu.gpu}, but this model runs on GPU {gpu}")
         check_resizable(on_gpu.size, size, max(plane.pitch for plane in on_gpu.planes))
         return on_gpu
     raw = _host_frame(frame, channel_order)
+    if raw.size == size and raw.layout == RGB:
+        return None
     row_bytes = max(plane[0].nbytes for plane in raw.planes)
     return raw if resizable(raw.size, size, row_bytes) else None
 

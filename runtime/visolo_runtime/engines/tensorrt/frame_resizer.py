@@ -30,7 +30,7 @@ from visolo_core.pixels import (
     resize_inputs,
 )
 from visolo_runtime.engines.buffers import Array
-from visolo_runtime.engines.raw_frame import DeviceFrame, HostFrame, RawFrame
+from visolo_runtime.engines.raw_frame import HostFrame, RawFrame
 from visolo_runtime.engines.tensorrt.device import CudaGraph, CudaStream, Device, DeviceMemory
 from visolo_runtime.engines.tensorrt.engine import TensorRtContext, TensorRtEngine
 
@@ -79,12 +79,8 @@ class FrameResizer:
             image: address on the device, of uint8 [H, W, 3] RGB.
 
         Raises:
-            VisoloError: if the frame is on another GPU, or the device is out of memory.
+            VisoloError: if the device is out of memory.
         """
-        if isinstance(frame, DeviceFrame) and frame.gpu not in (None, self._device.index):
-            raise VisoloError(
-                f"the frame is on GPU {frame.gpu}, but this model runs on GPU {self._device.index}"
-            )
         kind = self._kind(frame)
         self._reading.append(frame)
         if isinstance(frame, HostFrame):
