@@ -45,7 +45,7 @@ def test_stages_add_up(lite_bundle: Path) -> None:
 def test_pairs_and_a_picture(lite_bundle: Path, tmp_path: Path) -> None:
     picture = tmp_path / "bench.png"
     command = ("bench", lite_bundle, "--backend", "onnxruntime", "--against", lite_bundle)
-    outcome = run_run_visolo(*command, *SHORT, "--picture", picture).succeeded()
+    outcome = run_visolo(*command, *SHORT, "--picture", picture).succeeded()
     assert "times as fast as B (by rounds:" in outcome.out
     with Image.open(picture) as opened:
         assert opened.width > 500
@@ -63,8 +63,8 @@ def test_frames_in_which_nothing_is_found() -> None:
 
 def test_a_target_is_met_or_not(lite_bundle: Path) -> None:
     command = ("bench", lite_bundle, "--backend", "onnxruntime", *SHORT, "--target-fps")
-    assert "passed" in run_run_visolo(*command, 0.001).succeeded().out
-    missed = run_run_visolo(*command, 1e9)
+    assert "passed" in run_visolo(*command, 0.001).succeeded().out
+    missed = run_visolo(*command, 1e9)
     assert missed.status == 1
     assert "FAILED" in missed.out
 
@@ -73,18 +73,16 @@ def test_a_source_is_read_again_every_round(lite_bundle: Path, tmp_path: Path) -
     for number, frame in enumerate(sample_frames(4, 96, 160)):
         Image.fromarray(frame).save(tmp_path / f"{number}.png")
     command = ("bench", lite_bundle, tmp_path, "--backend", "onnxruntime", "--json", "--rounds", 2)
-    report = run_run_visolo(*command, "--warm-up", 1).succeeded().json()
+    report = run_visolo(*command, "--warm-up", 1).succeeded().json()
     assert len(report["models"][0]["frame_ms"]) == 3
     assert report["models"][0]["stage_ms"]["read"] > 0
-    run_run_visolo(*command, "--warm-up", 4).refused("no frame left after 4")
+    run_visolo(*command, "--warm-up", 4).refused("no frame left after 4")
 
 
 def test_frames_read_and_resized_ahead(lite_bundle: Path) -> None:
     """What a thread does is not part of the step, and the instances are the same."""
     command = ("bench", lite_bundle, "--backend", "onnxruntime", *SHORT, "--json")
-    inline, ahead = (
-        run_run_visolo(*command, *more).succeeded().json() for more in ((), ("--ahead",))
-    )
+    inline, ahead = (run_visolo(*command, *more).succeeded().json() for more in ((), ("--ahead",)))
     assert (inline["ahead"], ahead["ahead"]) == (False, True)
     first, other = (report["models"][0] for report in (inline, ahead))
     assert first["stage_ms"]["resize"] > 5 * other["stage_ms"]["resize"]
