@@ -3,7 +3,8 @@
 # make parity-avx2   comparisons of numbers once more, without AVX-512
 # make coverage      the tests again, and which lines they leave out
 # make site          the pages and a reference of the Python API, into ./site
-# make wheels        visolo and visolo-gpu, into ./dist, checked
+# make wheels        visolo and visolo-gpu, into ./dist, checked; GPU extras resolved by pip
+# make container     the steps of docker/cpu/Dockerfile, without a container engine
 # make release       whether this version can be published; publishes nothing
 # make gpu-standin   the GPU's device layer over a driver that needs no GPU
 # make gpu-check     what needs a GPU, into gpu-check.txt
@@ -22,7 +23,7 @@ GPU_BIN := .venv-gpu/bin
 PIP_INSTALL := -m pip install --disable-pip-version-check --constraint constraints.txt
 MANIFEST := pyproject.toml packaging_hook.py constraints.txt
 
-.PHONY: demo test lint types unit parity-avx2 slow coverage site wheels release can-release \
+.PHONY: demo test lint types unit parity-avx2 slow coverage site wheels container release can-release \
 	gpu-check gpu-standin constraints clean
 
 demo: $(BASE)
@@ -34,8 +35,11 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
+# Once more as Python 3.10 sees what runs on a Jetson. The newest NumPy has no types for it.
 types: $(READY)
 	$(BIN)/mypy
+	$(BIN)/mypy --python-version 3.10 --disable-error-code no-any-return --no-warn-unused-ignores \
+		visolo visolo_core runtime/visolo_runtime export/visolo_export
 
 unit: $(READY)
 	$(BIN)/python -m pytest
@@ -62,6 +66,10 @@ coverage: $(READY)
 wheels: $(READY)
 	$(BIN)/python tools/build_distributions.py dist
 	$(BIN)/python tools/check_distributions.py dist
+	$(BIN)/python tools/check_gpu_extras.py dist
+
+container: $(READY)
+	$(BIN)/python tools/check_container.py
 
 # What would be refused is said before the tests run.
 release: can-release test wheels

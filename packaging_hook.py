@@ -4,9 +4,11 @@
 they overwrite each other, and the GPU is silently not used. Python packages cannot declare
 alternatives, so one tree makes two distributions, and the name in ``pyproject.toml`` decides:
 
-* ``visolo`` depends on ``onnxruntime``. Installing its extra ``gpu`` fails, because that extra
-  requires a version of ``onnxruntime`` that does not exist and whose name says what to install;
-* ``visolo-gpu`` depends on ``onnxruntime-gpu`` and never on ``onnxruntime``.
+* ``visolo`` depends on ``onnxruntime``. Installing its extras ``gpu``, ``cuda12`` and ``cuda13``
+  fails, because they require a version of ``onnxruntime`` that does not exist and whose name says
+  what to install;
+* ``visolo-gpu`` depends on ``onnxruntime-gpu`` and never on ``onnxruntime``. Its extras install a
+  set of versions for one CUDA: ``cuda12``, ``cuda13``, and ``gpu``, which is the newer of the two.
 
 ``tools/build_distributions.py`` builds both.
 """
@@ -44,6 +46,14 @@ TRAIN = [*EXPORT, "tensorboard>=2.16"]
 IDENTITY = ["trackeval>=1.3"]
 RTX = "tensorrt-rtx>=1.4; sys_platform == 'linux' and platform_machine == 'x86_64'"
 REFUSE_GPU = "onnxruntime==0+install.visolo-gpu"
+# ONNX Runtime's wheels are built for CUDA 12 up to 1.26 and for CUDA 13 from 1.27 on; the extra
+# `cuda` of 1.27 names packages that do not exist. The TensorRT provider of all of them links
+# libnvinfer.so.10, which TensorRT 11 does not have. pycuda builds with the headers of CUDA 13 from
+# 2025.1.2 on.
+CUDA12 = ["onnxruntime-gpu[cuda,cudnn]>=1.22,<1.27", "tensorrt-cu12>=10.3,<11", "pycuda>=2024.1"]
+CUDA13 = ["onnxruntime-gpu[cuda,cudnn]>=1.28", "tensorrt-cu13>=10.13,<11", "pycuda>=2025.1.2"]
+# JetPack brings CUDA and a TensorRT of its own, from 10.3 on, which pip must not replace.
+JETSON = ["pycuda>=2024.1"]
 
 
 def dependencies(name: str) -> tuple[list[str], dict[str, list[str]]]:
@@ -52,7 +62,10 @@ def dependencies(name: str) -> tuple[list[str], dict[str, list[str]]]:
     extras = {
         "export": EXPORT,
         "train": TRAIN,
-        "gpu": ["tensorrt>=10.12", "pycuda>=2024.1"] if gpu else [REFUSE_GPU],
+        "gpu": CUDA13 if gpu else [REFUSE_GPU],
+        "cuda12": CUDA12 if gpu else [REFUSE_GPU],
+        "cuda13": CUDA13 if gpu else [REFUSE_GPU],
+        "jetson": JETSON,
         "openvino": ["openvino>=2025.0"],
         "rtx": [RTX],
         "identity": IDENTITY,

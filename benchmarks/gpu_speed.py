@@ -3,8 +3,9 @@
     python benchmarks/gpu_speed.py [WEIGHTS] [--frames 300]
 
 Builds engines for that GPU in float32 and float16, and runs a generated clip. A time is that of a
-whole step, from frame to instances; a step ends when the device has finished its work. This script
-has not been run on a GPU yet.
+whole step, from frame to instances; a step ends when the device has finished its work. For cards of
+`benchmarks/gpu_prediction.py` the last column has what that predicts for the graphs alone. This
+script has not been run on a GPU yet.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import time
 from pathlib import Path
 from statistics import median
 
+from benchmarks.gpu_prediction import ASSUMED_START_MS, card_named, predicted_ms
+from benchmarks.layer_counts import count_bundle
 from visolo_core.config import InferenceConfig
 from visolo_core.errors import NotHereError
 from visolo_core.nn.checkpoint import load_checkpoint
@@ -30,6 +33,7 @@ from visolo_runtime.session.stream import StreamOptions
 from visolo_runtime.video.sample_clip import sample_frames
 
 _WARM_UP = 20  # frames
+_MASKS = 8  # in a frame, for the prediction
 
 
 def library() -> Library:
@@ -51,6 +55,19 @@ def step_times(session: Session, frames: int) -> list[float]:
     return times[_WARM_UP:]
 
 
+def predicted_fps(bundle: Bundle, device: str) -> str:
+    """Frames a second that data sheets promise in float16; ``-`` for an unknown card.
+
+    Args:
+        bundle: it has ONNX graphs.
+        device: the driver's name for the GPU.
+    """
+    card = card_named(device)
+    if card is None:
+        return "-"
+    return f"{1000 / predicted_ms(count_bundle(bundle, _MASKS), card, start=ASSUMED_START_MS):.0f}"
+
+
 def main() -> None:
     """Print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -62,13 +79,14 @@ def main() -> None:
     targets = (device.architecture,) if name == "tensorrt-rtx" else ()
     checkpoint, inference = load_checkpoint(options.weights), InferenceConfig()
     print(f"{name} on {device.name} ({device.architecture}), {options.weights.name}\n")
-    print("| precision | work | p50 ms | p99 ms | FPS |\n|---|---|---|---|---|")
+    print("| precision | work | p50 ms | p99 ms | FPS | predicted FPS |\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder) / "model.visolo"
         write_bundle(
-            checkpoint, bundle, inference, formats=(name,), precisions=("fp32", "fp16"),
+            checkpoint, bundle, inference, formats=("onnx", name), precisions=("fp32", "fp16"),
             engine_options=EngineOptions(targets),
         )  # fmt: skip
+        prediction = predicted_fps(Bundle(bundle), device.name)
         for precision in ("fp32", "fp16"):
             for recorded in (True, False):
                 opened = Bundle(bundle)
@@ -80,7 +98,8 @@ def main() -> None:
                 work = "recorded" if recorded else "plain"
                 print(
                     f"| {precision} | {work} | {median(times):.2f} | {p99:.2f} | "
-                    f"{1000 * len(times) / sum(times):.1f} |"
+                    f"{1000 * len(times) / sum(times):.1f} | "
+                    f"{prediction if precision == 'fp16' else '-'} |"
                 )
 
 

@@ -138,7 +138,7 @@ class FakeGraph(CudaGraph):
 class FakeDevice(Device):
     """Args: capacity: bytes that can be allocated."""
 
-    name, architecture = "fake GPU", "sm86"
+    index, name, architecture = 0, "fake GPU", "sm86"
 
     def __init__(self, capacity: int = 2**31) -> None:
         self.free = capacity
@@ -193,6 +193,15 @@ class FakeDevice(Device):
     def copy(self, target: int, source: int, nbytes: int, stream: CudaStream) -> None:
         self._count("copy", nbytes)
         self._give(stream, lambda: ctypes.memmove(target, source, nbytes))
+
+    def follow(self, stream: CudaStream, producer: int) -> None:
+        """Default streams have nothing to do; others are streams of this device."""
+        self.check_current()
+        self.counts["follow"] += 1
+        other = self.streams.get(producer)
+        if other is not None:
+            place = other.given
+            self._give(stream, lambda: other.work_until(place))
 
     def capture(self, stream: CudaStream, work: Work) -> CudaGraph:
         self.check_current()

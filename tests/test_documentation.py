@@ -18,7 +18,11 @@ import typer
 from typer.core import TyperGroup
 
 from clips import write_video
+from packaging_hook import dependencies
 from visolo.cli import COMMANDS, app
+from visolo.commands.doctor import print_diagnosis
+from visolo_runtime.diagnosis import BackendCheck, Computer, Diagnosis, DriverCheck
+from visolo_runtime.engines.nvidia import Driver, Gpu
 from visolo_runtime.session.loading import shipped_model
 
 ROOT = Path(__file__).parents[1]
@@ -312,3 +316,50 @@ def test_a_wrong_name_would_be_noticed() -> None:
     check_name("visolo_runtime.bundle.Manifest")
     with pytest.raises(WrongLineError):
         check_name("visolo_runtime.bundle.nonsense")
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
+def test_named_extras_exist(page: Path) -> None:
+    for name, extras in re.findall(r"\b(visolo(?:-gpu)?|\.)\[([\w,]+)\]", page.read_text()):
+        known = dependencies("visolo" if name == "." else name)[1]
+        assert set(extras.split(",")) <= set(known), f"{name}[{extras}]"
+
+
+def test_the_page_shows_what_doctor_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a machine on which all is right; no such machine was at hand."""
+    (block,) = blocks(ROOT / "docs/tensorrt.md", "text")
+    gpu = Gpu("NVIDIA GeForce RTX 4070", "sm89", 12_282_000_000)
+    versions: dict[str, str | None] = {
+        "visolo-gpu": "0.1.0",
+        "tensorrt-cu13": "10.16.1.11",
+        "pycuda": "2026.1",
+        "onnxruntime-gpu": "1.31.1",
+    }
+    providers = ("TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider")
+    diagnosis = Diagnosis(
+        Computer("Linux", "x86_64", 16, "3.12.3"),
+        DriverCheck(Driver((13, 0), (gpu,))),
+        versions,
+        {
+            "tensorrt": BackendCheck(True, f"10.16.1.11, {gpu.name}, {gpu.architecture}"),
+            "onnxruntime": BackendCheck(True, "ONNX Runtime 1.31.1", providers),
+        },
+        (),
+    )
+    print_diagnosis(diagnosis)
+    assert capsys.readouterr().out.partition("\n\n")[2] == block
+
+
+def test_the_page_quotes_what_doctor_says() -> None:
+    """The first column of the table of problems."""
+    engines = ROOT / "runtime/visolo_runtime/engines"
+    files = [ROOT / "runtime/visolo_runtime/installation.py", engines / "nvidia.py"]
+    files += [engines / "onnxruntime/libraries.py", engines / "tensorrt/library.py"]
+    files += [engines / "tensorrt/device.py"]
+    said = re.sub(r'"\s*f?"', "", "".join(file.read_text() for file in files))
+    table = (ROOT / "docs/tensorrt.md").read_text().partition("| `doctor` says |")[2]
+    rows = table.partition("\n\n")[0].splitlines()[2:]
+    assert len(rows) > 10
+    for row in rows:
+        for quote in re.findall(r"`([^`]+)`", row.split("|")[1]):
+            assert quote in said, quote

@@ -11,8 +11,8 @@ import pytest
 import visolo
 
 NAMES = {
-    "Instance", "Instances", "Model", "Session", "Streams", "Track", "VisoloError", "__version__",
-    "draw_instances", "load", "track",
+    "Instance", "Instances", "Model", "Nv12Frame", "Session", "Streams", "Track", "VisoloError",
+    "__version__", "draw_instances", "load", "track",
 }  # fmt: skip
 ARRAYS = {"xyxy", "class_id", "confidence", "tracker_id", "masks"}
 METHODS = {

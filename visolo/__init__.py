@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from visolo_runtime.session.streams import Streams
     from visolo_runtime.track import track
     from visolo_runtime.video.drawing import draw_instances
+    from visolo_runtime.video.nv12 import Nv12Frame
 
 _HOMES = {
     "Instance": "visolo_core.instances",
     "Instances": "visolo_core.instances",
     "Model": "visolo_runtime.session.loading",
+    "Nv12Frame": "visolo_runtime.video.nv12",
     "Session": "visolo_runtime.session.session",
     "Streams": "visolo_runtime.session.streams",
     "Track": "visolo_core.results",
@@ -43,8 +45,8 @@ _HOMES = {
 }
 
 __all__ = [
-    "Instance", "Instances", "Model", "Session", "Streams", "Track", "VisoloError", "__version__",
-    "draw_instances", "load", "track",
+    "Instance", "Instances", "Model", "Nv12Frame", "Session", "Streams", "Track", "VisoloError",
+    "__version__", "draw_instances", "load", "track",
 ]  # fmt: skip
 
 

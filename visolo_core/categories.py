@@ -61,6 +61,7 @@ OVIS = _numbered(
     "Parrot Monkey Rabbit Tiger Fish Turtle Bicycle Motorcycle Airplane Boat Vehicle",
 )
 SHAPES = _numbered("shapes", "disc square triangle star cross ring")
+EVERYDAY = _numbered("everyday", "person bicycle car motorcycle airplane boat animal")
 
 _COCO_NAMES = (
     "person,bicycle,car,motorcycle,airplane,bus,train,truck,boat,traffic light,fire hydrant,"
@@ -78,7 +79,9 @@ COCO = LabelSet(
     tuple(_COCO_NAMES.split(",")),
 )
 
-LABEL_SETS = {labels.name: labels for labels in (YTVIS2019, YTVIS2021, OVIS, COCO, SHAPES)}
+LABEL_SETS = {
+    labels.name: labels for labels in (YTVIS2019, YTVIS2021, OVIS, COCO, SHAPES, EVERYDAY)
+}
 
 
 UNNAMED = "unnamed"
@@ -96,8 +99,9 @@ def plain_name(name: str) -> str:
 
 
 def labels_for_class_count(classes: int) -> LabelSet:
-    """The label set with this many classes; ``ytvis2019`` for 40, an unnamed set if none fits."""
-    for labels in LABEL_SETS.values():
+    """The published label set with this many classes; ``ytvis2019`` for 40, an unnamed set if none
+    fits."""
+    for labels in (YTVIS2019, YTVIS2021, OVIS, COCO):
         if len(labels) == classes:
             return labels
     return unnamed(classes)

@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 
 from visolo_core.errors import VisoloError
 
-BACKBONES = ("resnet50", "resnet18")
+BACKBONES = ("resnet50", "resnet18", "mobilenet_v2")
+MOBILENET_STEM = 32  # channels: MobileNetV2 has one width
 BACKBONE_NORMS = ("frozen", "batch")
+MOBILENET_CHANNELS = (24, 32, 96)  # after blocks 3, 6 and 13
 _EXPANSIONS = {"resnet50": 4, "resnet18": 1}  # a stage's output over its inner channels
 STRIDE = 16  # of the deepest backbone stage in use (res4)
 MASK_STRIDE = 4  # of the mask features
@@ -27,9 +29,11 @@ class ModelConfig:
     """
 
     backbone: str = "resnet50"
-    """``resnet50`` (the paper) or ``resnet18``, both without the stages after res4."""
+    """``resnet50`` (the paper), ``resnet18`` or ``mobilenet_v2``, without the stages after stride
+    16."""
     backbone_width: int = 64
-    """Channels of the backbone's stem and of the first blocks; halving it halves every stage."""
+    """Channels of the backbone's stem and of a ResNet's first blocks; halving it halves every
+    stage. ``mobilenet_v2`` has 32."""
     backbone_norm: str = "frozen"
     """``frozen``: four constants per channel, for a pretrained backbone (the paper).
     ``batch``: trainable batch norm, for training from scratch."""
@@ -59,6 +63,11 @@ class ModelConfig:
             )
         if self.backbone_width < 1:
             raise VisoloError(f"a backbone needs at least one channel, not {self.backbone_width}")
+        if self.backbone == "mobilenet_v2" and self.backbone_width != MOBILENET_STEM:
+            raise VisoloError(
+                f"mobilenet_v2 has a stem of {MOBILENET_STEM} channels, not "
+                f"{self.backbone_width}: set backbone_width to {MOBILENET_STEM}"
+            )
         height, width = self.input_size
         if height < STRIDE or width < STRIDE or height % STRIDE or width % STRIDE:
             raise VisoloError(
@@ -90,6 +99,8 @@ class ModelConfig:
     @property
     def backbone_channels(self) -> tuple[int, int, int]:
         """Channels of res2, res3 and res4, the backbone's outputs."""
+        if self.backbone == "mobilenet_v2":
+            return MOBILENET_CHANNELS
         expansion = _EXPANSIONS[self.backbone]
         first, second, third = (expansion * self.backbone_width * factor for factor in (1, 2, 4))
         return first, second, third

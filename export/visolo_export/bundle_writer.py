@@ -17,11 +17,13 @@ from visolo_core.contract import GRAPHS, GraphName
 from visolo_core.errors import VisoloError
 from visolo_core.files import replaced_folder
 from visolo_core.nn.checkpoint import Checkpoint
+from visolo_core.pixels import PixelGraph
 from visolo_export.formats import QUANTISED, CalibrationOptions, EngineOptions
 from visolo_export.graph_export import export_graphs
 from visolo_export.graph_source import GraphSource
 from visolo_export.onnx_export import OPSET
 from visolo_export.openvino_export import export_openvino
+from visolo_export.pixel_export import build_pixel_engines
 from visolo_export.tensorrt_build import TensorRt, usual_lengths
 from visolo_export.torch_formats import WRITERS, check_compiler
 from visolo_runtime.bundle import (
@@ -94,7 +96,7 @@ def write_bundle(
             for precision in dict.fromkeys(precisions)
             for format in dict.fromkeys(formats)
         ]
-        names = [name for each in graphs for name in (*each.files.values(), *each.extra)]
+        names = [name for each in graphs for name in each.all_files]
         manifest = Manifest(
             format_version=FORMAT_VERSION,
             model=source.model.config,
@@ -136,6 +138,7 @@ class _Writer:
         if format in LIBRARIES:
             return self._engines(format, precision, place)
         extra: list[str] = []
+        pixels: dict[PixelGraph, str] = {}
         opset = None
         if format == "onnx":
             opset = OPSET
@@ -143,6 +146,9 @@ class _Writer:
             files = {graph: f"{graph}.onnx" for graph in GRAPHS}
             for graph, path in onnx_files.items():
                 shutil.copyfile(path, place / files[graph])
+            for pixel_graph, path in self._source.pixels().items():
+                pixels[pixel_graph] = path.name
+                shutil.copyfile(path, place / path.name)
         elif format == "openvino":
             onnx_files = self._source.onnx(precision)
             files = export_openvino(onnx_files, place, self._reporting(name))
@@ -155,11 +161,18 @@ class _Writer:
             )
         if place != self._folder:
             files = {graph: f"{name}/{file}" for graph, file in files.items()}
+            pixels = {graph: f"{name}/{file}" for graph, file in pixels.items()}
         built_for: dict[str, Any] = {}
         if format == "aotinductor":
             built_for = {"library": torch.__version__, "targets": [processor()]}
         return GraphFiles(
-            format=format, precision=precision, opset=opset, files=files, extra=extra, **built_for
+            format=format,
+            precision=precision,
+            opset=opset,
+            files=files,
+            pixels=pixels,
+            extra=extra,
+            **built_for,
         )
 
     def _engines(self, format: Library, precision: Precision, place: Path) -> GraphFiles:
@@ -177,11 +190,15 @@ class _Writer:
             )
             engine.write(place, graph)
             files[graph] = f"{place.name}/{graph}.engine"
+        size = self._source.model.config.input_size
+        pixels = self._source.pixels()
+        build_pixel_engines(library, pixels, size, place, options.targets, options.timing_cache)
         return GraphFiles(
             format=format,
             precision=precision,
             files=files,
-            extra=[f"{place.name}/{graph}.json" for graph in GRAPHS],
+            pixels={graph: f"{place.name}/{graph}.engine" for graph in pixels},
+            extra=[f"{place.name}/{graph}.json" for graph in (*GRAPHS, *pixels)],
             library=library.version,
             targets=list(engine.targets),
         )

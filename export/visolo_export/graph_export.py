@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from visolo_core.nn.graphs import graph_modules
 WriteGraph = Callable[[nn.Module, GraphSpec, Path], None]
 """Writes a module, whose inputs and outputs are those of the contract, into a file."""
 
-_EXAMPLE = {MASKS: 3, STREAMS: 2}  # any lengths but 0 and 1, which exporters treat as constants
+# Any lengths but 0 and 1, which exporters treat as constants.
+_EXAMPLE = defaultdict(lambda: 4, {MASKS: 3, STREAMS: 2})
 
 
 def export_graphs(
@@ -62,7 +64,8 @@ def example_inputs(spec: GraphSpec) -> tuple[Tensor, ...]:
 
 def dynamic_shapes(spec: GraphSpec) -> tuple[dict[int, Any], ...]:
     """Which axes of the inputs may have any length, as ``torch.export`` expects it."""
-    axes = {name: torch.export.Dim(name, min=1) for name in _EXAMPLE}
+    sides = {side for tensor in spec.inputs for side in tensor.shape if isinstance(side, str)}
+    axes = {name: torch.export.Dim(name, min=1) for name in sides}
     return tuple(
         {axis: axes[side] for axis, side in enumerate(tensor.shape) if isinstance(side, str)}
         for tensor in spec.inputs

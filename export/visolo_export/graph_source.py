@@ -12,10 +12,12 @@ from visolo_core.config import InferenceConfig
 from visolo_core.contract import GRAPHS, GraphName, contract
 from visolo_core.errors import VisoloError
 from visolo_core.nn.checkpoint import Checkpoint
+from visolo_core.pixels import PixelGraph
 from visolo_export.calibration import MaskFeeds, record_feeds
 from visolo_export.formats import QUANTISED, CalibrationOptions
 from visolo_export.graph_export import export_graphs
 from visolo_export.onnx_export import write_onnx
+from visolo_export.pixel_export import write_pixel_graphs
 from visolo_export.precision import (
     Feeds,
     Ranges,
@@ -80,6 +82,7 @@ class GraphSource:
         self._labels, self._inference = checkpoint.header.labels, inference
         self._folder, self._options, self._report = folder, calibration, report
         self._graphs: dict[str, dict[GraphName, Path]] = {}
+        self._pixels: dict[PixelGraph, Path] = {}
         self._ranges: dict[GraphName, Ranges] = {}
         self._sensitive: list[tuple[GraphName, str]] = []
 
@@ -96,6 +99,15 @@ class GraphSource:
             place.mkdir()
             self._graphs[key] = self._make(precision, engines, place)
         return self._graphs[key]
+
+    def pixels(self) -> dict[PixelGraph, Path]:
+        """The graphs that resize frames, in float32."""
+        if not self._pixels:
+            place = self._folder / "pixels"
+            place.mkdir()
+            self._report("graphs that resize frames")
+            self._pixels = write_pixel_graphs(self.model.config.input_size, place)
+        return self._pixels
 
     def _make(self, precision: Precision, engines: bool, place: Path) -> dict[GraphName, Path]:
         if precision == "fp32":

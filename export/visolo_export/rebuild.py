@@ -18,6 +18,7 @@ from visolo_core.contract import GRAPHS, GraphName
 from visolo_core.errors import VisoloError
 from visolo_core.files import reason
 from visolo_export.formats import QUANTISED
+from visolo_export.pixel_export import build_pixel_engines
 from visolo_export.precision import convolutions, to_bf16
 from visolo_export.tensorrt_build import TensorRt, check_takes_targets, usual_lengths
 from visolo_runtime.bundle import Bundle, GraphFiles, Manifest, Precision, file_entry
@@ -83,6 +84,7 @@ def _build(
     """Build engines in a folder of their own, and write a manifest that names them."""
     format, folder, manifest = old.format, bundle.folder, bundle.manifest
     assert format in LIBRARIES
+    pixels = bundle.pixel_files_of(bundle.graphs("onnx"))
     place = _new_folder(folder, f"{format}-{old.precision}" if old.precision != "fp32" else format)
     try:
         library = TensorRt(format)
@@ -91,10 +93,12 @@ def _build(
         for graph in GRAPHS:
             engine = library.build(onnx_files[graph], manifest.contract[graph], lengths, targets)
             engine.write(place, graph)
+        build_pixel_engines(library, pixels, manifest.model.input_size, place, targets)
         new = old.model_copy(
             update={
                 "files": {graph: f"{place.name}/{graph}.engine" for graph in GRAPHS},
-                "extra": [f"{place.name}/{graph}.json" for graph in GRAPHS],
+                "pixels": {graph: f"{place.name}/{graph}.engine" for graph in pixels},
+                "extra": [f"{place.name}/{graph}.json" for graph in (*GRAPHS, *pixels)],
                 "library": library.version,
                 "targets": list(engine.targets),
             }
@@ -121,9 +125,9 @@ def _new_folder(folder: Path, name: str) -> Path:
 
 def _with_engines(bundle: Bundle, old: GraphFiles, new: GraphFiles) -> Manifest:
     manifest = bundle.manifest
-    replaced = {*old.files.values(), *old.extra}
+    replaced = set(old.all_files)
     files = {name: entry for name, entry in manifest.files.items() if name not in replaced}
-    for name in (*new.files.values(), *new.extra):
+    for name in new.all_files:
         files[name] = file_entry(bundle.folder / name)
     return manifest.model_copy(
         update={
@@ -136,7 +140,7 @@ def _with_engines(bundle: Bundle, old: GraphFiles, new: GraphFiles) -> Manifest:
 
 def _remove(folder: Path, graphs: GraphFiles) -> None:
     """Delete files that the manifest no longer names; one that cannot be deleted does no harm."""
-    names = (*graphs.files.values(), *graphs.extra)
+    names = graphs.all_files
     with suppress(OSError):
         for name in names:
             (folder / name).unlink(missing_ok=True)

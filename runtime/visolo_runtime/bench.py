@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from visolo_core.errors import VisoloError
 from visolo_runtime.session.loading import Model
+from visolo_runtime.session.session import Session
 from visolo_runtime.session.stream import GRAPH_STAGES, STAGES
 from visolo_runtime.video.feed import Feed
 from visolo_runtime.video.frames import Frame
@@ -185,11 +186,12 @@ def ratios(first: Measured, other: Measured) -> list[float]:
 
 
 def _round(model: Model, frames: FrameSource, plan: Plan, meter: GpuMeter | None) -> Round:
+    session = model.session(record=False)
     if not plan.ahead:
-        return _play(model, frames(), plan, meter)
+        return _play(session, frames(), plan, meter)
     clip = Clip(1, "", lambda: iter(frames()))
-    with Feed(clip, resize=model.config.input_size) as feed:
-        return _play(model, _frames_of(feed), plan, meter)
+    with Feed(clip, resize=session.resize_ahead) as feed:
+        return _play(session, _frames_of(feed), plan, meter)
 
 
 def _frames_of(feed: Feed) -> Iterator[Frame | Skipped]:
@@ -198,9 +200,8 @@ def _frames_of(feed: Feed) -> Iterator[Frame | Skipped]:
 
 
 def _play(
-    model: Model, source: Iterable[Frame | Skipped], plan: Plan, meter: GpuMeter | None
+    session: Session, source: Iterable[Frame | Skipped], plan: Plan, meter: GpuMeter | None
 ) -> Round:
-    session = model.session(record=False)
     counted = Round()
     timed = _timed(source)
     for _, frame in islice(timed, plan.warm_up):

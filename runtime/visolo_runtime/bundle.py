@@ -14,6 +14,7 @@ from visolo_core.config import InferenceConfig, ModelConfig
 from visolo_core.contract import GRAPHS, GraphName, GraphSpec, contract
 from visolo_core.errors import VisoloError
 from visolo_core.files import inside, reason, replaced
+from visolo_core.pixels import PixelGraph
 
 Format = Literal[
     "onnx", "openvino", "torchscript", "pt2", "aotinductor", "tensorrt-rtx", "tensorrt"
@@ -22,6 +23,7 @@ Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
+_BLOCK = 1 << 20  # bytes of a file that are read at a time
 
 
 class _Strict(BaseModel):
@@ -45,12 +47,19 @@ class GraphFiles(_Strict):
     """of ONNX files"""
     files: dict[GraphName, str]
     """Paths inside the bundle, with forward slashes."""
+    pixels: dict[PixelGraph, str] = {}
+    """Graphs that resize frames, always in float32; only engines on a device use them."""
     extra: list[str] = []
     """Other files of these graphs, such as weights stored separately."""
     library: str | None = None
     """for TensorRT engines and AOTInductor: the version that built them; only that one runs them"""
     targets: list[str] = []
     """GPUs that TensorRT's engines, or processors that AOTInductor's code, were built for"""
+
+    @property
+    def all_files(self) -> tuple[str, ...]:
+        """Paths inside the bundle of everything that belongs to these graphs."""
+        return *self.files.values(), *self.pixels.values(), *self.extra
 
 
 class Calibration(_Strict):
@@ -170,6 +179,17 @@ class Bundle:
             self._check_file(name)
         return {graph: inside(self.folder, graphs.files[graph]) for graph in GRAPHS}
 
+    def pixel_files_of(self, graphs: GraphFiles) -> dict[PixelGraph, Path]:
+        """The files that resize frames for these graphs, if there are any; their checksums are
+        verified.
+
+        Raises:
+            VisoloError: if a file is missing or changed.
+        """
+        for name in graphs.pixels.values():
+            self._check_file(name)
+        return {graph: inside(self.folder, name) for graph, name in graphs.pixels.items()}
+
     def check_files(self) -> None:
         """Verify every file of the bundle.
 
@@ -180,11 +200,7 @@ class Bundle:
             self._check_file(name)
 
     def _graph_names(self) -> list[str]:
-        return [
-            name
-            for graphs in self.manifest.graphs
-            for name in (*graphs.files.values(), *graphs.extra)
-        ]
+        return [name for graphs in self.manifest.graphs for name in graphs.all_files]
 
     def _check_file(self, name: str) -> None:
         entry, path = self.manifest.files[name], inside(self.folder, name)
@@ -208,9 +224,11 @@ def is_bundle(path: Path) -> bool:
 
 def file_entry(path: Path) -> FileEntry:
     """Checksum and size of a file."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return FileEntry(sha256=digest, size=path.stat().st_size)
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return FileEntry(sha256=digest.hexdigest(), size=path.stat().st_size)
 
 
 def _read_manifest(folder: Path) -> Manifest:

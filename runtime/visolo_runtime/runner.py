@@ -171,8 +171,7 @@ def run(
     sizes = [None] * count  # known when a clip begins
     try:
         with interrupted.on_interrupt(), Streams(model, sizes, options.record) as streams:
-            size = model.config.input_size
-            _Run(streams, size, clips, sinks, options, interrupted, summary, progress, warn).play()
+            _Run(streams, clips, sinks, options, interrupted, summary, progress, warn).play()
         summary.interrupted = interrupted.is_set
         summary.seconds = time.perf_counter() - begin
         for sink in sinks:
@@ -197,7 +196,6 @@ class _Run:
     """Plays the clips in the streams, one after another in each; other arguments as for ``run``.
 
     Args:
-        input_size: height and width of the network's input.
         interrupted: checked after every frame.
         summary: receives the counts.
     """
@@ -205,7 +203,6 @@ class _Run:
     def __init__(
         self,
         streams: Streams,
-        input_size: tuple[int, int],
         clips: list[Clip],
         sinks: list[Sink],
         options: RunOptions,
@@ -214,7 +211,7 @@ class _Run:
         progress: Callable[[Clip, int, RunSummary], None],
         warn: Callable[[str], None],
     ) -> None:
-        self._streams, self._input_size, self._sinks = streams, input_size, sinks
+        self._streams, self._sinks = streams, sinks
         self._options, self._interrupted, self._summary = options, interrupted, summary
         self._progress, self._warn = progress, warn
         self._pending = deque(clips)
@@ -243,7 +240,8 @@ class _Run:
             for sink in self._sinks:
                 sink.begin(clip)
             policy = self._options.live if clip.live else "all"
-            feed = Feed(clip, policy, self._bell, self._input_size)
+            resize_ahead = self._streams.sessions[stream].resize_ahead
+            feed = Feed(clip, policy, self._bell, resize_ahead)
             counts = StreamCounts(clip.name)
             self._summary.streams.append(counts)
             self._playing[stream] = _Playing(clip, feed, counts)

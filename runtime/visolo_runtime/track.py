@@ -52,7 +52,7 @@ def track(
     opened = model if isinstance(model, Model) else load(model, backend)
     session = opened.session(False, output_size, channel_order)
     if isinstance(source, (str, Path, int)):
-        return _of_clip(session, _only_clip(str(source)), opened.config.input_size)
+        return _of_clip(session, _only_clip(str(source)))
     return _of_frames(session, source)
 
 
@@ -63,13 +63,12 @@ def _of_frames(session: Session, frames: Iterable[Any]) -> Generator[tuple[Pictu
         yield as_picture(frame), session.step(frame)
 
 
-def _of_clip(
-    session: Session, clip: Clip, input_size: tuple[int, int]
-) -> Generator[tuple[Picture, Instances]]:
-    from visolo_runtime.video.feed import Feed
+def _of_clip(session: Session, clip: Clip) -> Generator[tuple[Picture, Instances]]:
+    from visolo_runtime.video.feed import Feed, Policy
     from visolo_runtime.video.sources import Skipped
 
-    with Feed(clip, "latest" if clip.live else "all", resize=input_size) as feed:
+    policy: Policy = "latest" if clip.live else "all"
+    with Feed(clip, policy, resize=session.resize_ahead) as feed:
         while (ready := feed.take()) is not None:
             for _ in range(ready.dropped):
                 session.skip()

@@ -14,6 +14,7 @@ from visolo_core.errors import VisoloError
 def test_sizes_and_corners() -> None:
     assert {name: len(labels) for name, labels in LABEL_SETS.items()} == {
         "ytvis2019": 40, "ytvis2021": 40, "ovis": 25, "coco": 80, "shapes": 6,
+        "everyday": 7,
     }  # fmt: skip
     assert (COCO.ids[-1], COCO.names[-1]) == (90, "toothbrush")
     assert dict(zip(COCO.ids, COCO.names, strict=True))[13] == "stop sign"
@@ -23,6 +24,8 @@ def test_by_class_count() -> None:
     assert labels_for_class_count(40).name == "ytvis2019"
     assert labels_for_class_count(80).name == "coco"
     assert labels_for_class_count(3).names == ("class 1", "class 2", "class 3")
+    # Official weights never have the classes of our own sets: seven classes could be any seven.
+    assert labels_for_class_count(7).name == "unnamed"
 
 
 def test_from_a_json_file(tmp_path: Path) -> None:

@@ -93,6 +93,27 @@ def test_any_class_count_and_shape_of_network(classes: int, tmp_path: Path, viso
     assert load(bundle).engines.contract["frame"].outputs[2].shape == (1, classes, 28)
 
 
+@pytest.mark.parametrize("norm", ["frozen", "batch"])
+def test_a_network_on_mobilenet(norm: str, tmp_path: Path, visolo: Visolo) -> None:
+    """Folded, and the same from the weights to each library."""
+    pytest.importorskip("openvino", reason="install visolo[openvino]")
+    config = ModelConfig(
+        backbone="mobilenet_v2", backbone_width=32, backbone_norm=norm, width=16, groups=4,
+        grid=(4, 6), classes=7, input_size=(64, 96),
+    )  # fmt: skip
+    weights, bundle = tmp_path / "weights.pt", tmp_path / "model.visolo"
+    header = CheckpointHeader(config, unnamed(7))
+    save_checkpoint(weights, Checkpoint(header, untrained(config).state_dict()))
+    visolo("export", weights, "-o", bundle, "--format", "onnx,openvino").succeeded()
+    kinds = {node.op_type for node in onnx.load(bundle / "frame.onnx").graph.node}
+    assert "BatchNormalization" not in kinds
+    for backend in ("onnxruntime", "openvino"):
+        outcome = visolo(
+            "verify", bundle, "--reference", weights, "--frames", 6, "--backend", backend, "--json"
+        )
+        assert outcome.status == 0, outcome.out
+
+
 def test_exporting_twice_gives_the_same_files(
     lite_bundle: Path, lite_weights: Path, tmp_path: Path, visolo: Visolo
 ) -> None:

@@ -12,13 +12,11 @@ import pytest
 
 from helpers import run_visolo
 from skips import NO_CUDA
-from visolo_core.errors import VisoloError
 from visolo_core.results import Track
 from visolo_export.comparison import compare_tracks
 from visolo_runtime.bundle import Bundle
 from visolo_runtime.engines.engine import Engines
 from visolo_runtime.engines.tensorrt.backend import TensorRtBackend, open_tensorrt
-from visolo_runtime.engines.tensorrt.device import CudaDevice, cuda_device
 from visolo_runtime.engines.tensorrt.library import Library
 from visolo_runtime.session.loading import load
 from visolo_runtime.session.session import Session
@@ -135,29 +133,3 @@ def test_it_lives_beside_pytorch(engines: Engines, options: StreamOptions) -> No
     before = torch.ones(1000, device="cuda")
     follow(Session(engines.buffers(), options), 5)
     assert float((before * 2).sum()) == 2000
-
-
-def test_out_of_memory_is_a_sentence(gpu: CudaDevice) -> None:
-    with gpu.current(), pytest.raises(VisoloError, match="no room for"):
-        gpu.allocate(2**50, gpu.stream())
-
-
-def test_a_gpu_that_is_not_there() -> None:
-    with pytest.raises(VisoloError, match="no GPU 99"):
-        cuda_device(99)
-
-
-def test_copies_and_streams(gpu: CudaDevice) -> None:
-    with gpu.current():
-        stream = gpu.stream()
-        memory = gpu.allocate(4000, stream)
-        source, target = gpu.pinned((1000,), "float32"), gpu.pinned((1000,), "float32")
-        source[:] = np.arange(1000)
-        begin, end = gpu.event(), gpu.event()
-        begin.record(stream)
-        gpu.upload(memory.address, source, stream)
-        gpu.download(target, memory.address, stream)
-        end.record(stream)
-        stream.wait()
-        assert np.array_equal(source, target)
-        assert end.milliseconds_since(begin) >= 0

@@ -17,6 +17,7 @@
 #include <time.h>
 
 #define DEVICES 2
+#define DEVICE_MEMORY ((size_t)1 << 33)
 #define PAGE 4096
 #define ALIGNMENT 256
 #define DEEPEST 64
@@ -197,13 +198,18 @@ __attribute__((destructor)) static void report(void) {
   fclose(file);
 }
 
-long standin_live_bytes(int pinned) {
-  long total = 0;
-  pthread_mutex_lock(&lock);
+static size_t live_bytes(int pinned) {
+  size_t total = 0;
   for (memory *each = memories; each; each = each->next)
     if (each->live && each->pinned == pinned) total += each->size;
-  pthread_mutex_unlock(&lock);
   return total;
+}
+
+long standin_live_bytes(int pinned) {
+  pthread_mutex_lock(&lock);
+  size_t total = live_bytes(pinned);
+  pthread_mutex_unlock(&lock);
+  return (long)total;
 }
 
 /* ---------------------------------------------------------------------------------- memory */
@@ -450,6 +456,18 @@ CUresult cuDeviceComputeCapability(int *major, int *minor, CUdevice device) {
   return CUDA_SUCCESS;
 }
 
+CUresult cuDeviceGetAttribute(int *value, CUdevice_attribute which, CUdevice device) {
+  ENTER(void) device;
+  *value = which == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR ? 8 : 6;
+  return CUDA_SUCCESS;
+}
+
+CUresult cuDeviceTotalMem(size_t *bytes, CUdevice device) {
+  ENTER(void) device;
+  *bytes = DEVICE_MEMORY;
+  return CUDA_SUCCESS;
+}
+
 CUresult cuDevicePrimaryCtxRetain(CUcontext *context, CUdevice device) {
   ENTER
   primary[device].device = device;
@@ -528,7 +546,7 @@ CUresult cuMemFree(CUdeviceptr address) {
 
 CUresult cuMemGetInfo(size_t *free, size_t *total) {
   CURRENT
-  *total = (size_t)1 << 33, *free = (size_t)1 << 32;
+  *total = DEVICE_MEMORY, *free = DEVICE_MEMORY - live_bytes(0);
   return CUDA_SUCCESS;
 }
 
@@ -696,6 +714,8 @@ CUresult cuEventRecord(CUevent event, CUstream stream) {
   CURRENT
   if (!event->live) return dead(__func__, "event");
   if (!stream) return CUDA_ERROR_NOT_SUPPORTED; /* the legacy stream's events: nobody's need */
+  if (stream == CU_STREAM_LEGACY || stream == CU_STREAM_PER_THREAD)
+    return CUDA_SUCCESS; /* other libraries' default streams, which have nothing to do here */
   TRY(queue_of(__func__, stream, current));
   if (event->context != current) return CUDA_ERROR_INVALID_HANDLE;
   if (stream->capture) return event->captured = 1, CUDA_SUCCESS;

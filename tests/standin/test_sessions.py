@@ -215,6 +215,21 @@ def test_what_a_frame_costs(driver: StandIn, open_engines: OpenEngines, threshol
     assert sum(made.values()) + sum(contexts) <= 12, contexts
 
 
+def test_times_by_the_clock_of_the_device(driver: StandIn, open_engines: OpenEngines) -> None:
+    """A millisecond for each piece of work between two events."""
+    buffers = open_engines().buffers()
+    buffers.measured = True
+    for _ in range(2):
+        a_frame(buffers)
+    driver.reset(LAZY)
+    times = buffers.device_ms()
+    assert driver.count("cuEventSynchronize") == len(times) == 6
+    assert times == {
+        "upload": 4.0, "frame graph": 1.0, "mask graph": 1.0, "decode graph": 1.0,
+        "download": 2.0, "memory graph": 1.0,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("function", "status", "words"),
     [
@@ -230,8 +245,8 @@ def test_what_cannot_be_recorded_runs_plainly(
     """The session goes on, and says once why it is slower."""
     engines = open_engines()
     session = Session(engines.buffers(), model.stream_options(record=False))
-    # An engine runs once plainly, and is then recorded.
-    driver.fail(function, 2 if function == "cuLaunchHostFunc" else 1, status)
+    # The four engines run once plainly, and are then recorded.
+    driver.fail(function, 5 if function == "cuLaunchHostFunc" else 1, status)
     with caplog.at_level(logging.WARNING):
         ours = [session.step(frame) for frame in FRAMES]
     agree(ours, alone[0])
@@ -259,10 +274,11 @@ def test_a_failure_is_not_hidden_by_the_recording(driver: StandIn, device: CudaD
 
 def test_a_launch_that_fails(driver: StandIn, open_engines: OpenEngines, model: Model) -> None:
     session = Session(open_engines().buffers(), model.stream_options())
-    session.step(FRAMES[0])
+    for _ in range(4):  # until this kind of frame is recorded for both sets of results
+        session.step(FRAMES[0])
     driver.fail("cuGraphLaunch", 1, LAUNCH_FAILED)
     with pytest.raises(VisoloError, match="cuGraphLaunch failed with 719, unspecified launch"):
-        session.step(FRAMES[1])
+        session.step(FRAMES[0])
     session.step(FRAMES[2])
 
 

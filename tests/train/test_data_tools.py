@@ -7,17 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from helpers import run_visolo
 from outside import real_data
 from visolo_core.categories import COCO, OVIS, YTVIS2019, YTVIS2021, LabelSet, plain_name
-from visolo_core.masks import decode_rle, encode_rle
+from visolo_core.masks import decode_rle
 from visolo_train.data.annotations import read_annotations
 from visolo_train.data.category_maps import category_map
-from visolo_train.data.pasting import PastedClips
 from visolo_train.data.synthetic_data import write_synthetic_data
 
 ROOT = Path(__file__).parents[2]
@@ -274,43 +272,6 @@ def test_unusable_splits_are_refused(shapes: Path, tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------- paste
 
 
-def test_pasted_videos_are_what_their_masks_say(tmp_path: Path) -> None:
-    """A red square over a blue one over green: the colour of a pixel shows its object."""
-    folder = tmp_path / "flat"
-    (folder / "JPEGImages").mkdir(parents=True)
-    masks, colours = np.zeros((2, 80, 120), bool), ((220, 30, 30), (30, 30, 220))
-    masks[0, 10:50, 10:50] = masks[1, 30:70, 60:110] = True
-    picture = np.full((80, 120, 3), (30, 200, 30), np.uint8)
-    for mask, colour in zip(masks, colours, strict=True):
-        picture[mask] = colour
-    Image.fromarray(picture).save(folder / "JPEGImages" / "1.png")
-    document = {
-        "images": [{"id": 1, "file_name": "1.png", "height": 80, "width": 120}],
-        "categories": [{"id": 5, "name": "red"}, {"id": 7, "name": "blue"}],
-        "annotations": [
-            {"id": n, "image_id": 1, "category_id": c, "segmentation": encode_rle(mask)}
-            for n, c, mask in zip((1, 2), (5, 7), masks, strict=True)
-        ],
-    }
-    (folder / "instances.json").write_text(json.dumps(document))
-    pasted = PastedClips(read_annotations(folder / "instances.json"), folder / "JPEGImages")
-    agreed = []
-    for number in range(8):
-        clip = pasted.draw(1, number, 6, 96, 144)
-        assert clip.masks.sum(axis=1).max() <= 1, "a pixel belongs to two objects"
-        brightest = clip.frames.argmax(axis=-1)  # 0 red, 1 green, 2 blue
-        truth = np.ones_like(brightest)
-        for index, category in enumerate(clip.category_ids):
-            truth[clip.masks[:, index]] = {5: 0, 7: 2}[category]
-        agreed.append((brightest == truth).mean())
-        again = pasted.draw(1, number, 6, 96, 144)
-        assert np.array_equal(clip.frames, again.frames)
-    assert min(agreed) > 0.97  # edges are blended
-    assert not np.array_equal(
-        pasted.draw(2, 0, 6, 96, 144).frames, pasted.draw(1, 0, 6, 96, 144).frames
-    )
-
-
 def test_pasted_data_on_disk(shapes: Path, tmp_path: Path) -> None:
     command = ("data", "synth", tmp_path / "out", "--videos", 3, "--frames", 6)
     run_visolo(*command, "--paste", shapes / "instances.json", "--size", "120x80").succeeded()
@@ -327,6 +288,7 @@ def test_data_that_cannot_be_pasted(shapes: Path, tmp_path: Path) -> None:
     path = changed(shapes, tmp_path / "data", partly)
     run_visolo(*command, "--paste", path).refused("annotated in full")
     run_visolo(*command, "--images", shapes).refused("--paste")
+    run_visolo(*command, "--photos", "0.5").refused("--paste")
     whole = shapes / "instances.json"
     run_visolo(*command, "--paste", whole, "--images", tmp_path).refused("cannot read the frame")
     assert not (tmp_path / "out").exists()

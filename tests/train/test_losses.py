@@ -182,6 +182,22 @@ def test_focal_is_the_published_formula() -> None:
         assert torch.allclose(loss.double(), expected, rtol=1e-4, atol=1e-6)
 
 
+def test_cells_without_an_object_learn_nothing_of_classes_that_are_not_annotated() -> None:
+    """A rider on an annotated motorcycle may be a person without an annotation."""
+    torch.manual_seed(0)
+    logits = torch.randn(2, 1, 3, 4, requires_grad=True)  # two clips, three classes, four cells
+    owner = torch.tensor([[[-1, 0, -1, -1]], [[0, -1, -1, -1]]])
+    classes, masks = (torch.tensor([1]), torch.tensor([2])), (torch.zeros(1, 1, 4, 4).bool(),) * 2
+    unsure = (torch.tensor([0, 2]), torch.tensor([], dtype=torch.int64))
+    loss = category_sum(logits, ClipTargets(owner, classes, masks, unsure))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert logits.grad is not None
+    learns = logits.grad[:, 0] != 0
+    assert learns[0, 1].all()  # the annotated class, everywhere
+    assert learns[0, [0, 2]].tolist() == [[False, True, False, False]] * 2  # the others, on it
+    assert learns[1].all()  # a clip of which everything is known
+
+
 def test_perfect_predictions_cost_nothing() -> None:
     owner = torch.tensor([[[0, -1], [-1, 0]]])
     match = torch.full((1, 1, 2, 2), -20.0)
@@ -194,4 +210,5 @@ def test_perfect_predictions_cost_nothing() -> None:
     assert category_sum(logits, targets).item() < 1e-6
     features = torch.ones(1, 2, 1, 2, 2)
     assert mask_sum(features, torch.full((1, 2, 1, 2), 20.0), targets).item() < 1e-6
-    assert dice(torch.ones(1, 2, 2), torch.zeros(1, 2, 2)).item() == 1
+    nothing = torch.zeros(1, 2, 2, dtype=torch.bool)
+    assert dice(torch.ones(1, 2, 2), nothing, torch.tensor([0])).item() == 1

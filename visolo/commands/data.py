@@ -152,6 +152,14 @@ def synth(
         Path | None,
         typer.Option(help="Cut objects out of this data set (json) and paste them on its frames."),
     ] = None,
+    backgrounds: Annotated[
+        Path | None,
+        typer.Option(help="Paste them on the pictures in this folder too; none shows an object."),
+    ] = None,
+    photos: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="Share of the videos that show a frame of it as it is."),
+    ] = 0.0,
     images: Annotated[
         Path | None,
         typer.Option(help="Folder of its frames; by default JPEGImages beside the json."),
@@ -168,14 +176,15 @@ def synth(
     from visolo_train.data.pasting import PastedClips
     from visolo_train.data.synthetic_data import write_synthetic_data
 
-    if images and not paste:
+    if (images or backgrounds or photos) and not paste:
         raise VisoloError(
-            "--images is the folder of a data set's frames: name the data set with --paste"
+            "--images, --backgrounds and --photos belong to a data set: name it with --paste"
         )
     dimensions = parse_size(size)
     pasted = None
     if paste:
-        pasted = PastedClips(read_annotations(paste), images or paste.parent / "JPEGImages")
+        images = images or paste.parent / "JPEGImages"
+        pasted = PastedClips(read_annotations(paste), images, backgrounds, photos)
     with _progress("drawing") as progress:
         write_synthetic_data(
             output, videos, seed, frames, dimensions, lambda done: progress(done, videos), pasted

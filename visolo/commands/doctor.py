@@ -10,7 +10,8 @@ import typer
 from visolo.commands.options import EXIT_CHECK_FAILED, Json
 
 if TYPE_CHECKING:
-    from visolo_runtime.doctor import Diagnosis
+    from visolo_runtime.diagnosis import Diagnosis
+    from visolo_runtime.engines.nvidia import Driver
 
 
 def doctor(as_json: Json = False) -> None:
@@ -21,21 +22,34 @@ def doctor(as_json: Json = False) -> None:
     if as_json:
         typer.echo(json.dumps(diagnosis.as_dict()))
     else:
-        _print(diagnosis)
+        print_diagnosis(diagnosis)
     if diagnosis.problems:
         raise typer.Exit(EXIT_CHECK_FAILED)
 
 
-def _print(diagnosis: Diagnosis) -> None:
+def print_diagnosis(diagnosis: Diagnosis) -> None:
+    """Print it for people."""
     machine = diagnosis.machine
-    typer.echo(f"{machine.system}, {machine.cores} cores, Python {machine.python}\n\npackages")
+    typer.echo(f"{machine.system}, {machine.cores} cores, Python {machine.python}\n\nNVIDIA")
+    driver = diagnosis.nvidia.driver
+    typer.echo(f"  {'driver':<18} " + (_cuda(driver) if driver else diagnosis.nvidia.fault))
+    for number, gpu in enumerate(driver.gpus if driver else ()):
+        memory = f"{gpu.memory_bytes / 1e9:.0f} GB"
+        typer.echo(f"  {f'GPU {number}':<18} {gpu.name}, {gpu.architecture}, {memory}")
+    typer.echo("\npackages")
     for name, version in diagnosis.packages.items():
-        typer.echo(f"  {name:<16} {version or '-'}")
+        typer.echo(f"  {name:<18} {version or '-'}")
     typer.echo("\nbackends")
     for name, check in diagnosis.backends.items():
         mark = "yes" if check.usable else "no"
         active = ", ".join(check.providers or ())
-        typer.echo(f"  {name:<16} {mark:<4} {check.detail} {active}".rstrip())
+        typer.echo(f"  {name:<18} {mark:<4} {check.detail} {active}".rstrip())
+        for provider, reason in check.refused.items():
+            typer.echo(f"  {'':<18} no   {provider}: {reason}")
     typer.echo("")
-    for problem in diagnosis.problems or ["no problems found"]:
-        typer.echo(problem)
+    for sentence in [*(diagnosis.problems or ["no problems found"]), *diagnosis.notes]:
+        typer.echo(sentence)
+
+
+def _cuda(driver: Driver) -> str:
+    return f"supports CUDA {'.'.join(map(str, driver.cuda))}"

@@ -14,7 +14,8 @@ def train(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="coco_r50, ytvis2019_r50, ytvis2021_r50, ovis_r50, lite_synth, or a .toml file."
+            help="coco_r50, ytvis2019_r50, ytvis2021_r50, ovis_r50, lite_synth, everyday, or a "
+            ".toml file."
         ),
     ],
     output: Annotated[

@@ -1,9 +1,8 @@
-"""ResNet up to res4, from torchvision's blocks.
+"""The trunks, cut at stride 16: ResNets here, from torchvision's blocks, and a MobileNetV2.
 
 Stages and parameters have torchvision's names (``layer1`` is res2), so torchvision's ImageNet
-weights load unchanged. Unlike a classifier it ends after res4. Its batch norms are frozen constants
-(the paper) or trainable (training from scratch); :func:`fold_batch_norms` merges either into the
-convolutions.
+weights load unchanged. Batch norms are frozen constants (the paper) or trainable (training from
+scratch); :func:`fold_batch_norms` merges either into the convolutions.
 """
 
 from __future__ import annotations
@@ -15,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
+
+from visolo_core.nn.mobilenet import MobileNetV2
 
 _NORMS: dict[str, type[nn.Module]] = {"frozen": FrozenBatchNorm2d, "batch": nn.BatchNorm2d}
 Block = type[BasicBlock] | type[Bottleneck]
@@ -36,7 +37,7 @@ class BackboneFeatures(NamedTuple):
 
 
 class Backbone(nn.Module):
-    """Image to features at strides 4, 8 and 16.
+    """A ResNet: image to features at strides 4, 8 and 16.
 
     Args:
         name: ``resnet50`` or ``resnet18``.
@@ -81,6 +82,13 @@ def _stage(
     first = block(inputs, planes, stride, shortcut, norm_layer=norm_layer)
     rest = [block(outputs, planes, norm_layer=norm_layer) for _ in range(depth - 1)]
     return nn.Sequential(first, *rest)
+
+
+def build_backbone(name: str, width: int, norm: str) -> Backbone | MobileNetV2:
+    """The trunk of a configuration; each gives its features at strides 4, 8 and 16."""
+    if name == "mobilenet_v2":
+        return MobileNetV2(_NORMS[norm])
+    return Backbone(name, width, norm)
 
 
 Module = TypeVar("Module", bound=nn.Module)

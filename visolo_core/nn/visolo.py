@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from visolo_core import memory_policy
 from visolo_core.config import ModelConfig
-from visolo_core.nn.backbone import Backbone
+from visolo_core.nn.backbone import build_backbone
 from visolo_core.nn.branches import CategoryBranch, KernelBranch, MaskBranch, TrackingBranch
 from visolo_core.nn.memory import Memory
 
@@ -112,7 +112,7 @@ class Visolo(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.backbone = Backbone(config.backbone, config.backbone_width, config.backbone_norm)
+        self.backbone = build_backbone(config.backbone, config.backbone_width, config.backbone_norm)
         channels = self.backbone.channels
         self.category_branch = CategoryBranch(channels[2], config)
         self.kernel_branch = KernelBranch(channels[2], config)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from visolo_core.contract import GraphName, GraphSpec
 from visolo_core.decoding import Candidates, Floats, Ints, choose_cells, grid_weight
 from visolo_runtime.engines.blas import one_thread
+from visolo_runtime.engines.raw_frame import RawFrame
 
 Array = NDArray[Any]
 DECODE_LIMIT = 32
@@ -33,8 +34,8 @@ CELL_OUTPUTS = ("count", "cell", "cell_score", "cell_classes", "cell_query", "ce
 class FrameInput:
     """What the host gives to the frame graph for one row."""
 
-    image: NDArray[np.uint8]
-    """uint8 [H, W, 3] RGB at the input size"""
+    image: NDArray[np.uint8] | RawFrame
+    """uint8 [H, W, 3] RGB at the input size; or a frame as it came, where engines resize it"""
     memory_valid: NDArray[np.bool_]
     """bool [T + 1], the slots to read; the last is the frame itself"""
     recent_valid: NDArray[np.bool_]
@@ -90,6 +91,10 @@ class Buffers(ABC):
         """Stored frames T that a frame can read."""
         self.places = int(self.specs["cell"].shape[1])
         """Cells K that the frame graph chooses."""
+        self.resizes = False
+        """Whether frames as they came are accepted; a device resizes them."""
+        self.gpu: int | None = None
+        """Index of the GPU that the engines work on."""
         self.measured = False
         """Whether :meth:`device_ms` is going to be asked for: measuring makes a frame slower."""
 

@@ -7,6 +7,7 @@ import time
 from visolo_core.instances import Instances
 from visolo_core.results import Track
 from visolo_runtime.engines.buffers import Buffers
+from visolo_runtime.engines.raw_frame import RawFrame
 from visolo_runtime.session.step import Step
 from visolo_runtime.session.stream import Stream, StreamFrame, StreamOptions
 from visolo_runtime.video.frames import (
@@ -15,6 +16,7 @@ from visolo_runtime.video.frames import (
     ResizedFrame,
     check_channel_order,
 )
+from visolo_runtime.video.raw_frames import raw_frame
 from visolo_runtime.video.resizing import resized
 
 
@@ -48,9 +50,12 @@ class Session:
         """The instances of the next frame, without delay.
 
         Args:
-            frame: uint8 [H, W, 3] in the session's channel order, a Pillow image, or the result of
-                :func:`~visolo_runtime.video.resizing.resized`; every frame of a video must have
-                the same size.
+            frame: uint8 [H, W, 3] in the session's channel order, of NumPy or of a library that
+                shares its arrays through ``__dlpack__``, ``__array_interface__`` or
+                ``__cuda_array_interface__``; an NV12 frame; a Pillow image; or the result of
+                :func:`~visolo_runtime.video.resizing.resized`. Every frame of a video must have
+                the same size. Frames on a GPU are accepted by engines that resize there; they can
+                be changed again when the call returns.
 
         Raises:
             VisoloError: if the type, shape or size of the frame is wrong. The session stays usable.
@@ -60,7 +65,8 @@ class Session:
         return step.follow()[0]
 
     def prepare(self, frame: Frame) -> StreamFrame:
-        """The first part of a step: check the frame and resize it to the network's input size.
+        """The first part of a step: check the frame and, unless the engines do it, resize it to
+        the network's input size.
 
         Args:
             frame: as for :meth:`step`.
@@ -69,12 +75,17 @@ class Session:
             VisoloError: if the type, shape or size of the frame is wrong.
         """
         begin = time.perf_counter()
-        if not isinstance(frame, ResizedFrame):
-            frame = resized(frame, self._buffers.input_size, self._channel_order)
-        self.stream.check(frame)
-        prepared = StreamFrame(self.stream, frame)
+        prepared = StreamFrame(self.stream, self._accept(frame))
+        self.stream.check(prepared.frame)
         prepared.stage_ms["resize"] = (time.perf_counter() - begin) * 1e3
         return prepared
+
+    def _accept(self, frame: Frame) -> ResizedFrame | RawFrame:
+        if isinstance(frame, ResizedFrame):
+            return frame
+        size, order = self._buffers.input_size, self._channel_order
+        raw = raw_frame(frame, size, order, self._buffers.gpu) if self._buffers.resizes else None
+        return raw or resized(frame, size, order)
 
     def skip(self) -> None:
         """Skip an unreadable frame of the video: no track has a mask there."""
@@ -87,6 +98,11 @@ class Session:
             VisoloError: if the session does not record.
         """
         return self.stream.finish()
+
+    @property
+    def resize_ahead(self) -> tuple[int, int] | None:
+        """Height and width to which a reader may resize frames ahead; None if the engines do it."""
+        return None if self._buffers.resizes else self._buffers.input_size
 
     def device_ms(self) -> dict[str, float]:
         """Milliseconds that each stage's graphs and copies took in the last step, by the device's

@@ -23,6 +23,7 @@ from visolo_core.instances import Instances
 from visolo_core.results import Track, TrackRecorder
 from visolo_runtime.engines.blas import one_thread
 from visolo_runtime.engines.buffers import DecodedMasks, FrameInput, Storage
+from visolo_runtime.engines.raw_frame import RawFrame
 from visolo_runtime.video.frames import ResizedFrame
 
 STAGES = (
@@ -51,7 +52,7 @@ class StreamFrame:
     """One frame of a stream, on its way through a step."""
 
     stream: Stream
-    resized: ResizedFrame
+    frame: ResizedFrame | RawFrame
     number: int = -1
     """in the video, from 0; known when its step begins"""
     stage_ms: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
@@ -109,13 +110,14 @@ class Stream:
 
     # --------------------------------------------------------- the parts of a step, in call order
 
-    def check(self, frame: ResizedFrame) -> None:
+    def check(self, frame: ResizedFrame | RawFrame) -> None:
         """Check that a frame can be the next one of the video; the stream does not change.
 
         Raises:
             VisoloError: if it was resized for another model, or its size is not the video's.
         """
-        size, resized_to, expected = frame.size, frame.image.shape[:2], self._input_size
+        size, expected = frame.size, self._input_size
+        resized_to = frame.image.shape[:2] if isinstance(frame, ResizedFrame) else expected
         if resized_to != expected:
             raise VisoloError(
                 f"a frame was resized ahead to {resized_to[1]}x{resized_to[0]}, "
@@ -131,14 +133,15 @@ class Stream:
     def inputs(self, frame: StreamFrame) -> FrameInput:
         """Begin a frame: what the frame graph needs for it."""
         frame.number = self.position
-        self._frame_size = frame.resized.size
+        self._frame_size = frame.frame.size
         valid = np.zeros(self._all_slots + 1, bool)
         valid[: len(self._slots)] = [stored != memory_policy.EMPTY for stored in self._slots]
         valid[-1] = not valid.any()
         # From the second frame on there is a previous one; the first is kept and from the third
         # frame on lies before it.
         recent = np.array([self._computed > 0, self._computed > 1])
-        return FrameInput(frame.resized.image, valid, recent, self._inference.score_threshold)
+        image = frame.frame.image if isinstance(frame.frame, ResizedFrame) else frame.frame
+        return FrameInput(image, valid, recent, self._inference.score_threshold)
 
     def remember(self) -> Storage:
         """Finish this frame: update the memory's slots and go on to the next frame.
@@ -185,7 +188,7 @@ class Stream:
             classes = [track.classify() for track in tracks]
             instances = Instances(
                 frame=frame.number,
-                size=self._options.output_size or frame.resized.size,
+                size=self._options.output_size or frame.frame.size,
                 labels=self._options.labels,
                 tracker_id=np.array([track.track_id for track in tracks], np.int64),
                 class_id=candidates.label[chosen],

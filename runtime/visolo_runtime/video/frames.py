@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from visolo_core.errors import VisoloError
+from visolo_runtime.video.arrays import CudaArray, DlpackArray, host_array
+from visolo_runtime.video.nv12 import Nv12Frame
 
 Picture = NDArray[np.uint8]
 """uint8 [H, W, 3] RGB."""
@@ -26,7 +28,7 @@ class ResizedFrame:
     """height and width before resizing"""
 
 
-Frame = Picture | Image.Image | ResizedFrame
+Frame = Picture | Image.Image | ResizedFrame | Nv12Frame | DlpackArray | CudaArray
 """What a session accepts."""
 
 _EXPECTED = "a frame must be a uint8 array [H, W, 3] or a Pillow image"
@@ -45,28 +47,34 @@ def check_channel_order(order: str) -> ChannelOrder:
 
 
 def as_picture(frame: object) -> Picture:
-    """A frame as an array; the channel order does not change.
+    """A frame as an array on the host; the channel order of an array does not change.
 
     Args:
-        frame: uint8 [H, W, 3], or a Pillow image of any mode, which is converted to RGB.
+        frame: uint8 [H, W, 3], of NumPy or of a library that shares its arrays through
+            ``__dlpack__`` or ``__array_interface__``; or an NV12 frame or a Pillow image of any
+            mode, which are converted to RGB.
 
     Raises:
         VisoloError: if it is anything else; the message says how to convert it.
     """
     if isinstance(frame, Image.Image):
         return np.asarray(frame.convert("RGB"))
+    if isinstance(frame, Nv12Frame):
+        return frame.as_rgb()
     if frame is None:
         raise VisoloError(f"{_EXPECTED}, not None: the source returned no frame")
-    if not isinstance(frame, np.ndarray):
-        kind = type(frame).__name__
+    array, kind = host_array(frame), type(frame).__name__
+    if array is None and isinstance(frame, (DlpackArray, CudaArray)):
+        raise VisoloError(f"{_EXPECTED}, not a {kind} on another device: copy it to the host first")
+    if array is None:
         raise VisoloError(f"{_EXPECTED}, not a {kind}: convert it with numpy.asarray(frame)")
-    described = f"not {frame.dtype} {list(frame.shape)}"
-    if frame.dtype != np.uint8:
+    described = f"not {array.dtype} {list(array.shape)}"
+    if array.dtype != np.uint8:
         raise VisoloError(
             f"{_EXPECTED}, {described}: scale it to 0 to 255 and use .astype('uint8')"
         )
-    if frame.ndim == 2:
+    if array.ndim == 2:
         raise VisoloError(f"{_EXPECTED}, {described}: repeat grey with numpy.dstack([frame] * 3)")
-    if frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
+    if array.ndim != 3 or array.shape[2] != 3 or not array.size:
         raise VisoloError(f"{_EXPECTED}, {described}")
-    return frame
+    return array

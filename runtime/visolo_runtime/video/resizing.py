@@ -17,7 +17,9 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image
 
+from visolo_runtime.video.arrays import CudaArray, DlpackArray
 from visolo_runtime.video.frames import ChannelOrder, Picture, ResizedFrame, as_picture
+from visolo_runtime.video.nv12 import Nv12Frame
 
 _SHARED_FROM = 500_000
 """Frames with fewer pixels are not worth splitting among threads."""
@@ -25,7 +27,7 @@ _THREADS = min(4, os.cpu_count() or 1)
 
 
 def resized(
-    frame: Picture | Image.Image,
+    frame: Picture | Image.Image | Nv12Frame | DlpackArray | CudaArray,
     size: tuple[int, int],
     channel_order: ChannelOrder = "rgb",
     threads: int = _THREADS,
@@ -33,7 +35,7 @@ def resized(
     """A frame resized for a session, which then has nothing left to resize.
 
     Args:
-        frame: uint8 [H, W, 3], or a Pillow image.
+        frame: uint8 [H, W, 3], a Pillow image or an NV12 frame, on the host.
         size: height and width of the network's input.
         channel_order: of a frame given as an array.
         threads: most threads to split the work among; small frames use one.
@@ -43,7 +45,7 @@ def resized(
     """
     picture = as_picture(frame)
     image = resize_frame(picture, size, threads)
-    if channel_order == "bgr" and picture is frame:
+    if channel_order == "bgr" and not isinstance(frame, (Image.Image, Nv12Frame)):
         image = np.ascontiguousarray(image[..., ::-1])
     return ResizedFrame(image, (picture.shape[0], picture.shape[1]))
 

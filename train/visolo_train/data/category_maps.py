@@ -1,4 +1,6 @@
-"""COCO's images for networks with other label sets: how its categories map to theirs.
+"""How the categories of one label set map to those of another.
+
+COCO's images train networks of other label sets; any of these sets can be scored as ``everyday``.
 
 The pairs are those commonly used to train video instance segmentation, written by name. COCO's
 mouse is not among them: it is a computer mouse, and YouTube-VIS's is an animal.
@@ -6,13 +8,22 @@ mouse is not among them: it is a computer mouse, and YouTube-VIS's is an animal.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from visolo_core.categories import COCO, OVIS, YTVIS2019, YTVIS2021, LabelSet, plain_name
+from visolo_core.categories import (
+    COCO,
+    EVERYDAY,
+    OVIS,
+    YTVIS2019,
+    YTVIS2021,
+    LabelSet,
+    plain_name,
+)
 from visolo_core.errors import VisoloError
 from visolo_core.files import read_json
+from visolo_train.data.annotations import Annotations
 
 _ANIMALS = ("cat", "dog", "horse", "cow", "elephant", "bear", "zebra", "giraffe")
 _SAME_2019 = (
@@ -35,6 +46,18 @@ _PAIRS: dict[str, dict[str, str]] = {
         | {"car": "vehicle", "bus": "vehicle", "truck": "vehicle"}
     ),
 }
+_EVERYDAY_ANIMALS = (
+    "animal", *_ANIMALS, "bird", "sheep", "giant panda", "lizard", "parrot", "ape", "snake",
+    "monkey", "rabbit", "duck", "fish", "turtle", "leopard", "fox", "deer", "owl", "tiger",
+    "shark", "mouse", "frog", "eagle", "earless seal", "squirrel", "whale", "poultry",
+)  # fmt: skip
+_EVERYDAY_PAIRS = {
+    **{name: name for name in ("person", "bicycle", "car", "motorcycle", "airplane", "boat")},
+    **dict.fromkeys(_EVERYDAY_ANIMALS, "animal"),
+    "sedan": "car",
+    "motorbike": "motorcycle",
+}
+
 VIDEO_LABEL_SETS = {labels.name: labels for labels in (YTVIS2019, YTVIS2021, OVIS)}
 
 
@@ -44,6 +67,24 @@ def category_map(labels: LabelSet) -> dict[int, int]:
     coco = {name: number for number, name in zip(COCO.ids, COCO.names, strict=True)}
     theirs = {plain_name(n): i for i, n in zip(labels.ids, labels.names, strict=True)}
     return {coco[name]: theirs[partner] for name, partner in _PAIRS[labels.name].items()}
+
+
+def as_everyday(annotations: Annotations) -> Annotations:
+    """A data set under the categories of ``everyday``: every animal is an animal, a sedan is a car.
+
+    Tracks of other categories are left out; the videos stay.
+    """
+    number = dict(zip(map(plain_name, EVERYDAY.names), EVERYDAY.ids, strict=True))
+    names = dict(zip(annotations.labels.ids, annotations.labels.names, strict=True))
+    partner = {i: _EVERYDAY_PAIRS.get(plain_name(name)) for i, name in names.items()}
+    if "keyboard" in names.values():
+        partner |= {i: None for i, name in names.items() if name == "mouse"}  # of a computer
+    tracks = tuple(
+        replace(track, category_id=number[name])
+        for track in annotations.tracks
+        if (name := partner[track.category_id]) is not None
+    )
+    return Annotations(EVERYDAY, annotations.videos, tracks)
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,15 @@
-"""Annotated videos of real pixels: cut-outs of a data set's objects move over its other frames.
+"""Annotated videos of real pixels: objects cut out of a data set move over other pictures.
 
-The lowest layer is a piece of a video, or an image under a moving window, with the objects that
-are annotated in it. Above it are cut-outs in layers, each on its own path; a
-cut-out of a video keeps moving as it did there. Pixels covered by a higher layer are removed from
-the masks below, so that masks are exact under any occlusion.
+The lowest layer is a picture of a folder, a photo or a piece of a video of the data set with the
+objects that are annotated in it, seen by a camera that moves. Above it are cut-outs in layers,
+each on its own path; a cut-out of a video keeps moving as it did there. Scenery comes last and
+hides parts of them. A map says which object each pixel belongs to, so masks are exact under any
+occlusion.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,213 +17,153 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from visolo_core.errors import VisoloError
-from visolo_core.files import inside
-from visolo_core.masks import decode_rle
-from visolo_runtime.video.frames import Picture
-from visolo_runtime.video.sources import Skipped, read_image
-from visolo_train.data.annotations import AnnotatedTrack, Annotations, Video
-from visolo_train.data.synthetic import (
-    MAX_OBJECTS,
-    TWIN_SHARE,
-    Bits,
-    ObjectPath,
-    Random,
-    SyntheticClip,
-    draw_path,
-)
+from visolo_train.data.actors import Actor, Cast
+from visolo_train.data.annotations import Annotations
+from visolo_train.data.backdrops import Backdrops, Scene
+from visolo_train.data.camera import Camera, draw_camera, photograph
+from visolo_train.data.cut_outs import Stock
+from visolo_train.data.layers import paste, silhouette
+from visolo_train.data.pasted_path import PastedPath, beside
+from visolo_train.data.synthetic import Random, SyntheticClip
 
-_SMALLEST = 24  # pixels: cut-outs with a shorter diagonal are too small to recognise
-_REMEMBERED = 128  # pictures
-
-
-@dataclass(frozen=True)
-class _CutOut:
-    """An object of one video, to be pasted onto another."""
-
-    video: Video
-    track: AnnotatedTrack
-    start: int
-    """The first of its frames that is shown."""
-    mirrored: bool
-    tilt: float
-    """Radians."""
+_SCENERY = 0.3  # of the clips with cut-outs: something hides a part of one
+_PASTED_PHOTOS = 0.3  # of the photos: something is pasted onto them
+_ASPECTS = (4 / 3, 4 / 3, 4 / 3, 3 / 2, 3 / 4)  # of stretched clips, width over height
+_FEWEST = 12  # pixels; an object of which less is visible counts as hidden
 
 
 class PastedClips:
     """Clips by number, composed from a data set.
 
     Args:
-        annotations: the data set. Backdrops are its videos in which everything is annotated:
-            neither marked as not ``exhaustive`` nor with a crowd.
+        annotations: the data set.
         images: folder of its frames.
+        backgrounds: folder of pictures without any object of its categories. Without one, all
+            backdrops are videos of the data set in which everything is annotated: neither marked as
+            not ``exhaustive`` nor with a crowd.
+        photos: share of the clips that show a picture of the data set as it is, as a video.
+        stretched: share of the photos that are stretched from their own aspect ratio to that of the
+            clip, as every frame is to the input of a network; half that share of the other clips
+            are stretched from another ratio.
+        cameras: draws the camera of a clip.
 
     Raises:
-        VisoloError: if it has nothing to cut out or no backdrop.
+        VisoloError: if there is nothing to cut out or no backdrop.
     """
 
-    def __init__(self, annotations: Annotations, images: Path) -> None:
+    def __init__(
+        self,
+        annotations: Annotations,
+        images: Path,
+        backgrounds: Path | None = None,
+        photos: float = 0.0,
+        stretched: float = 0.0,
+        cameras: Callable[[Random], Camera] = draw_camera,
+    ) -> None:
         self.labels = annotations.labels
-        self._read = lru_cache(_REMEMBERED)(lambda name: _picture(images, name))
-        videos = {video.video_id: video for video in annotations.videos}
-        crowded = {track.video_id for track in annotations.tracks if track.crowd}
-        self._objects = [
-            (videos[track.video_id], track)
-            for track in annotations.tracks
-            if not track.crowd and any(track.segmentations)
-        ]
-        self._backdrops = [
-            video
-            for video in annotations.videos
-            if video.exhaustive and video.video_id not in crowded
-        ]
-        if not self._objects or not self._backdrops:
-            lacking = "object to cut out" if not self._objects else "video annotated in full"
+        self._stock = Stock(annotations, images)
+        self._photos = photos
+        self._stretched = stretched
+        self._cameras = cameras
+        self._backdrops = Backdrops(self._stock, backgrounds)
+        if not self._stock.sources or not (self._backdrops.names or self._stock.complete):
+            lacking = "object to cut out" if not self._stock.sources else "video annotated in full"
             raise VisoloError(f"'{annotations.labels.name}' has no {lacking}")
-        self._tracks: dict[int, list[AnnotatedTrack]] = {}
-        for _, track in self._objects:
-            self._tracks.setdefault(track.video_id, []).append(track)
+        self._cast = Cast(self._stock, annotations.labels)
 
-    def draw(self, seed: int, number: int, frames: int, height: int, width: int) -> SyntheticClip:
-        """One video: a pure function of the seed, its number, and the size.
+    def draw(
+        self,
+        seed: int,
+        number: int,
+        frames: int,
+        height: int,
+        width: int,
+        positions: Sequence[int] | None = None,
+    ) -> SyntheticClip:
+        """One video, or some frames of it: a pure function of the seed, its number, and the size.
+
+        Args:
+            seed: of the data set.
+            number: of the video in it.
+            frames, height, width: size of the video.
+            positions: numbers of the frames to draw, in any order; None draws all.
 
         Raises:
             VisoloError: if a frame cannot be read, or does not have the annotated size.
         """
         random = np.random.Generator(np.random.Philox(key=np.array([seed, number], np.uint64)))
-        window = _Window(random, frames, height, width)
-        backdrop = self._backdrops[int(random.integers(len(self._backdrops)))]
-        begin = int(random.integers(len(backdrop.file_names)))
-        count = int(random.integers(1, MAX_OBJECTS + 1))
-        cut_outs = [self._cut_out(random) for _ in range(count)]
-        if count > 1 and random.random() < TWIN_SHARE:
-            cut_outs[1] = cut_outs[0]
-        paths = [draw_path(random, frames, height, width) for _ in range(count)]
+        camera = self._cameras(random)
+        scene, size = self._draw_scene(random, (height, width))
+        bare = scene.video is not None and scene.around is not None
+        actors: list[Actor] = []
+        if not bare or random.random() < _PASTED_PHOTOS:
+            actors = self._cast.draw_actors(random, frames, size)
+        below = self._stock.tracks.get(scene.video.video_id, []) if scene.video else []
+        scenery = self._draw_scenery(random, actors) if random.random() < _SCENERY else None
+        chosen = range(frames) if positions is None else positions
 
-        below = self._tracks.get(backdrop.video_id, [])
-        tracks = below + [cut_out.track for cut_out in cut_outs]
-        video = np.empty((frames, height, width, 3), np.uint8)
-        masks = np.zeros((frames, len(tracks), height, width), bool)
-        for at in range(frames):
-            position = _there_and_back(begin + at, len(backdrop.file_names))
-            video[at] = window.view(self._frame(backdrop, position), at)
-            for index, track in enumerate(below):
-                rle = track.segmentations[position]
-                if rle is not None:
-                    masks[at, index] = window.view(decode_rle(rle), at)
-            for index, (cut_out, path) in enumerate(zip(cut_outs, paths, strict=True), len(below)):
-                self._paste(video[at], masks[at], index, cut_out, path, at)
-        return SyntheticClip(video, tuple(track.category_id for track in tracks), masks)
+        video = np.empty((len(chosen), height, width, 3), np.uint8)
+        categories = [track.category_id for track in below]
+        categories += [actor.source.track.category_id for actor in actors]
+        masks = np.zeros((len(chosen), len(categories), height, width), bool)
+        shown: dict[tuple[int, int], NDArray[np.uint8]] = {}  # cut-outs, ready to be pasted
+        for at, position in enumerate(chosen):
+            # A frame is the same whichever others are drawn.
+            of_frame = np.random.Generator(np.random.SFC64([seed, number, position]))
+            image, owners = self._backdrops.render(scene, of_frame, position, frames, size)
+            for index, actor in enumerate(actors):
+                pixels = self._cast.pixels(actor, index, position, shown)
+                if pixels is not None:
+                    owner = len(below) + index + 1
+                    paste(image, owners, owner, pixels, actor.path, position, actor.look.blur)
+            if scenery is not None:
+                paste(image, owners, 0, scenery[1], scenery[0], position, 0.0)
+            video[at] = _resized(photograph(camera, of_frame, image), (height, width))
+            owners = _resized(owners, (height, width))
+            for index in range(len(categories)):
+                mask = owners == index + 1
+                if np.count_nonzero(mask) >= _FEWEST:
+                    masks[at, index] = mask
+        annotated = None
+        if scene.video is not None and not scene.video.exhaustive:
+            annotated = tuple(sorted({track.category_id for track in below}))
+        return SyntheticClip(video, tuple(categories), masks, annotated)
 
-    def _cut_out(self, random: Random) -> _CutOut:
-        video, track = self._objects[int(random.integers(len(self._objects)))]
-        visible = [at for at, rle in enumerate(track.segmentations) if rle is not None]
-        return _CutOut(
-            video,
-            track,
-            start=int(random.integers(len(visible))),
-            mirrored=bool(random.random() < 0.5),
-            tilt=float(random.uniform(-0.3, 0.3)),
-        )
+    def _draw_scene(self, random: Random, size: tuple[int, int]) -> tuple[Scene, tuple[int, int]]:
+        """A scene, and the size of its frames before they are stretched to the clip's size."""
+        red, green, blue = (int(each) for each in random.integers(0, 256, 3))
+        is_photo = random.random() < self._photos
+        stretched = random.random() < self._stretched * (1 if is_photo else 0.5)
+        if is_photo:
+            source = self._cast.draw_source(random)
+            if stretched:
+                size = size[0], max(16, round(size[0] * source.video.width / source.video.height))
+            scene = self._backdrops.draw_photo(random, size, source, (red, green, blue))
+            return scene, size
+        if stretched:
+            size = size[0], round(size[0] * float(random.choice(_ASPECTS)))
+        return self._backdrops.draw(random, size), size
 
-    def _paste(
-        self, image: Picture, masks: Bits, index: int, cut_out: _CutOut, path: ObjectPath, at: int
-    ) -> None:
-        """Paste a cut-out onto an image [H, W, 3], and into the masks [L, H, W] of the frame."""
-        visible = [p for p, rle in enumerate(cut_out.track.segmentations) if rle is not None]
-        position = visible[_there_and_back(cut_out.start + at, len(visible))]
-        rle = cut_out.track.segmentations[position]
-        assert rle is not None
-        mask = decode_rle(rle)
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        if not rows.size or np.hypot(len(rows), len(columns)) < _SMALLEST:
-            return
-        box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-        layer = np.dstack([self._frame(cut_out.video, position)[box], mask[box] * np.uint8(255)])
-        if cut_out.mirrored:
-            layer = layer[:, ::-1]
-        swing = cut_out.tilt + 0.3 * float(np.sin(path.angle[at] - path.angle[0]))
-        layer = _placed(layer, path.centre[at], 2.5 * path.radius[at], swing, image.shape[:2])
-        opacity = layer[..., 3:].astype(np.float32) / 255
-        image[:] = np.rint(image * (1 - opacity) + layer[..., :3] * opacity)
-        shape = opacity[..., 0] >= 0.5
-        masks[:index] &= ~shape
-        masks[index] = shape
+    def _draw_scenery(
+        self, random: Random, actors: list[Actor]
+    ) -> tuple[PastedPath, NDArray[np.uint8]] | None:
+        """Something of a backdrop that stands before an object: its path and its pixels."""
+        if not actors or not self._backdrops.names:
+            return None
+        hidden = actors[int(random.integers(len(actors)))].path
+        height = hidden.height * float(random.uniform(0.4, 1.3))
+        drawn = self._cast.draw_cut_out(random)
+        outline = drawn[2].pixels[..., 3] if drawn is not None else None
+        pixels = silhouette(random, self._backdrops.picture(random), outline, height)
+        aspect = pixels.shape[1] / pixels.shape[0]
+        offset = random.uniform(-0.5, 0.5, 2) * (hidden.height * hidden.aspect, hidden.height)
+        path = beside(hidden, offset, height, aspect, (False,) * 4)
+        return path.slowed(float(random.uniform(0, 0.3))), pixels
 
-    def _frame(self, video: Video, position: int) -> Picture:
-        name = video.file_names[position]
-        picture: Picture = self._read(name)
-        if picture.shape[:2] != (video.height, video.width):
-            raise VisoloError(
-                f"the frame '{name}' is {picture.shape[1]}x{picture.shape[0]}, its annotation "
-                f"says {video.width}x{video.height}"
-            )
+
+def _resized(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """A picture [h, w, 3], or a map [h, w] of numbers, at another size (H, W)."""
+    if picture.shape[:2] == size:
         return picture
-
-
-class _Window:
-    """The visible part of a backdrop; it moves and stays inside it."""
-
-    def __init__(self, random: Random, frames: int, height: int, width: int) -> None:
-        self._size = height, width
-        self._zoom = float(random.uniform(1.0, 1.3))
-        ends = random.random((2, 2))  # first and last place, as shares of the free margin
-        time = np.linspace(0, 1, frames)[:, None]
-        self._place = ends[0] * (1 - time) + ends[1] * time
-
-    def view(self, picture: NDArray[np.generic], frame: int) -> NDArray[np.generic]:
-        """uint8 [h, w, 3] or bool [h, w] as seen, at the size of the clip."""
-        height, width = self._size
-        scale = self._zoom * max(height / picture.shape[0], width / picture.shape[1])
-        rows, columns = height / scale, width / scale  # of the picture
-        top = self._place[frame, 0] * (picture.shape[0] - rows)
-        left = self._place[frame, 1] * (picture.shape[1] - columns)
-        method = Image.Resampling.NEAREST if picture.dtype == bool else Image.Resampling.BILINEAR
-        image = Image.fromarray(picture.astype(np.uint8) if picture.dtype == bool else picture)
-        box = (left, top, left + columns, top + rows)
-        return np.asarray(image.resize((width, height), method, box)).astype(picture.dtype)
-
-
-def _placed(
-    layer: Picture,
-    centre: NDArray[np.float64],
-    diagonal: float,
-    angle: float,
-    size: tuple[int, ...],
-) -> Picture:
-    """A cut-out [h, w, 4] on an empty frame [H, W, 4].
-
-    Args:
-        layer: RGB and opacity.
-        centre: y, x of its middle in the frame.
-        diagonal: its length in the frame, in pixels.
-        angle: radians.
-        size: H, W.
-    """
-    scale = diagonal / float(np.hypot(*layer.shape[:2]))
-    small = tuple(max(1, round(side * scale)) for side in layer.shape[1::-1])
-    image = Image.fromarray(np.ascontiguousarray(layer)).resize(small, Image.Resampling.BILINEAR)
-    cos, sin = float(np.cos(angle)), float(np.sin(angle))
-    (y, x), (middle_x, middle_y) = centre, (small[0] / 2, small[1] / 2)
-    back = (
-        cos, sin, middle_x - cos * x - sin * y,
-        -sin, cos, middle_y + sin * x - cos * y,
-    )  # fmt: skip
-    width, height = size[1], size[0]
-    return np.asarray(
-        image.transform((width, height), Image.Transform.AFFINE, back, Image.Resampling.BILINEAR)
-    )
-
-
-def _there_and_back(place: int, length: int) -> int:
-    """Position after ``place`` steps of an endless walk 0, 1, ... length - 1 and back."""
-    if length == 1:
-        return 0
-    place %= 2 * (length - 1)
-    return min(place, 2 * (length - 1) - place)
-
-
-def _picture(images: Path, name: str) -> Picture:
-    picture = read_image(inside(images, name))
-    if isinstance(picture, Skipped):
-        raise VisoloError(f"cannot read the frame {picture.reason}")
-    return picture
+    method = Image.Resampling.NEAREST if picture.ndim == 2 else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(picture).resize(size[::-1], method))

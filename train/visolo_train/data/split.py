@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from visolo_core.errors import VisoloError
 from visolo_core.files import read_json
+from visolo_train.data.annotations import Annotations
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,26 @@ def split_annotations(path: Path, share: float, salt: str = "") -> Split:
             raise VisoloError(f"a share of {share:g} of '{path}' leaves no {kind} for {name}")
     per_category = {name: (counts[0][name], counts[1][name]) for name in names.values()}
     return Split(training, validation, per_category)
+
+
+def without_held_out(annotations: Annotations, path: Path, share: float) -> Annotations:
+    """The training side of a data set that is already read.
+
+    Args:
+        annotations: the whole.
+        path: where they were read from.
+        share: as for :func:`split_annotations`; 0 holds nothing back.
+
+    Raises:
+        VisoloError: see :func:`split_annotations`.
+    """
+    if not share:
+        return annotations
+    training = split_annotations(path, share).training
+    kept = {entry["id"] for entry in training["videos" if "videos" in training else "images"]}
+    videos = tuple(video for video in annotations.videos if video.video_id in kept)
+    tracks = tuple(track for track in annotations.tracks if track.video_id in kept)
+    return replace(annotations, videos=videos, tracks=tracks)
 
 
 def _chance(entry: dict[str, Any], salt: str) -> float:

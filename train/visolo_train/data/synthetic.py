@@ -35,6 +35,8 @@ class SyntheticClip:
     """Of the L objects, 1 to 6 as in the label set ``shapes``."""
     masks: Bits
     """bool [F, L, H, W], what is visible of each object"""
+    annotated: tuple[int, ...] | None = None
+    """Category ids of which every object is among the L; None means all categories."""
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,11 @@ from visolo_core.errors import VisoloError
 from visolo_core.files import inside
 from visolo_core.masks import decode_rle
 from visolo_train.data.annotations import AnnotatedTrack, Annotations, Video, check_categories
+from visolo_train.data.pasting import PastedClips
 from visolo_train.data.synthetic import draw_clip
 from visolo_train.learning.augmentation import Augmentation, augment, channels_first, draw_for_clip
+
+NO_CLASSES = torch.empty(0, dtype=torch.int64)
 
 
 class TrainingClip(NamedTuple):
@@ -36,6 +39,8 @@ class TrainingClip(NamedTuple):
     """int64 [L], class indices"""
     masks: Tensor
     """bool [F, L, H, W]; empty where an object is not visible"""
+    unsure: Tensor = NO_CLASSES
+    """int64 [U], classes of which more objects may be in view than the L"""
 
 
 @dataclass(frozen=True)
@@ -163,17 +168,72 @@ class DrawnClips(Dataset[TrainingClip]):
 
     def __getitem__(self, number: int) -> TrainingClip:
         """Clip ``number``, 0 or more."""
-        random = numbered_random(self._seed, number, 2)
-        span = self._sampling.reach + 1
-        reference = int(random.integers(span))
-        others = random.integers(0, span, self._sampling.frames - 1)
-        positions = np.sort(np.append(others, reference))
-        clip = draw_clip(self._seed, number, span, *self._size, positions.tolist())
+        span, positions = _of_a_span(self._seed, number, self._sampling)
+        clip = draw_clip(self._seed, number, span, *self._size, positions)
         return TrainingClip(
             torch.from_numpy(clip.frames).permute(0, 3, 1, 2),
             torch.tensor(clip.category_ids) - 1,
             torch.from_numpy(clip.masks),
         )
+
+
+class ComposedClips(Dataset[TrainingClip]):
+    """Clips composed on demand from a data set's objects and other pictures; endless.
+
+    Args:
+        pasted: what they are composed of.
+        labels: of the network; the data set's categories must be among them.
+        size: (H, W) of the frames.
+        sampling: which frames make a clip.
+        seed: of the clips.
+
+    Raises:
+        VisoloError: if a category is not among the labels.
+    """
+
+    def __init__(
+        self,
+        pasted: PastedClips,
+        labels: LabelSet,
+        size: tuple[int, int],
+        sampling: Sampling,
+        seed: int,
+    ) -> None:
+        check_categories(pasted.labels, labels)
+        self._pasted = pasted
+        self._size = size
+        self._sampling = sampling
+        self._seed = seed
+        self._classes = {number: at for at, number in enumerate(labels.ids)}
+
+    def __getitem__(self, number: int) -> TrainingClip:
+        """Clip ``number``, 0 or more."""
+        span, positions = _of_a_span(self._seed, number, self._sampling)
+        clip = self._pasted.draw(self._seed, number, span, *self._size, positions)
+        return TrainingClip(
+            torch.from_numpy(clip.frames).permute(0, 3, 1, 2),
+            torch.tensor([self._classes[each] for each in clip.category_ids], dtype=torch.int64),
+            torch.from_numpy(clip.masks),
+            self._unsure(clip.annotated),
+        )
+
+    def _unsure(self, annotated: tuple[int, ...] | None) -> Tensor:
+        """The classes that a picture may show without an annotation."""
+        if annotated is None:
+            return NO_CLASSES
+        return torch.tensor(
+            [at for number, at in self._classes.items() if number not in annotated],
+            dtype=torch.int64,
+        )
+
+
+def _of_a_span(seed: int, number: int, sampling: Sampling) -> tuple[int, list[int]]:
+    """The length of a clip that is made, and the frames of it that are used, in order."""
+    random = numbered_random(seed, number, 2)
+    span = sampling.reach + 1
+    reference = int(random.integers(span))
+    others = random.integers(0, span, sampling.frames - 1)
+    return span, np.sort(np.append(others, reference)).tolist()
 
 
 class MixedClips(Dataset[TrainingClip]):
@@ -210,6 +270,6 @@ class MixedClips(Dataset[TrainingClip]):
 
 def numbered_random(seed: int, number: int, purpose: int) -> np.random.Generator:
     """Random numbers for one number and purpose: 0 the order of a round, 1 a clip,
-    2 a drawn clip, 3 the order of a block."""
+    2 a drawn or composed clip, 3 the order of a block."""
     key = np.array([seed, 4 * number + purpose], np.uint64)
     return np.random.Generator(np.random.Philox(key=key))

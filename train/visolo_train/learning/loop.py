@@ -59,6 +59,10 @@ class Schedule:
     """Share of the old weights in the running average of weights; 0 keeps none."""
     extent: Extent = "official"
     """How far an object's central region reaches, see ``visolo_train.learning.targets``."""
+    category_weight: float = 1.0
+    """Of the category loss, over the paper's."""
+    tracking_weight: float = 1.0
+    """Of the tracking loss, likewise."""
     precision: Autocast = "float32"
     """Of convolutions and products (autocast); weights and losses stay float32."""
     accumulate: int = 1
@@ -71,7 +75,9 @@ class Schedule:
         for name in ("learning_rate", "clip_norm"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise VisoloError(f"{name} must be a positive number, not {getattr(self, name)}")
-        for name in ("backbone_factor", "weight_decay", "warm_up"):
+        for name in (
+            "backbone_factor", "weight_decay", "warm_up", "category_weight", "tracking_weight",
+        ):  # fmt: skip
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise VisoloError(f"{name} must be 0 or more, not {getattr(self, name)}")
         if not 0 <= self.average < 1:
@@ -165,7 +171,7 @@ class Trainer:
         total = torch.zeros(3, device=self.team.device)
         for turn, (part, target) in enumerate(zip(parts, targets, strict=True)):
             with self._without_exchange(turn < turns - 1):
-                losses = clip_losses(self._outputs(part), target, counts)
+                losses = self._weighted(clip_losses(self._outputs(part), target, counts))
                 # Processes average their gradients; the losses are sums over all of them.
                 scaled = self._scaler.scale(losses.total * self.team.size)
                 scaled.backward()  # type: ignore[no-untyped-call]
@@ -174,6 +180,10 @@ class Trainer:
         if not bool(losses_of_all.total.isfinite()):
             raise self._not_a_number(losses_of_all, "loss")
         return losses_of_all
+
+    def _weighted(self, losses: Losses) -> Losses:
+        category, tracking = self.schedule.category_weight, self.schedule.tracking_weight
+        return Losses(losses.category * category, losses.mask, losses.tracking * tracking)
 
     def _outputs(self, clips: list[TrainingClip]) -> ClipOutput:
         frames = torch.stack([clip.frames for clip in clips]).to(self.team.device).float()
@@ -245,7 +255,8 @@ class Trainer:
         masks = tuple(clip.masks.to(device) for clip in clips)
         classes = tuple(clip.classes.to(device) for clip in clips)
         owner = torch.stack([assign_cells(each, grid, extent) for each in masks])
-        return ClipTargets(owner, classes, masks)
+        unsure = tuple(clip.unsure.to(device) for clip in clips)
+        return ClipTargets(owner, classes, masks, unsure)
 
     @torch.no_grad()
     def _average(self) -> None:

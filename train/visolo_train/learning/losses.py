@@ -39,6 +39,9 @@ class ClipTargets(NamedTuple):
     """B of int64 [L], the class of each object"""
     masks: tuple[Tensor, ...]
     """B of bool [F, L, H, W]"""
+    unsure: tuple[Tensor, ...] = ()
+    """B of int64 [U], classes of which a clip may show more objects than the L: cells without an
+    object learn nothing about them. An empty tuple means none in any clip."""
 
 
 def loss_counts(owner: Tensor) -> Tensor:
@@ -94,7 +97,10 @@ def category_sum(class_logits: Tensor, targets: ClipTargets) -> Tensor:
     for clip, classes in enumerate(targets.classes):
         frame, cell = positive[clip].nonzero(as_tuple=True)
         truth[clip, frame, classes[targets.owner[clip, frame, cell]], cell] = 1
-    of_frame = focal(class_logits, truth).sum(dim=(2, 3))
+    counts = torch.ones_like(class_logits)
+    for clip, unsure in enumerate(targets.unsure):
+        counts[clip][:, unsure] = positive[clip].unsqueeze(1).to(counts.dtype)
+    of_frame = (focal(class_logits, truth) * counts).sum(dim=(2, 3))
     return (of_frame / positive.sum(dim=2).clamp(min=1)).sum()
 
 
@@ -107,25 +113,36 @@ def mask_sum(mask_features: Tensor, kernels: Tensor, targets: ClipTargets) -> Te
         targets: masks at the input's resolution.
     """
     losses = []
+    # Taken apart once: a gradient through an index is as large as the whole tensor, for each frame.
+    features_of = mask_features.unbind()
     for clip, masks in enumerate(targets.masks):
-        for frame in range(masks.shape[0]):
+        of_frame = zip(features_of[clip].unbind(), kernels[clip].unbind(), strict=True)
+        for frame, (features, kernel) in enumerate(of_frame):
             owner = targets.owner[clip, frame]
             cell = (owner >= 0).nonzero().squeeze(1)
             if not cell.numel():
                 continue
-            chosen = kernels[clip, frame][:, cell].T.unsqueeze(0)
-            logits = decode_masks(mask_features[clip, frame].unsqueeze(0), chosen)[0]
-            truth = masks[frame, owner[cell]].to(logits.dtype)
-            losses.append(dice(logits.sigmoid(), truth).mean())
+            chosen = kernel[:, cell].T.unsqueeze(0)
+            logits = decode_masks(features.unsqueeze(0), chosen)[0]
+            losses.append(dice(logits.sigmoid(), masks[frame], owner[cell]).mean())
     if not losses:  # zero, but with gradients for the features and the kernels
         return (mask_features.sum() + kernels.sum()) * 0
     return torch.stack(losses).sum()
 
 
-def dice(probability: Tensor, truth: Tensor) -> Tensor:
-    """Dice loss [N] of masks [N, H, W], with squares in the denominator."""
-    overlap = (probability * truth).sum(dim=(1, 2))
-    size = (probability**2).sum(dim=(1, 2)) + (truth**2).sum(dim=(1, 2))
+def dice(probability: Tensor, truth: Tensor, owner: Tensor) -> Tensor:
+    """Dice loss [N] of masks, with squares in the denominator.
+
+    Args:
+        probability: float32 [N, H, W].
+        truth: bool [L, H, W].
+        owner: int64 [N], which of the L is the truth of each of the N.
+    """
+    ours, theirs = probability.flatten(1), truth.flatten(1).to(probability.dtype)
+    # Products of matrices: no copy of a mask is made for any of its cells.
+    overlap = (ours @ theirs.T).gather(1, owner[:, None]).squeeze(1)
+    squares = torch.bmm(ours.unsqueeze(1), ours.unsqueeze(2)).flatten()
+    size = squares + theirs.sum(dim=1)[owner]
     return 1 - 2 * overlap / (size + _EPSILON)
 
 
@@ -137,9 +154,10 @@ def tracking_sum(match_logits: Tensor, owner: Tensor) -> Tensor:
     """
     same = _same_object(owner)
     counts = same.any(dim=-1)
-    rows = counts.sum(dim=-1)
-    of_pair = (focal(match_logits, same.to(match_logits.dtype)).sum(dim=-1) * counts).sum(dim=-1)
-    return (of_pair / rows.clamp(min=1)).sum()
+    weights = 1 / counts.sum(dim=-1, keepdim=True).clamp(min=1).expand_as(counts)[counts]
+    # Few rows count: of the others, not even the loss is computed.
+    of_row = focal(match_logits[counts], same[counts].to(match_logits.dtype)).sum(dim=-1)
+    return (of_row * weights).sum()
 
 
 def _same_object(owner: Tensor) -> Tensor:

@@ -65,20 +65,34 @@ class StartTable(_Table):
     """A checkpoint to start from; a classifier of other categories is initialised again."""
     backbone: str = ""
     """``imagenet`` (torchvision's weights, downloaded once), a file of such weights, or nothing."""
-    frozen: tuple[Literal["conv1", "bn1", "layer1", "layer2", "layer3"], ...] = ()
-    """Parts of the backbone that keep their weights."""
+    branches: str = ""
+    """``lite`` (the network of shapes in the package) or a checkpoint of any network: its tensors
+    outside the backbone are taken over where names and shapes fit, except the classifier's."""
+    frozen: tuple[str, ...] = ()
+    """Parts of the backbone that keep their weights, such as ``layer1`` or ``features.0``."""
     seed: int = Field(default=0, ge=0)
 
 
 class DataTable(_Table):
     """``[data.NAME]``: clips to learn from, and their share."""
 
-    kind: Literal["annotated", "drawn"] = "annotated"
-    """``annotated``: a json file in YouTube-VIS or COCO format; ``drawn``: clips of shapes."""
+    kind: Literal["annotated", "drawn", "pasted"] = "annotated"
+    """``annotated``: a json file in YouTube-VIS or COCO format; ``drawn``: clips of shapes;
+    ``pasted``: objects cut out of such a file move over other pictures."""
     share: float = Field(default=1.0, ge=0, allow_inf_nan=False)
     annotations: Path | None = None
     images: Path | None = None
     """Folder of the frames; the one beside the json without it."""
+    backgrounds: Path | None = None
+    """Of pasted clips: folder of pictures that show none of the categories. Without it, all
+    backdrops are videos or images of the set that are annotated in full."""
+    photos: float = Field(default=0.0, ge=0, le=1)
+    """Of pasted clips: the share that shows an image of the set as it is, under a moving camera."""
+    stretched: float = Field(default=0.0, ge=0, le=1)
+    """Of pasted clips: the share of the photos, and half that of the others, that is stretched from
+    another aspect ratio, as the runtime stretches every frame."""
+    held_out: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the videos or images to leave out: the validation side of ``visolo data split``."""
     frames: int = Field(default=3, ge=2)
     reach: int = Field(default=20, ge=0)
     short_sides: tuple[int, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -14,15 +15,25 @@ from visolo_core.files import reason
 from visolo_core.nn import Visolo
 from visolo_core.nn.checkpoint import load_checkpoint
 from visolo_core.nn.initialise import ready_to_train
+from visolo_core.nn.mobilenet import BLOCKS, MobileNetV2
 from visolo_core.nn.tensor_files import check_state, load_tensors, read_safetensors
+from visolo_runtime.session.loading import shipped_model
 from visolo_train.learning.recipe import NetworkTable, StartTable
 
 IMAGENET = "imagenet"
+SHIPPED = "lite"
 _CLASSIFIER = "category_branch.classifier."
 
 
-def build_network(network: NetworkTable, start: StartTable) -> Visolo:
+def build_network(
+    network: NetworkTable, start: StartTable, note: Callable[[str], None] = lambda _: None
+) -> Visolo:
     """The network of a recipe, with its initial weights and its frozen parts frozen.
+
+    Args:
+        network: its shape.
+        start: its weights.
+        note: called with what other networks contribute, in sentences.
 
     Raises:
         VisoloError: if weights are missing or do not fit.
@@ -36,10 +47,24 @@ def build_network(network: NetworkTable, start: StartTable) -> Visolo:
     model = ready_to_train(config, start.seed)
     if start.backbone:
         load_backbone(model, start.backbone)
+    if start.branches:
+        taken = load_branches(model, start.branches)
+        others = [name for name in model.state_dict() if not name.startswith("backbone.")]
+        note(
+            f"{len(taken)} of the {len(others)} tensors outside the backbone come from "
+            f"'{start.branches}', the others begin anew"
+        )
     if start.weights:
         _load_weights(model, start.weights)
     for name in start.frozen:
-        getattr(model.backbone, name).requires_grad_(False)
+        try:
+            model.backbone.get_submodule(name).requires_grad_(False)
+        except AttributeError as error:
+            parts = [each for each, _ in model.backbone.named_modules() if each.count(".") < 2]
+            raise VisoloError(
+                f"start.frozen: {config.backbone} has no part '{name}': "
+                f"choose among {', '.join(filter(None, parts))}"
+            ) from error
     return model
 
 
@@ -59,17 +84,37 @@ def load_backbone(model: Visolo, source: str) -> None:
     else:
         state = read_safetensors(path) if path.suffix == ".safetensors" else load_tensors(path)
     backbone = model.backbone.state_dict()
-    state = {name: value for name, value in state.items() if not name.startswith(_UNUSED)}
     # Frozen norms have no batch counter, and older files lack it: the network's own are kept.
     counters = {name: value for name, value in backbone.items() if name.endswith(_COUNTER)}
     state = {name: value for name, value in state.items() if not name.endswith(_COUNTER)}
+    if isinstance(model.backbone, MobileNetV2):
+        state = _by_order(state, [name for name in backbone if name not in counters], backbone)
+    unused = _UNUSED_MOBILENET if isinstance(model.backbone, MobileNetV2) else _UNUSED
+    state = {name: value for name, value in state.items() if not name.startswith(unused)}
     state |= counters
     check_state(state, {name: tuple(each.shape) for name, each in backbone.items()}, path)
     model.backbone.load_state_dict(state)
 
 
 _UNUSED = ("layer4.", "fc.")
+_UNUSED_MOBILENET = ("classifier.", *(f"features.{block}." for block in range(BLOCKS, 19)))
 _COUNTER = "num_batches_tracked"
+
+
+def _by_order(state: dict[str, Any], names: list[str], shapes: dict[str, Tensor]) -> dict[str, Any]:
+    """Weights under torchvision's names, if other names hold them in torchvision's order.
+
+    Several packages distribute MobileNetV2 with the modules of its author, which are the same
+    layers in the same order. The shapes of more than two hundred tensors in a row prove it.
+    """
+    if all(name in state for name in names):
+        return state
+    first = list(state.values())[: len(names)]
+    same = len(first) == len(names) and all(
+        getattr(value, "shape", None) == shapes[name].shape
+        for name, value in zip(names, first, strict=True)
+    )
+    return dict(zip(names, first, strict=True)) if same else state
 
 
 def _imagenet(backbone: str) -> dict[str, Any]:
@@ -88,6 +133,37 @@ def _imagenet(backbone: str) -> dict[str, Any]:
             f"cannot download {weights.url} ({why}): download it on a machine with network access, "
             "and name the file with start.backbone=FILE"
         ) from error
+
+
+def load_branches(model: Visolo, source: str) -> list[str]:
+    """Take over what fits of another network's branches.
+
+    Args:
+        model: the new network.
+        source: ``lite`` or a checkpoint.
+
+    Returns:
+        the names of the tensors taken over: those outside the backbone and the classifier whose
+        name and shape both networks have.
+
+    Raises:
+        VisoloError: if it cannot be read, or nothing fits.
+    """
+    path = shipped_model().with_name("lite.safetensors") if source == SHIPPED else Path(source)
+    theirs = load_checkpoint(path).state
+    fitting = {
+        name: theirs[name]
+        for name, ours in model.state_dict().items()
+        if not name.startswith(("backbone.", _CLASSIFIER))
+        and name in theirs
+        and theirs[name].shape == ours.shape
+    }
+    if not fitting:
+        raise VisoloError(
+            f"start.branches: no tensor of '{path}' fits the branches of this network"
+        )
+    model.load_state_dict(fitting, strict=False)
+    return sorted(fitting)
 
 
 def _load_weights(model: Visolo, path: Path) -> None:

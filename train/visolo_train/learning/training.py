@@ -21,9 +21,17 @@ from visolo_core.files import read_json, reason, replaced
 from visolo_core.nn.checkpoint import Checkpoint, save_checkpoint
 from visolo_runtime.session.loading import load
 from visolo_train.data.annotations import read_annotations
+from visolo_train.data.pasting import PastedClips
+from visolo_train.data.split import without_held_out
 from visolo_train.evaluation.scoring import Score, score_model
 from visolo_train.learning.augmentation import Augmentation
-from visolo_train.learning.clips import AnnotatedClips, DrawnClips, MixedClips, Sampling
+from visolo_train.learning.clips import (
+    AnnotatedClips,
+    ComposedClips,
+    DrawnClips,
+    MixedClips,
+    Sampling,
+)
 from visolo_train.learning.loop import Trainer, train
 from visolo_train.learning.losses import Losses
 from visolo_train.learning.recipe import DataTable, Recipe
@@ -58,9 +66,10 @@ class Training:
         if has_checkpoint:
             self._check_settings()
         self.notes: list[str] = []
-        """Remarks about the data, in sentences, to be shown before training starts."""
+        """Remarks about data and initial weights, in sentences, to show before the first step."""
         self.data = build_clips(recipe, self.labels, self.notes.append)
-        self.trainer = Trainer(build_network(recipe.network, recipe.start), recipe.schedule, team)
+        network = build_network(recipe.network, recipe.start, self.notes.append)
+        self.trainer = Trainer(network, recipe.schedule, team)
         self._validation = (
             read_annotations(recipe.validation.annotations)
             if recipe.validation.annotations and team.leads
@@ -171,7 +180,7 @@ def _clips(
     labels: LabelSet,
     size: tuple[int, int],
     note: Callable[[str], None],
-) -> AnnotatedClips | DrawnClips:
+) -> AnnotatedClips | ComposedClips | DrawnClips:
     sampling = Sampling(table.frames, table.reach)
     if table.kind == "drawn":
         return DrawnClips(size, sampling, table.seed)
@@ -179,7 +188,12 @@ def _clips(
         raise VisoloError(f"{name}.annotations is not set: name a json file")
     augmentation = Augmentation(size, table.short_sides, table.rotation, table.flip)
     images = table.images or table.annotations.parent / "JPEGImages"
-    annotations = read_annotations(table.annotations)
+    annotations = without_held_out(
+        read_annotations(table.annotations), table.annotations, table.held_out
+    )
+    if table.kind == "pasted":
+        pasted = PastedClips(annotations, images, table.backgrounds, table.photos, table.stretched)
+        return ComposedClips(pasted, labels, size, sampling, table.seed)
     clips = AnnotatedClips(annotations, images, labels, sampling, augmentation, table.seed)
     if not len(clips):
         raise VisoloError(f"'{table.annotations}' has no video with an object to learn from")

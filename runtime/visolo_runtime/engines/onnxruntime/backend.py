@@ -12,6 +12,7 @@ from visolo_core.errors import NotHereError, VisoloError
 from visolo_runtime.engines.buffers import Array
 from visolo_runtime.engines.engine import Engine, check_signature
 from visolo_runtime.engines.host_buffers import HostBackend, HostContext
+from visolo_runtime.engines.onnxruntime.libraries import load_gpu_libraries
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -35,7 +36,8 @@ class OnnxRuntimeBackend(HostBackend):
         provider: a key of ``PROVIDERS``.
 
     Raises:
-        NotHereError: if ONNX Runtime is not installed, or has no such provider.
+        NotHereError: if ONNX Runtime is not installed, or has no such provider, or that one needs
+            a driver or a library that is missing.
     """
 
     name = "onnxruntime"
@@ -52,6 +54,8 @@ class OnnxRuntimeBackend(HostBackend):
                 f"this ONNX Runtime has no {self._provider}: run {pip_install('gpu')}, or "
                 "'visolo doctor' to see what is installed"
             )
+        if provider != "cpu":
+            load_gpu_libraries(self._ort, provider)
 
     @property
     def description(self) -> str:

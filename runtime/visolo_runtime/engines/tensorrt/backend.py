@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from visolo_core.contract import GraphName, GraphSpec
 from visolo_core.errors import VisoloError
+from visolo_core.pixels import PixelGraph, pixel_contract
 from visolo_runtime.bundle import Bundle, GraphFiles
 from visolo_runtime.engines.engine import Backend, Engines
 from visolo_runtime.engines.tensorrt.device import Device, cuda_device
@@ -22,12 +25,17 @@ class TensorRtBackend(Backend):
         runtime: the library, on that GPU.
         plans: the engine file of each graph.
         use_graphs: record the engines' work and replay it.
+        pixels: engines that resize frames; without any, the host does.
     """
 
     def __init__(
-        self, runtime: TensorRtRuntime, plans: dict[GraphName, Path], use_graphs: bool = True
+        self,
+        runtime: TensorRtRuntime,
+        plans: dict[GraphName, Path],
+        use_graphs: bool = True,
+        pixels: Mapping[PixelGraph, TensorRtEngine] = MappingProxyType({}),
     ) -> None:
-        self.name, self.device = runtime.name, runtime.device
+        self.name, self.device, self._pixels = runtime.name, runtime.device, pixels
         self._runtime, self._plans, self._use_graphs = runtime, plans, use_graphs
 
     @property
@@ -41,7 +49,7 @@ class TensorRtBackend(Backend):
 
     def buffers(self, engines: Engines, rows: int) -> DeviceBuffers:
         """On the GPU."""
-        return DeviceBuffers(self.device, engines, rows, self._use_graphs)
+        return DeviceBuffers(self.device, engines, rows, self._use_graphs, self._pixels)
 
 
 def open_tensorrt(
@@ -66,7 +74,12 @@ def open_tensorrt(
     kernels = KernelCache(kernel_file(device.architecture, checksums))
     runtime = TensorRtRuntime(name, device, kernels)
     check_fit(bundle, graphs, runtime.version, device.architecture)
-    backend = TensorRtBackend(runtime, plans, use_graphs)
+    contract = pixel_contract(bundle.manifest.model.input_size)
+    pixels = {
+        graph: runtime.load(plan, contract[graph])
+        for graph, plan in bundle.pixel_files_of(graphs).items()
+    }
+    backend = TensorRtBackend(runtime, plans, use_graphs, pixels)
     engines = Engines.compile(backend, bundle.manifest.contract, bundle.manifest.batch)
     with device.current():
         kernels.save()

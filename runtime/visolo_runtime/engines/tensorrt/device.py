@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import atexit
 import ctypes
-import sys
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -23,8 +22,10 @@ import numpy as np
 from visolo_core.distribution import pip_install
 from visolo_core.errors import NotHereError, VisoloError
 from visolo_runtime.engines.buffers import Array
+from visolo_runtime.engines.nvidia import LIBRARY, find_driver
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, for which pycuda has no name
+_NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING, which makes it cheaper
 
 
 class DeviceMemory(ABC):
@@ -89,6 +90,7 @@ class CudaGraph(ABC):
 class Device(ABC):
     """One GPU."""
 
+    index: int
     name: str
     architecture: str
     """Such as ``sm86``."""
@@ -134,6 +136,15 @@ class Device(ABC):
         """Copy within the device."""
 
     @abstractmethod
+    def follow(self, stream: CudaStream, producer: int) -> None:
+        """Let a stream wait for all that another library has given to a stream of its own so far.
+
+        Args:
+            stream: what it is given next is done after that.
+            producer: handle of the other stream; 1 and 2 are CUDA's default streams.
+        """
+
+    @abstractmethod
     def capture(self, stream: CudaStream, work: Callable[[], None]) -> CudaGraph:
         """Record what ``work`` gives to the stream, without doing it.
 
@@ -160,7 +171,7 @@ class CudaDevice(Device):
             self._context = device.retain_primary_context()
         except self._cuda.Error as error:
             raise NotHereError(f"there is no GPU {index} to be used: {error}") from error
-        self.name = str(device.name())
+        self.index, self.name = index, str(device.name())
         self.architecture = "sm" + "".join(map(str, device.compute_capability()))
         self._current = _Current(self._context.push, self._cuda.Context.pop)
         self._driver = _Driver()
@@ -235,6 +246,16 @@ class CudaDevice(Device):
     def copy(self, target: int, source: int, nbytes: int, stream: CudaStream) -> None:
         """Asynchronous."""
         self._cuda.memcpy_dtod_async(target, source, nbytes, _stream(stream))
+
+    def follow(self, stream: CudaStream, producer: int) -> None:
+        """By an event; the driver keeps it until it has happened."""
+        event, handle = ctypes.c_void_p(), ctypes.c_void_p(stream.handle)
+        self._driver.call("cuEventCreate", ctypes.byref(event), ctypes.c_uint(_NO_TIMING))
+        try:
+            self._driver.call("cuEventRecord", event, ctypes.c_void_p(producer))
+            self._driver.call("cuStreamWaitEvent", handle, event, ctypes.c_uint(0))
+        finally:
+            self._driver.try_call("cuEventDestroy_v2", event)
 
     def capture(self, stream: CudaStream, work: Callable[[], None]) -> CudaGraph:
         """A CUDA graph."""
@@ -412,8 +433,7 @@ class _Driver:
     """The CUDA driver's library, for the functions that pycuda lacks."""
 
     def __init__(self) -> None:
-        name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-        self._library = ctypes.CDLL(name)
+        self._library = ctypes.CDLL(LIBRARY)
 
     def call(self, function: str, *arguments: Any) -> None:
         """Call a function of the driver.
@@ -437,7 +457,9 @@ def _import_pycuda() -> Any:
     try:
         import pycuda.driver
     except (ImportError, OSError) as error:
+        if not isinstance(error, ModuleNotFoundError):
+            find_driver()  # it is installed and does not load: says what the driver lacks
         raise NotHereError(
-            f"pycuda is not usable here: {pip_install('gpu')} ({str(error).splitlines()[0]})"
+            f"pycuda is not usable here: run {pip_install('gpu')} ({str(error).splitlines()[0]})"
         ) from error
     return pycuda.driver

@@ -12,16 +12,18 @@ the mask graph follows only if there are candidates.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import prod
+from types import MappingProxyType
 
 import numpy as np
 
 from visolo_core.contract import MASKS, STREAMS, GraphName, TensorSpec
 from visolo_core.decoding import Candidates, Ints
 from visolo_core.errors import VisoloError
+from visolo_core.pixels import PixelGraph
 from visolo_runtime.engines.buffers import (
     CELL_OUTPUTS,
     DECODE_LIMIT,
@@ -35,9 +37,11 @@ from visolo_runtime.engines.buffers import (
     neighbouring_rows,
 )
 from visolo_runtime.engines.engine import Engines
+from visolo_runtime.engines.raw_frame import usual_frames
 from visolo_runtime.engines.tensorrt.device import CudaGraph, CudaStream, Device, DeviceMemory
 from visolo_runtime.engines.tensorrt.device_block import DeviceBlock, aligned
 from visolo_runtime.engines.tensorrt.engine import TensorRtContext, TensorRtEngine
+from visolo_runtime.engines.tensorrt.frame_resizer import FrameResizer
 from visolo_runtime.engines.tensorrt.stopwatch import DeviceStopwatch
 
 _LOG = logging.getLogger(__name__)
@@ -61,6 +65,8 @@ class _Launch:
     """masks that are decoded for each row; 0 if the host asks for candidates first"""
     target: int
     """which of the arrays in host memory the results come down to"""
+    images: bool = True
+    """Whether images go up with it; if not, they are on the device already."""
 
 
 class DeviceBuffers(Buffers):
@@ -74,13 +80,19 @@ class DeviceBuffers(Buffers):
         engines: loaded on it.
         rows: number of streams.
         use_graphs: record each kind of launch once and replay it.
+        pixels: engines that resize frames, loaded on it; without any, the host does.
 
     Raises:
         VisoloError: if the device is out of memory.
     """
 
     def __init__(
-        self, device: Device, engines: Engines, rows: int, use_graphs: bool = True
+        self,
+        device: Device,
+        engines: Engines,
+        rows: int,
+        use_graphs: bool = True,
+        pixels: Mapping[PixelGraph, TensorRtEngine] = MappingProxyType({}),
     ) -> None:
         super().__init__(engines.contract, rows, engines.batch)
         self._device, self._engines, self._use_graphs = device, engines, use_graphs
@@ -102,6 +114,10 @@ class DeviceBuffers(Buffers):
             self._stream = device.stream()
             self._done = device.signal()
             self._allocate()
+        self.resizes, self.gpu = bool(pixels), device.index
+        self._resizer = FrameResizer(
+            device, pixels, self.input_size, self._stream, rows, use_graphs
+        )
         self._stopwatch = DeviceStopwatch(device)
 
     def __del__(self) -> None:
@@ -182,16 +198,17 @@ class DeviceBuffers(Buffers):
     def submit(self, rows: range, inputs: Sequence[FrameInput]) -> None:
         """Launch everything for a frame of each row."""
         self._stopwatch.reset()
-        for name in _UPLOADED:
+        for name in _UPLOADED[1:]:
             pinned = self._pinned[name]
             for at, each in enumerate(inputs):
                 pinned[at] = getattr(each, name)
-        target = (self._launched.target + 1) % _TARGETS
-        masks = self._masks_to_expect(rows)
-        self._launched = _Launch(rows, masks, target)
-        self._masked = set(rows) if masks else set()
-        self._overwritten = False
         with self._device.current():
+            images = self._stage_images(inputs)
+            target = (self._launched.target + 1) % _TARGETS
+            masks = self._masks_to_expect(rows)
+            self._launched = _Launch(rows, masks, target, images)
+            self._masked = set(rows) if masks else set()
+            self._overwritten = False
             self._launch(self._launched)
 
     def frame(self) -> list[Candidates]:
@@ -199,6 +216,7 @@ class DeviceBuffers(Buffers):
         launched = self._launched
         with self._device.current():
             self._done.wait()
+        self._resizer.release()
         candidates = []
         for at, row in enumerate(launched.rows):
             count, *cells = (
@@ -259,6 +277,21 @@ class DeviceBuffers(Buffers):
 
     # ------------------------------------------------------------------------- what is launched
 
+    def _stage_images(self, inputs: Sequence[FrameInput]) -> bool:
+        """Whether all images are ready to go up together; if not, each is on its way."""
+        size, memory = self._row_bytes("image"), self._staged["image"]
+        together = all(isinstance(each.image, np.ndarray) for each in inputs)
+        for at, each in enumerate(inputs):
+            if not isinstance(each.image, np.ndarray):
+                with self._timed("resize"):
+                    self._resizer.resize(each.image, at, memory.address + at * size)
+                continue
+            pinned = self._pinned["image"][at]
+            pinned[...] = each.image
+            if not together:
+                self._device.upload(memory.address + at * size, pinned, self._stream)
+        return together
+
     def _masks_to_expect(self, rows: range) -> int:
         most = max(self._expected[row] for row in rows)
         return self._fixed_count(min(most, DECODE_LIMIT, self.places)) if most else 0
@@ -296,7 +329,7 @@ class DeviceBuffers(Buffers):
         """Give everything for a frame of some rows to the device."""
         count = len(launch.rows)
         with self._timed("upload"):
-            for name in _UPLOADED:
+            for name in _UPLOADED if launch.images else _UPLOADED[1:]:
                 pinned = self._pinned[name][:count]
                 self._device.upload(self._staged[name].address, pinned, self._stream)
         with self._timed("frame graph"):
@@ -380,6 +413,10 @@ class DeviceBuffers(Buffers):
             self.submit(range(1), [FrameInput(black, alone, np.zeros(2, bool), 1.0)])
             self.frame()
             self.store(range(1), [Storage(0, True)])
+        with self._device.current():
+            for frame in usual_frames() if self.resizes else ():
+                self._resizer.resize(frame, 0, self._place_address("image", 0))
+            self._stream.wait()
 
     def device_ms(self) -> dict[str, float]:
         """By events on the device's stream; empty unless :attr:`measured`."""

@@ -6,7 +6,7 @@ import re
 from importlib import import_module
 from typing import Any, Literal, get_args
 
-from visolo_core.distribution import pip_install
+from visolo_core.distribution import JETSON_RELEASE, pip_install
 from visolo_core.errors import NotHereError
 
 Library = Literal["tensorrt", "tensorrt-rtx"]
@@ -29,8 +29,7 @@ def import_library(name: Library) -> Any:
         module = import_module(name.replace("-", "_"))
     except (ImportError, OSError) as error:
         raise NotHereError(
-            f"{name} is not usable here: {pip_install(_EXTRAS[name])} "
-            f"({str(error).splitlines()[0]})"
+            f"{name} is not usable here: {_how_to_install(name)} ({str(error).splitlines()[0]})"
         ) from error
     version, oldest = module.__version__, _OLDEST[name]
     if version_numbers(version) < oldest:
@@ -48,6 +47,15 @@ def version_numbers(version: str) -> tuple[int, ...]:
     True
     """
     return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+
+
+def _how_to_install(name: Library) -> str:
+    if name == "tensorrt" and JETSON_RELEASE.exists():
+        return (
+            "run sudo apt install python3-libnvinfer, and make the environment with the system's "
+            "Python and --system-site-packages"
+        )
+    return f"run {pip_install(_EXTRAS[name])}"
 
 
 def new_log(trt: Any) -> Any:

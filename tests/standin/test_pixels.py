@@ -1,0 +1,173 @@
+"""Frames resized over pycuda and the stand-in driver, from the host and from its device memory."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fake_gpu import fake_tensorrt
+from helpers import Array
+from standin.stand_in import CHANCE, DriverQueues, StandIn
+from visolo_core.errors import VisoloError
+from visolo_core.pixels import PixelGraph, pixel_contract
+from visolo_runtime.engines.device_array import DeviceArray
+from visolo_runtime.engines.dlpack import CUDA
+from visolo_runtime.engines.tensorrt.device import CudaDevice, CudaStream, DeviceMemory
+from visolo_runtime.engines.tensorrt.engine import TensorRtEngine, TensorRtRuntime
+from visolo_runtime.engines.tensorrt.frame_resizer import FrameResizer
+from visolo_runtime.video.nv12 import Nv12Frame
+from visolo_runtime.video.raw_frames import raw_frame
+from visolo_runtime.video.resizing import resized
+
+pytestmark = pytest.mark.standin
+SIZE = (24, 40)
+OUT_OF_MEMORY = 2
+Graphs = dict[PixelGraph, TensorRtEngine]
+
+
+@pytest.fixture(scope="module")
+def plans(tmp_path_factory: pytest.TempPathFactory) -> dict[PixelGraph, Path]:
+    from visolo_core.nn.pixels import pixel_modules
+    from visolo_export.onnx_export import write_onnx
+
+    folder = tmp_path_factory.mktemp("plans")
+    files: dict[PixelGraph, Path] = {}
+    for graph, module in pixel_modules().items():
+        write_onnx(module, pixel_contract(SIZE)[graph], folder / f"{graph}.onnx")
+        files[graph] = folder / f"{graph}.engine"
+        files[graph].write_bytes(str(folder / f"{graph}.onnx").encode())
+    return files
+
+
+@pytest.fixture
+def engines(
+    device: CudaDevice,
+    queues: DriverQueues,
+    plans: dict[PixelGraph, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Graphs:
+    monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(queues))
+    runtime, contract = TensorRtRuntime("tensorrt", device), pixel_contract(SIZE)
+    return {graph: runtime.load(plan, contract[graph]) for graph, plan in plans.items()}
+
+
+class OnDevice:
+    """An array that a stream of another library fills, and what keeps its memory."""
+
+    def __init__(self, device: CudaDevice, stream: CudaStream, values: Array) -> None:
+        self.memory: DeviceMemory = device.allocate(values.nbytes, stream)
+        pinned = device.pinned(values.shape, "uint8")
+        pinned[...] = values
+        device.upload(self.memory.address, pinned, stream)
+        self._device, self._pinned, self._stream = device, pinned, stream
+        self.__cuda_array_interface__ = {
+            "shape": values.shape,
+            "typestr": "|u1",
+            "data": (self.memory.address, False),
+            "version": 3,
+            "stream": stream.handle,
+        }
+
+    def __del__(self) -> None:
+        with self._device.current():
+            self._stream.wait()
+
+
+def noise(*shape: int, seed: int) -> Array:
+    return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
+
+
+@pytest.mark.parametrize("use_graphs", [True, False])
+@pytest.mark.parametrize("seed", range(10))
+def test_frames_whatever_is_done_when(
+    driver: StandIn, device: CudaDevice, engines: Graphs, seed: int, use_graphs: bool
+) -> None:
+    """Frames of several sizes and kinds, some of them still being made by another stream."""
+    driver.reset(CHANCE, seed)
+    chance = np.random.default_rng(seed)
+    with device.current():
+        stream, producer = device.stream(), device.stream()
+        places = [device.allocate(3 * SIZE[0] * SIZE[1], stream) for _ in range(2)]
+        images = [device.pinned((*SIZE, 3), "uint8") for _ in places]
+        resizer = FrameResizer(device, engines, SIZE, stream, use_graphs=use_graphs)
+        for number in range(12):
+            expected = []
+            for place, image in enumerate(places):
+                frame, whole = a_frame(device, producer, int(chance.integers(4)), number)
+                raw = raw_frame(frame, SIZE)
+                assert raw is not None
+                del frame
+                resizer.resize(raw, place, image.address)
+                expected.append(resized(whole, SIZE).image)
+            for pinned, image in zip(images, places, strict=True):
+                device.download(pinned, image.address, stream)
+            stream.wait()
+            resizer.release()
+            for pinned, image_expected in zip(images, expected, strict=True):
+                assert np.array_equal(pinned, image_expected)
+    assert bool(driver.count("cuGraphLaunch")) == use_graphs
+
+
+def a_frame(device: CudaDevice, producer: CudaStream, kind: int, seed: int) -> tuple[Any, Any]:
+    """A frame, and the same on the host."""
+    picture = noise(50 + seed % 2, 70, 3, seed=seed)
+    luma, chroma = noise(40, 60, seed=seed), noise(20, 60, seed=seed)
+    if kind == 0:
+        return picture, picture
+    if kind == 1:
+        return OnDevice(device, producer, picture), picture
+    if kind == 2:
+        first, second = (OnDevice(device, producer, plane) for plane in (luma, chroma))
+        return Nv12Frame(first, second), Nv12Frame(luma, chroma)
+    made = OnDevice(device, producer, picture)
+    producer.wait()  # as a library does that is asked through DLPack
+    shared = DeviceArray(made.memory.address, picture.shape, "uint8", made, (CUDA, 0))
+    return shared, picture
+
+
+def test_sizes_go_while_the_device_works(
+    driver: StandIn, device: CudaDevice, engines: Graphs
+) -> None:
+    """More sizes than are kept, and nobody waits between them."""
+    with device.current():
+        stream = device.stream()
+        memory = device.allocate(3 * SIZE[0] * SIZE[1], stream)
+        image = device.pinned((*SIZE, 3), "uint8")
+        resizer = FrameResizer(device, engines, SIZE, stream)
+        for number in range(9):
+            picture = noise(30 + number, 50, 3, seed=number)
+            raw = raw_frame(picture, SIZE)
+            assert raw is not None
+            resizer.resize(raw, number, memory.address)
+        device.download(image, memory.address, stream)
+        stream.wait()
+        assert np.array_equal(image, resized(picture, SIZE).image)
+
+
+@pytest.mark.parametrize(
+    ("function", "times"),
+    [("cuMemAlloc_v2", 2), ("cuMemHostAlloc", 1)],  # pycuda tries the first again
+)
+@pytest.mark.parametrize("nth", range(1, 6))
+def test_no_room_at_any_allocation(
+    driver: StandIn, device: CudaDevice, engines: Graphs, function: str, times: int, nth: int
+) -> None:
+    with device.current():
+        stream = device.stream()
+        memory = device.allocate(3 * SIZE[0] * SIZE[1], stream)
+        image = device.pinned((*SIZE, 3), "uint8")
+        resizer = FrameResizer(device, engines, SIZE, stream)
+        picture = noise(30, 50, 3, seed=1)
+        raw = raw_frame(picture, SIZE)
+        assert raw is not None
+        driver.fail(function, nth, OUT_OF_MEMORY, times)
+        with pytest.raises(VisoloError, match=r"has no room|cannot set aside"):
+            resizer.resize(raw, 0, memory.address)
+        resizer.resize(raw, 0, memory.address)
+        device.download(image, memory.address, stream)
+        stream.wait()
+        assert np.array_equal(image, resized(picture, SIZE).image)

@@ -1,0 +1,122 @@
+"""``make gpu-check`` with stand-in programs: what it runs, says at the end, and how it fails."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from visolo_runtime.doctor import _PACKAGES
+
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / ".ci" / "gpu-check"
+STEPS = ("doctor", "test_device", "test_engines", "fps.py", "gpu_speed")
+DOCTOR = """Linux, 16 cores, Python 3.12
+
+NVIDIA
+  driver             supports CUDA 13.0
+  GPU 0              NVIDIA H100 80GB HBM3, sm90, 85 GB
+
+packages
+  visolo             -
+  visolo-gpu         0.1.0
+  torchvision        0.29.1
+  torch              2.14.1
+  pycuda             2026.1
+
+backends
+  tensorrt           yes  10.16.1
+
+no problems found"""
+TABLE = "a clip\n\n| backend | FPS |\n|---|---|\n| onnxruntime-cuda | 300.0 |\n\nnone left"
+PROGRAM = """#!/bin/sh
+echo "ran $0 $@"
+case "$*" in
+    doctor) cat "$(dirname "$0")/doctor.txt";;
+    *fps.py*|*gpu_speed*) cat "$(dirname "$0")/table.txt";;
+esac
+case "$*" in *FAILING*) exit 3;; esac
+case "$*" in *SLOW*) sleep 30;; esac
+"""
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Path:
+    """Stand-ins of ``visolo`` and ``python``, all of whose calls succeed."""
+    (tmp_path / "doctor.txt").write_text(DOCTOR)
+    (tmp_path / "table.txt").write_text(TABLE)
+    write(tmp_path)
+    return tmp_path
+
+
+def write(folder: Path, failing: str = "nothing", slow: str = "nothing") -> None:
+    for name in ("visolo", "python"):
+        path = folder / name
+        path.write_text(PROGRAM.replace("FAILING", failing).replace("SLOW", slow))
+        path.chmod(0o755)
+
+
+def run(programs: Path, script: Path = SCRIPT) -> tuple[int, str, str]:
+    """Exit status, everything printed, and the summary."""
+    done = subprocess.run([script, programs], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    return done.returncode, done.stdout, done.stdout.partition("== summary\n")[2]
+
+
+def test_everything_passes(programs: Path) -> None:
+    status, out, summary = run(programs)
+    assert status == 0
+    assert all(re.search(rf"^ran .*{step}", out, re.M) for step in STEPS)
+    assert len(re.findall(r"^ +\d+ s  .*passed$", summary, re.M)) == len(STEPS)
+
+
+def test_the_summary_fits_a_screen_and_has_the_card_versions_and_speed(programs: Path) -> None:
+    _, _, summary = run(programs)
+    lines = summary.splitlines()
+    assert len(lines) <= 30
+    assert max(map(len, lines)) <= 100
+    assert "driver supports CUDA 13.0" in lines
+    assert "GPU 0 NVIDIA H100 80GB HBM3, sm90, 85 GB" in lines
+    assert "visolo-gpu 0.1.0, torch 2.14.1, pycuda 2026.1" in lines
+    assert lines.count("| onnxruntime-cuda | 300.0 |") == 2
+    assert "none left" not in lines
+
+
+@pytest.mark.parametrize("failing", STEPS)
+def test_it_goes_on_after_a_failure_and_fails_at_the_end(programs: Path, failing: str) -> None:
+    write(programs, failing)
+    status, out, summary = run(programs)
+    assert status == 1
+    assert out.count("\nran ") == len(STEPS)
+    assert summary.count("FAILED") == 1
+    assert summary.count("passed") == len(STEPS) - 1
+
+
+def test_a_step_that_spends_its_budget_is_ended_and_fails(programs: Path, tmp_path: Path) -> None:
+    write(programs, slow="test_engines")
+    folder = tmp_path / ".ci"
+    folder.mkdir()
+    impatient = folder / "gpu-check"
+    impatient.write_text(re.sub(r"budget=\d+", "budget=1", SCRIPT.read_text()))
+    impatient.chmod(0o755)
+    status, _, summary = run(programs, impatient)
+    assert status == 1
+    assert re.search(r"^ +\d s  TensorRT engines .*FAILED, not done in 1 s$", summary, re.M)
+    assert summary.count("passed") == len(STEPS) - 1
+
+
+def test_all_budgets_together_are_less_than_ten_minutes() -> None:
+    """With the step that is not among them yet."""
+    budgets = list(map(int, re.findall(r"budget=(\d+)", SCRIPT.read_text())))
+    assert len(budgets) == len(STEPS) + 1
+    assert sum(budgets) < 600
+
+
+def test_what_it_reads_from_doctor_is_what_doctor_prints() -> None:
+    from visolo.commands import doctor
+
+    assert {"visolo-gpu", "tensorrt", "pycuda", "torch"} <= set(_PACKAGES)
+    source = Path(doctor.__file__).read_text()
+    assert all(heading in source for heading in ("NVIDIA", "packages", "backends"))

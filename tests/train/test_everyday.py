@@ -1,0 +1,97 @@
+"""The recipe for real things, on a few small pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from visolo_core.masks import encode_rle
+from visolo_core.nn.checkpoint import load_checkpoint
+from visolo_train.learning.recipe import read_recipe
+from visolo_train.learning.team import Team
+from visolo_train.learning.training import Training
+
+STEPS = 4
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> list[str]:
+    """The recipe at a size for tests, on two photos of two things."""
+    random = np.random.default_rng(5)
+    (tmp_path / "backgrounds").mkdir()
+    (tmp_path / "JPEGImages").mkdir()
+    entries: list[dict[str, Any]] = []
+    for number in (1, 2):
+        picture = random.integers(0, 256, (60, 80, 3), dtype=np.uint8)
+        mask = np.zeros((60, 80), bool)
+        mask[10:50, 20:50] = True
+        for folder in ("JPEGImages", "backgrounds"):
+            Image.fromarray(picture).save(tmp_path / folder / f"{number}.png")
+        rle = encode_rle(mask)
+        entries.append(
+            {"id": number, "image_id": number, "category_id": number, "segmentation": rle}
+        )
+    document = {
+        "images": [
+            {"id": n, "file_name": f"{n}.png", "height": 60, "width": 80, "exhaustive": False}
+            for n in (1, 2)
+        ],
+        "categories": [{"id": 1, "name": "person"}, {"id": 2, "name": "bicycle"}],
+        "annotations": entries,
+    }
+    (tmp_path / "instances.json").write_text(json.dumps(document))
+    return [
+        "start.backbone=", f"data.stills.annotations={tmp_path / 'instances.json'}",
+        f"data.stills.images={tmp_path / 'JPEGImages'}", "data.stills.held_out=0",
+        f"data.stills.backgrounds={tmp_path / 'backgrounds'}", "network.input_size=[64,96]",
+        "network.grid=[4,6]", f"schedule.steps={STEPS}", "schedule.warm_up=1", "schedule.batch=2",
+        "run.tensorboard=false",
+    ]  # fmt: skip
+
+
+def trained(
+    settings: list[str], folder: Path, stop_after: int, resume: bool = False, workers: int = 0
+) -> bool:
+    recipe = read_recipe("everyday", [*settings, f"run.workers={workers}"])
+    training = Training(recipe, folder, Team(), resume)
+    return training.run(stop=lambda: training.trainer.step >= stop_after)
+
+
+def test_a_resumed_training_ends_with_the_same_weights(settings: list[str], tmp_path: Path) -> None:
+    """In bfloat16, whichever process composes the clips."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert trained(settings, tmp_path / "whole", STEPS)
+        assert not trained(settings, tmp_path / "parts", 1, workers=1)
+        assert not trained(settings, tmp_path / "parts", 3, resume=True)
+        assert trained(settings, tmp_path / "parts", STEPS, resume=True)
+    finally:
+        torch.set_num_threads(threads)
+    whole, parts = (
+        load_checkpoint(tmp_path / name / "weights.safetensors") for name in ("whole", "parts")
+    )
+    assert whole.header.labels.name == "everyday"
+    for name, tensor in whole.state.items():
+        assert torch.equal(tensor, parts.state[name]), name
+
+
+def test_frozen_blocks_stay_and_the_others_learn(settings: list[str], tmp_path: Path) -> None:
+    recipe = read_recipe("everyday", [*settings, "run.workers=0"])
+    training = Training(recipe, tmp_path / "run", Team(), resume=False)
+    before = {name: each.clone() for name, each in training.trainer.model.state_dict().items()}
+    training.run()
+    changed = {
+        name
+        for name, each in training.trainer.model.state_dict().items()
+        if name.startswith("backbone.") and not torch.equal(each, before[name])
+    }
+    blocks = {int(name.split(".")[2]) for name in changed}
+    assert blocks == set(range(7, 14))
+    assert all(name.endswith("weight") for name in changed)  # the norms are constants

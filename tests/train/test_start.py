@@ -1,0 +1,94 @@
+"""The weights that a training starts from: trunks in files, and branches of other networks."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+from torchvision.models import mobilenet_v2
+
+from visolo_core.errors import VisoloError
+from visolo_core.nn.checkpoint import load_checkpoint
+from visolo_runtime.session.loading import shipped_model
+from visolo_train.learning.recipe import read_recipe
+from visolo_train.learning.start import build_network, load_backbone, load_branches
+
+SMALL = ["network.input_size=[64,96]", "network.grid=[4,6]"]
+
+
+def everyday(*changes: str) -> list[str]:
+    return [*SMALL, "start.backbone=", *changes]
+
+
+def test_mobilenet_from_torchvisions_file(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    theirs = mobilenet_v2().state_dict()
+    torch.save(theirs, tmp_path / "mobilenet.pth")
+    recipe = read_recipe("everyday", everyday(f"start.backbone={tmp_path / 'mobilenet.pth'}"))
+    model = build_network(recipe.network, recipe.start)
+    for name, tensor in model.backbone.state_dict().items():
+        assert torch.equal(tensor, theirs[name]), name
+
+
+def test_mobilenet_under_other_names(tmp_path: Path) -> None:
+    """Packages hold the same layers in the same order, under the names of its author."""
+    torch.manual_seed(0)
+    theirs = mobilenet_v2().state_dict()
+    renamed = OrderedDict((f"layer.{at}", each) for at, each in enumerate(theirs.values()))
+    counted = dict(zip(renamed, theirs, strict=True))
+    for new, old in counted.items():  # PyTorch's own counter keeps its name in every package
+        if old.endswith("num_batches_tracked"):
+            renamed[f"{new}.num_batches_tracked"] = renamed.pop(new)
+    torch.save(renamed, tmp_path / "renamed.pth")
+    recipe = read_recipe("everyday", everyday())
+    model = build_network(recipe.network, recipe.start)
+    load_backbone(model, str(tmp_path / "renamed.pth"))
+    for name, tensor in model.backbone.state_dict().items():
+        assert torch.equal(tensor, theirs[name]), name
+    # The same tensors in another order are another network.
+    shuffled = OrderedDict(reversed(renamed.items()))
+    torch.save(shuffled, tmp_path / "shuffled.pth")
+    with pytest.raises(VisoloError, match="does not fit the network"):
+        load_backbone(model, str(tmp_path / "shuffled.pth"))
+
+
+def test_branches_of_the_network_of_shapes() -> None:
+    recipe = read_recipe("everyday", everyday())
+    model = build_network(recipe.network, recipe.start)
+    lite = load_checkpoint(shipped_model().with_name("lite.safetensors")).state
+    state = model.state_dict()
+    taken = load_branches(model, "lite")
+    assert len(taken) == 111
+    assert all(torch.equal(state[name], lite[name]) for name in taken)
+    # Six shapes are not the first six of seven real things.
+    assert not any(name.startswith(("backbone.", "category_branch.classifier")) for name in taken)
+
+
+def test_what_other_networks_contribute_is_said() -> None:
+    notes: list[str] = []
+    recipe = read_recipe("everyday", everyday())
+    build_network(recipe.network, recipe.start, notes.append)
+    assert notes == [
+        "111 of the 118 tensors outside the backbone come from 'lite', the others begin anew"
+    ]
+
+
+def test_branches_that_do_not_fit() -> None:
+    wide = read_recipe(
+        "everyday", everyday("start.branches=", "network.width=48", "network.mask_width=24")
+    )
+    model = build_network(wide.network, wide.start)
+    with pytest.raises(VisoloError, match="no tensor"):
+        load_branches(model, "lite")
+
+
+def test_frozen_parts() -> None:
+    recipe = read_recipe("everyday", everyday())
+    model = build_network(recipe.network, recipe.start)
+    frozen = {name for name, each in model.backbone.named_parameters() if not each.requires_grad}
+    assert {name.split(".")[1] for name in frozen} == {str(block) for block in range(7)}
+    wrong = read_recipe("everyday", everyday('start.frozen=["layer1"]'))
+    with pytest.raises(VisoloError, match=r"no part 'layer1'.*features\.0"):
+        build_network(wrong.network, wrong.start)
