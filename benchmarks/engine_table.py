@@ -75,7 +75,7 @@ def computed(
     return Model(source.model.config, InferenceConfig(), checkpoint.header.labels, engines)
 
 
-def row(
+def engine_row(
     source: GraphSource, checkpoint: Checkpoint, precision: Precision, truth: Model, clip: Frames,
     options: Any,
 ) -> list[str]:  # fmt: skip
@@ -139,7 +139,7 @@ def main() -> None:
             options.float32,
         )  # fmt: skip
         for precision in options.precisions:
-            cells = row(source, checkpoint, precision, truth, clip, options)
+            cells = engine_row(source, checkpoint, precision, truth, clip, options)
             print("| " + " | ".join(cells) + " |", flush=True)
 
 

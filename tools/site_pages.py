@@ -24,6 +24,7 @@ PAGES = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
     "runtime/visolo_runtime/models/MODEL_CARD.md": "model_card.md",
+    "runtime/visolo_runtime/models/EVERYDAY_CARD.md": "everyday_card.md",
 }
 """Files outside ``docs/`` that are pages, and their names on the site."""
 SOURCES = ("visolo", "visolo_core", "runtime/visolo_runtime")

@@ -34,7 +34,7 @@ from visolo_runtime.engines.buffers import CELL_OUTPUTS, Array
 Feeds = Iterable[Mapping[str, Array]]
 """Inputs of a graph by name, one mapping per run; can be iterated over again."""
 
-Layer = TypeVar("Layer", bound=Hashable)
+LayerKey = TypeVar("LayerKey", bound=Hashable)
 
 FLOAT32_OPERATORS = ("InstanceNormalization", "Softmax", "Sigmoid")
 """Operators that stay float32 in fp16 and bf16 graphs."""
@@ -286,7 +286,7 @@ def sensitivities(
     return errors
 
 
-def most_sensitive(errors: Mapping[Layer, float], share: float) -> list[Layer]:
+def most_sensitive(errors: Mapping[LayerKey, float], share: float) -> list[LayerKey]:
     """The given share of convolutions, those with the largest errors first.
 
     >>> most_sensitive({"a": 0.1, "b": 0.5, "c": 0.2, "d": 0.0}, 0.5)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from helpers import run_visolo
 from visolo_runtime.bench import ALL_STAGES, Entrant, GpuMeter, Measured, Plan, Round, measure
-from visolo_runtime.session.loading import load
+from visolo_runtime.session.loading import load, shipped_model
 from visolo_runtime.video.sample_clip import sample_frames
 
 SHORT = ("--frames", 6, "--warm-up", 2, "--rounds", 2)
@@ -49,6 +49,16 @@ def test_pairs_and_a_picture(lite_bundle: Path, tmp_path: Path) -> None:
     assert "times as fast as B (by rounds:" in outcome.out
     with Image.open(picture) as opened:
         assert opened.width > 500
+
+
+def test_frames_in_which_nothing_is_found() -> None:
+    """Neither the mask graph nor the decode graph runs."""
+    command = ("bench", shipped_model(), "--frames", 3, "--warm-up", 1, "--rounds", 1, "--idle")
+    (measured,) = run_visolo(*command, "--json").succeeded().json()["models"]
+    assert measured["instances_a_frame"] == 0
+    assert measured["stage_ms"]["mask graph"] == measured["stage_ms"]["decode graph"] == 0
+    assert measured["stage_ms"]["frame graph"] > 0
+    run_visolo(*command, "--rounds", 1, "x.mp4").refused("--idle measures black frames")
 
 
 def test_a_target_is_met_or_not(lite_bundle: Path) -> None:

@@ -48,14 +48,15 @@ def edit(bundle: Path, change: Callable[[dict[str, Any]], object]) -> None:
 def test_what_a_manifest_says(lite_bundle: Path, visolo: Visolo) -> None:
     manifest = visolo("info", lite_bundle, "--json").succeeded().json()
     assert manifest["kind"] == "bundle"
-    assert manifest["format_version"] == 1
+    assert manifest["format_version"] == 2
     assert manifest["model"]["input_size"] == [96, 160]
     assert manifest["labels"]["name"] == "shapes"
     assert manifest["slots"] == 9
     assert [tensor["name"] for tensor in manifest["contract"]["frame"]["inputs"]] == [
-        "image", "memory_key", "memory_value", "memory_valid",
+        "image", "memory_key", "memory_value", "memory_valid", "recent_key", "recent_valid",
+        "score_threshold",
     ]  # fmt: skip
-    assert set(manifest["files"]) == {"frame.onnx", "memory.onnx", "decode.onnx"}
+    assert set(manifest["files"]) == {"frame.onnx", "mask.onnx", "decode.onnx", "memory.onnx"}
     assert all(len(entry["sha256"]) == 64 for entry in manifest["files"].values())
     assert "torch" in manifest["producer"]
 
@@ -106,8 +107,14 @@ def test_a_link_that_leaves_the_bundle(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_a_future_format(bundle: Path, frames: Path, visolo: Visolo) -> None:
-    edit(bundle, lambda manifest: manifest.update(format_version=2, something_new={}))
-    visolo("run", bundle, frames).refused("has format 2", "update visolo")
+    edit(bundle, lambda manifest: manifest.update(format_version=3, something_new={}))
+    visolo("run", bundle, frames).refused("has format 3", "update visolo")
+
+
+def test_an_older_format(bundle: Path, frames: Path, visolo: Visolo) -> None:
+    """The graphs were others then; only the weights can be exported again."""
+    edit(bundle, lambda manifest: manifest.update(format_version=1))
+    visolo("run", bundle, frames).refused("has format 1", f"visolo export WEIGHTS -o {bundle}")
 
 
 @pytest.mark.parametrize(

@@ -215,6 +215,21 @@ def test_what_a_frame_costs(driver: StandIn, open_engines: OpenEngines, threshol
     assert sum(made.values()) + sum(contexts) <= 12, contexts
 
 
+def test_times_by_the_clock_of_the_device(driver: StandIn, open_engines: OpenEngines) -> None:
+    """A millisecond for each piece of work between two events."""
+    buffers = open_engines().buffers()
+    buffers.measured = True
+    for _ in range(2):
+        a_frame(buffers)
+    driver.reset(LAZY)
+    times = buffers.device_ms()
+    assert driver.count("cuEventSynchronize") == len(times) == 6
+    assert times == {
+        "upload": 4.0, "frame graph": 1.0, "mask graph": 1.0, "decode graph": 1.0,
+        "download": 2.0, "memory graph": 1.0,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("function", "status", "words"),
     [

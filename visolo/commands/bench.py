@@ -50,6 +50,9 @@ def bench(
     ahead: Annotated[
         bool, typer.Option(help="Read and resize frames in a thread, as 'visolo run' does.")
     ] = False,
+    idle: Annotated[
+        bool, typer.Option("--idle", help="Measure black frames, in which nothing is found.")
+    ] = False,
     target_fps: Annotated[
         float | None, typer.Option(min=0, help="Exit status 1 if the model is slower than this.")
     ] = None,
@@ -77,7 +80,7 @@ def bench(
 
     if picture is not None and not picture.absolute().parent.is_dir():
         raise VisoloError(f"cannot write '{picture}': its folder does not exist")
-    play, source_name = frame_source(source, warm_up + frames)
+    play, source_name = frame_source(source, warm_up + frames, idle)
     sides = [("A", model, backend, precision)]
     if against or against_backend or against_precision:
         sides.append(

@@ -33,7 +33,7 @@ class ChosenCells(NamedTuple):
     """[B, K, D]"""
 
 
-def grid_weight(query: Tensor, recent_key: Tensor, recent_valid: Tensor) -> Tensor:
+def grid_weights(query: Tensor, recent_key: Tensor, recent_valid: Tensor) -> Tensor:
     """How well each cell matches earlier frames.
 
     Args:
@@ -52,7 +52,7 @@ def grid_weight(query: Tensor, recent_key: Tensor, recent_valid: Tensor) -> Tens
     return torch.where(earlier > 0, mean, torch.ones_like(mean))
 
 
-def choose_cells(
+def best_cells(
     scores: Tensor,
     weight: Tensor,
     threshold: Tensor,

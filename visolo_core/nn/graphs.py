@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from visolo_core.contract import CANDIDATES, GraphName
 from visolo_core.nn.branches import decode_masks
-from visolo_core.nn.choosing import choose_cells, grid_weight
+from visolo_core.nn.choosing import best_cells, grid_weights
 from visolo_core.nn.visolo import Visolo
 
 
@@ -37,9 +37,9 @@ class FrameGraph(nn.Module):
         """Shapes: see ``visolo_core.contract``; first ``ChosenCells``, then ``FrameOutput``."""
         pixels = image.float().permute(0, 3, 1, 2)
         frame = self.model.frame(pixels, memory_key, memory_value, memory_valid)
-        chosen = choose_cells(
+        chosen = best_cells(
             frame.scores,
-            grid_weight(frame.query, recent_key, recent_valid),
+            grid_weights(frame.query, recent_key, recent_valid),
             score_threshold,
             self.places,
             frame.query,
