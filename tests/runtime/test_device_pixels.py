@@ -188,6 +188,18 @@ def test_what_a_frame_costs(
     assert used["upload bytes"] < 100
 
 
+def test_frames_are_let_go_when_the_step_returns(
+    on_gpu: Callable[[Path], Model], lite_bundle: Path
+) -> None:
+    session = on_gpu(lite_bundle).session(record=False)
+    frame = OnGpu(FRAMES[0].copy())
+    watched = weakref.ref(frame)
+    session.step(frame)
+    del frame
+    gc.collect()
+    assert watched() is None
+
+
 def test_a_frame_on_another_gpu(on_gpu: Callable[[Path], Model], lite_bundle: Path) -> None:
     session = on_gpu(lite_bundle).session(record=False)
     wrong = np.zeros((64, 64, 3), np.uint8)

@@ -450,7 +450,6 @@ class DeviceBuffers(Buffers):
         with self._device.current():
             for frame in usual_frames() if self.resizes else ():
                 self._resizer.resize(frame, 0, self._place_address("image", 0))
-            self._stream.wait()
 
     def device_ms(self) -> dict[str, float]:
         """By events on the device's stream; empty unless :attr:`measured`."""
