@@ -47,6 +47,10 @@ class Instances:
     """int64 [N], grid cell that the instance was decoded from."""
     input_masks: NDArray[np.uint8]
     """uint8 [N, H, W] of zeros and ones, at the network's input size."""
+    device_masks: tuple[Any, ...] | None = None
+    """The same as N arrays uint8 [H, W] on the GPU, which other libraries take through
+    ``__dlpack__`` or ``__cuda_array_interface__``; None unless the session was opened with
+    ``device_masks=True``. Their memory is freed once nobody uses them."""
 
     def __len__(self) -> int:
         return len(self.tracker_id)
@@ -79,6 +83,9 @@ class Instances:
                 )
             },
         )  # fmt: skip
+        if self.device_masks is not None:
+            chosen = tuple(self.device_masks[at] for at in np.arange(len(self))[selection])
+            subset = replace(subset, device_masks=chosen)
         if "masks" in self.__dict__:  # reuse the masks that are already resized
             subset.__dict__["masks"] = self.masks[selection]
         return subset

@@ -19,6 +19,7 @@ from fake_gpu import FakeDevice
 from helpers import run_visolo
 from visolo_core.contract import GRAPHS, GraphName, GraphSpec, TensorSpec
 from visolo_core.errors import NotHereError, VisoloError
+from visolo_core.pixels import PIXEL_GRAPHS
 from visolo_export.engine_layers import EngineLayer, layers_of
 from visolo_export.precision import Ranges, convolutions, to_fp16
 from visolo_export.tensorrt_build import TensorRt, usual_lengths
@@ -113,6 +114,20 @@ def test_the_sidecar_says_what_an_engine_is(bundle: Path) -> None:
         assert graphs.library == description["version"]
         assert graphs.targets == ["sm86", "sm89"]
     Bundle(bundle).check_files()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_engines_that_resize_frames(bundle: Path, precision: str) -> None:
+    """They count in float32 whatever the network's precision is, for frames up to 4K."""
+    for graph in PIXEL_GRAPHS:
+        description = sidecar(bundle, precision, graph)
+        kinds = {kind for layer in description["layers"] for kind in layer["precisions"]}
+        assert kinds == {"Float", "Int32", "UInt8"}
+        assert description["targets"] == ["sm86", "sm89"]
+        assert description["profile"]["pitch"] == [1, 3 * 1920, 4 * 3840]
+    graphs = Bundle(bundle).graphs("tensorrt-rtx", precision)
+    assert graphs.pixels.keys() == set(PIXEL_GRAPHS)
+    assert len(Bundle(bundle).pixel_files_of(graphs)) == 2
 
 
 def test_a_bundle_of_engines_alone_says_why_it_cannot_run(bundle: Path, tmp_path: Path) -> None:

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fake_gpu import fake_tensorrt
 from helpers import Array
 from standin.stand_in import CHANCE, DriverQueues, StandIn
 from visolo_core.errors import VisoloError
 from visolo_core.pixels import PixelGraph, pixel_contract
+from visolo_runtime.bundle import Bundle
 from visolo_runtime.engines.device_array import DeviceArray
 from visolo_runtime.engines.dlpack import CUDA
+from visolo_runtime.engines.engine import Engines
+from visolo_runtime.engines.tensorrt.backend import TensorRtBackend
 from visolo_runtime.engines.tensorrt.device import CudaDevice, CudaStream, DeviceMemory
 from visolo_runtime.engines.tensorrt.engine import TensorRtEngine, TensorRtRuntime
 from visolo_runtime.engines.tensorrt.frame_resizer import FrameResizer
+from visolo_runtime.session.loading import Model
+from visolo_runtime.session.session import Session
 from visolo_runtime.video.nv12 import Nv12Frame
 from visolo_runtime.video.raw_frames import raw_frame
 from visolo_runtime.video.resizing import resized
+from visolo_runtime.video.sample_clip import sample_frames
 
 pytestmark = pytest.mark.standin
 SIZE = (24, 40)
@@ -171,3 +180,79 @@ def test_no_room_at_any_allocation(
         device.download(image, memory.address, stream)
         stream.wait()
         assert np.array_equal(image, resized(picture, SIZE).image)
+
+
+@pytest.fixture
+def open_pixels(
+    device: CudaDevice, open_engines: Callable[..., Engines], tiny_bundle: Path, tmp_path: Path
+) -> Callable[..., Engines]:
+    """Opens the tiny network's engines with those that resize frames."""
+
+    def open_them(use_graphs: bool = True) -> Engines:
+        engines = open_engines(use_graphs)
+        bundle = Bundle(tiny_bundle)
+        contract, backend = pixel_contract(bundle.manifest.model.input_size), engines.backend
+        assert isinstance(backend, TensorRtBackend)
+        pixels = {}
+        for graph, file in bundle.pixel_files_of(bundle.graphs("onnx")).items():
+            plan = tmp_path / f"{graph}.engine"
+            plan.write_bytes(str(file).encode())
+            pixels[graph] = backend._runtime.load(plan, contract[graph])
+        backend._pixels = pixels
+        return engines
+
+    return open_them
+
+
+def mixed(device: CudaDevice, producer: CudaStream, frame: Array, number: int) -> Any:
+    """A frame as it comes from the host, resized ahead, or on the device."""
+    if number % 3 == 2:
+        return OnDevice(device, producer, frame)
+    return frame if number % 3 else Image.fromarray(frame)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_sessions_that_give_and_take_device_memory(
+    driver: StandIn,
+    device: CudaDevice,
+    open_pixels: Callable[..., Engines],
+    model: Model,
+    seed: int,
+) -> None:
+    """Frames from anywhere, masks that outlive their session and are dropped in another thread."""
+    driver.reset(CHANCE, seed)
+    with device.current():
+        producer = device.stream()
+    frames = list(sample_frames(6, 64, 96))
+    alone = model.session(record=False)
+    expected = [alone.step(frame) for frame in frames]
+    session = Session(
+        open_pixels(seed % 2 == 0).buffers(),
+        model.stream_options(record=False, device_masks=True),
+    )
+    handed_out: list[Any] = []
+    for number, frame in enumerate(frames):
+        with device.current():
+            given = mixed(device, producer, frame, number)
+        instances = session.step(given)
+        del given
+        assert np.array_equal(instances.input_masks, expected[number].input_masks)
+        handed_out.append(instances.device_masks)
+    del session, instances
+    masks = [(each.input_masks, handed_out.pop(0)) for each in expected]
+    assert sum(len(theirs) for theirs, _ in masks) > 0
+    for theirs, ours in masks:
+        for its, mine in zip(theirs, ours, strict=True):
+            assert np.array_equal(downloaded(device, mine), its)
+    del theirs, ours, mine
+    thread = threading.Thread(target=masks.clear)
+    thread.start()
+    thread.join()
+
+
+def downloaded(device: CudaDevice, mask: DeviceArray) -> Array:
+    with device.current():
+        stream, pinned = device.stream(), device.pinned(mask.shape, "uint8")
+        device.download(pinned, mask.__cuda_array_interface__["data"][0], stream)
+        stream.wait()
+    return pinned

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from visolo_core.contract import GraphName, GraphSpec
 from visolo_core.decoding import Candidates, Floats, Ints, choose_cells, grid_weight
+from visolo_core.errors import VisoloError
 from visolo_runtime.engines.blas import one_thread
+from visolo_runtime.engines.device_array import DeviceArray
 from visolo_runtime.engines.raw_frame import RawFrame
 
 Array = NDArray[Any]
@@ -28,6 +30,8 @@ STAGE_OUTPUTS = ("res2", "res3", "res4")
 """Outputs of the frame graph that the mask graph reads."""
 CELL_OUTPUTS = ("count", "cell", "cell_score", "cell_classes", "cell_query", "cell_key")
 """Outputs of the frame graph that the host reads of every frame."""
+DECODE_OUTPUTS = ("masks", "area", "probability_sum", "intersection")
+"""Outputs of the decode graph."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,8 @@ class DecodedMasks(NamedTuple):
     """float32 [N], sum of the probabilities inside the mask"""
     intersection: Floats
     """float32 [N, N], common pixels of each pair"""
+    on_device: tuple[DeviceArray, ...] = ()
+    """N masks uint8 [H, W] on the device, if they are handed out; they are nobody else's"""
 
 
 class Buffers(ABC):
@@ -152,6 +158,16 @@ class Buffers(ABC):
     def write(self, name: str, values: Array, row: int = 0) -> None:
         """Overwrite one of ``specs`` with ``values`` [1, ...]."""
 
+    def hand_out_masks(self) -> None:
+        """From now on, give the masks on the device with each decode.
+
+        Raises:
+            VisoloError: if the engines' masks are in the host's memory.
+        """
+        raise VisoloError(
+            "masks are handed out on a GPU by the TensorRT backends only: leave device_masks out"
+        )
+
     def choose_from_all(self, row: int, score_threshold: float) -> Candidates:
         """The candidates of a row's current frame, from all outputs of the frame graph: for a frame
         with more of them than the graph has places."""
@@ -230,6 +246,7 @@ def join_parts(parts: Sequence[DecodedMasks], masks: NDArray[np.uint8]) -> Decod
                 for row in parts
             ]
         ),
+        tuple(mask for part in parts for mask in part.on_device),
     )
 
 

@@ -18,6 +18,7 @@ from visolo_core.decoding import Candidates, Floats, Ints
 from visolo_runtime.engines.buffers import (
     CELL_OUTPUTS,
     DECODE_LIMIT,
+    DECODE_OUTPUTS,
     Array,
     Buffers,
     DecodedMasks,
@@ -124,7 +125,7 @@ class HostBuffers(Buffers):
             chosen, outputs = self._masks.views(first + begin, len(some))
             np.copyto(chosen, kernels[:, some].T)
             decode.bind_input("kernels", chosen)
-            for name in DecodedMasks._fields:
+            for name in DECODE_OUTPUTS:
                 decode.bind_output(name, getattr(outputs, name))
             decode.run()
             parts.append(outputs)

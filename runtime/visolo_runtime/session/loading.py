@@ -43,6 +43,7 @@ class Model:
         record: bool = True,
         output_size: tuple[int, int] | None = None,
         channel_order: ChannelOrder = "rgb",
+        device_masks: bool = False,
     ) -> Session:
         """A session with its own state.
 
@@ -50,23 +51,27 @@ class Model:
             record: keep every mask for ``finish``; without it, memory use stays constant.
             output_size: (height, width) of the masks; None means the frame's own size.
             channel_order: of frames given as arrays, ``rgb`` or ``bgr``.
+            device_masks: hand the masks out on the GPU too, as ``Instances.device_masks``.
 
         Raises:
-            VisoloError: if the settings need more memory slots than the engines have, or the
-                device is out of memory.
+            VisoloError: if the settings need more memory slots than the engines have, the device
+                is out of memory, or masks on a GPU are asked of engines that have none there.
         """
         from visolo_runtime.session.session import Session
 
-        options = self.stream_options(record, output_size)
+        options = self.stream_options(record, output_size, device_masks)
         return Session(self.engines.buffers(), options, channel_order=channel_order)
 
     def stream_options(
-        self, record: bool = True, output_size: tuple[int, int] | None = None
+        self,
+        record: bool = True,
+        output_size: tuple[int, int] | None = None,
+        device_masks: bool = False,
     ) -> StreamOptions:
         """Options for a stream of this model; arguments as for :meth:`session`."""
         from visolo_runtime.session.stream import StreamOptions
 
-        return StreamOptions(self.inference, self.labels, record, output_size)
+        return StreamOptions(self.inference, self.labels, record, output_size, device_masks)
 
 
 def shipped_model() -> Path:

@@ -30,8 +30,8 @@ class Session:
         channel_order: of frames given as arrays, ``rgb`` or ``bgr``.
 
     Raises:
-        VisoloError: if the options need more memory slots than the engines have, or the channel
-            order is unknown.
+        VisoloError: if the options need more memory slots than the engines have, the channel order
+            is unknown, or the engines have no masks on a device to hand out.
     """
 
     def __init__(
@@ -43,6 +43,8 @@ class Session:
     ) -> None:
         self._buffers = buffers
         self._channel_order = check_channel_order(channel_order)
+        if options.device_masks:
+            buffers.hand_out_masks()
         self.stream = Stream(options, row, buffers.slots, buffers.input_size)
         """The state of the video."""
 

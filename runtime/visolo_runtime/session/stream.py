@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from visolo_core import memory_policy
 from visolo_core.association import Associator
 from visolo_core.categories import LabelSet
 from visolo_core.config import InferenceConfig
-from visolo_core.decoding import Candidates, select_instances
+from visolo_core.decoding import Candidates, Ints, select_instances
 from visolo_core.errors import VisoloError
 from visolo_core.instances import Instances
 from visolo_core.results import Track, TrackRecorder
@@ -45,6 +46,8 @@ class StreamOptions:
     the video is, and there is no video-level result."""
     output_size: tuple[int, int] | None = None
     """Height and width of the masks; None means the frame's own size."""
+    device_masks: bool = False
+    """Hand the masks out on the device too."""
 
 
 @dataclass
@@ -197,12 +200,18 @@ class Stream:
                 track_confidence=np.array([mean for _, mean in classes], np.float32),
                 cell=candidates.cell[chosen],
                 input_masks=masks,
+                device_masks=self._device_masks(decoded, chosen),
             )
         if self._recorder is not None:
             with frame.timed("record"):
                 self._recorder.add(instances, tracks)
         self.stage_ms = frame.stage_ms
         return instances
+
+    def _device_masks(self, decoded: DecodedMasks | None, chosen: Ints) -> tuple[Any, ...] | None:
+        if not self._options.device_masks:
+            return None
+        return tuple(decoded.on_device[at] for at in chosen) if decoded else ()
 
     # ------------------------------------------------------------------------------ the video
 

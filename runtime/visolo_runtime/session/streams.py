@@ -27,6 +27,11 @@ class Streams:
         sizes: one per stream: height and width of its masks, None for the frame's own.
         record: keep every mask for the sessions' ``finish``.
         channel_order: of frames given as arrays, ``rgb`` or ``bgr``.
+        device_masks: hand the masks out on the GPU too, as ``Instances.device_masks``.
+
+    Raises:
+        VisoloError: if there is no stream, or masks on a GPU are asked of engines that have none
+            there.
     """
 
     def __init__(
@@ -35,10 +40,12 @@ class Streams:
         sizes: Sequence[tuple[int, int] | None],
         record: bool = False,
         channel_order: ChannelOrder = "rgb",
+        device_masks: bool = False,
     ) -> None:
         if not sizes:
             raise VisoloError("several streams need one size each, and no size was given")
         self._model, self._record, self._channel_order = model, record, channel_order
+        self._device_masks = device_masks
         self._buffers = model.engines.buffers(len(sizes))
         self.sessions = [self._session(stream, size) for stream, size in enumerate(sizes)]
         """One per stream."""
@@ -96,7 +103,7 @@ class Streams:
         self.close()
 
     def _session(self, stream: int, size: tuple[int, int] | None) -> Session:
-        options = self._model.stream_options(self._record, size)
+        options = self._model.stream_options(self._record, size, self._device_masks)
         return Session(self._buffers, options, stream, self._channel_order)
 
 

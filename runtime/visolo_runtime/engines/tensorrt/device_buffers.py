@@ -36,6 +36,8 @@ from visolo_runtime.engines.buffers import (
     join_parts,
     neighbouring_rows,
 )
+from visolo_runtime.engines.device_array import DeviceArray
+from visolo_runtime.engines.dlpack import CUDA
 from visolo_runtime.engines.engine import Engines
 from visolo_runtime.engines.raw_frame import usual_frames
 from visolo_runtime.engines.tensorrt.device import CudaGraph, CudaStream, Device, DeviceMemory
@@ -107,6 +109,7 @@ class DeviceBuffers(Buffers):
         """Rows whose mask features are computed."""
         self._overwritten = False
         """Whether :meth:`write` changed something since the launch."""
+        self._hands_out = False
         self._expected = [1] * rows
         """Candidates of each row's last frame."""
         self._memories: list[DeviceMemory] = []
@@ -243,11 +246,14 @@ class DeviceBuffers(Buffers):
             area, probability_sum, pairs = (
                 self._results.array(_of_place(name, place), launched.target) for name in _COUNTS
             )
+            with self._device.current():
+                handed_out = self._handed_out(place, count)
             return DecodedMasks(
                 self._pinned_masks[launched.target][place, :count],
                 area[:count],
                 probability_sum[:count],
                 _square(pairs, launched.masks)[:count, :count],
+                handed_out,
             )
         parts = []
         with self._device.current():
@@ -402,6 +408,34 @@ class DeviceBuffers(Buffers):
             area[:count].copy(),
             probability_sum[:count].copy(),
             _square(pairs, fixed)[:count, :count].copy(),
+            self._handed_out(place, count),
+        )
+
+    def hand_out_masks(self) -> None:
+        """Copies, in memory that is freed when nobody uses them any more."""
+        self._hands_out = True
+
+    def _handed_out(self, place: int, count: int) -> tuple[DeviceArray, ...]:
+        """Copies of the masks that were decoded last for a row of the launch.
+
+        Their memory is not used again once it is given back: whoever had it may have given work
+        to the device that still reads it, which only freeing waits for.
+        """
+        if not self._hands_out:
+            return ()
+        size = prod(self.input_size)
+        memory = self._device.allocate(count * size, self._stream)
+        self._copy(memory.address, self._masks_address(place), count * size)
+        self._stream.wait()
+        return tuple(
+            DeviceArray(
+                memory.address + at * size,
+                self.input_size,
+                "uint8",
+                memory,
+                (CUDA, self._device.index),
+            )
+            for at in range(count)
         )
 
     def warm_up(self) -> None:
@@ -416,7 +450,6 @@ class DeviceBuffers(Buffers):
         with self._device.current():
             for frame in usual_frames() if self.resizes else ():
                 self._resizer.resize(frame, 0, self._place_address("image", 0))
-            self._stream.wait()
 
     def device_ms(self) -> dict[str, float]:
         """By events on the device's stream; empty unless :attr:`measured`."""

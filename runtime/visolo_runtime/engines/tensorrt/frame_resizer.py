@@ -30,7 +30,7 @@ from visolo_core.pixels import (
     resize_inputs,
 )
 from visolo_runtime.engines.buffers import Array
-from visolo_runtime.engines.raw_frame import HostFrame, RawFrame
+from visolo_runtime.engines.raw_frame import DeviceFrame, HostFrame, RawFrame
 from visolo_runtime.engines.tensorrt.device import CudaGraph, CudaStream, Device, DeviceMemory
 from visolo_runtime.engines.tensorrt.engine import TensorRtContext, TensorRtEngine
 
@@ -68,13 +68,14 @@ class FrameResizer:
         self._most_kinds = max(_LEAST_KINDS, streams)
         self._kinds: OrderedDict[_Key, _Kind] = OrderedDict()
         self._pinned: dict[int, NDArray[np.uint8]] = {}
-        self._reading: list[RawFrame] = []
+        self._reading: list[DeviceFrame] = []
 
     def resize(self, frame: RawFrame, place: int, image: int) -> None:
         """Make the image of a frame.
 
         Args:
-            frame: it is kept until :meth:`release`.
+            frame: on the host it may change when this returns; on a GPU it is kept until
+                :meth:`release`.
             place: number of the frame among those that are resized before the next wait.
             image: address on the device, of uint8 [H, W, 3] RGB.
 
@@ -82,10 +83,10 @@ class FrameResizer:
             VisoloError: if the device is out of memory.
         """
         kind = self._kind(frame)
-        self._reading.append(frame)
         if isinstance(frame, HostFrame):
             self._upload(frame, place, kind)
         else:
+            self._reading.append(frame)
             for producer in frame.streams:
                 self._device.follow(self._stream, producer)
             for plane, memory in zip(frame.planes, kind.planes, strict=True):
