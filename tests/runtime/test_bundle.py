@@ -56,7 +56,9 @@ def test_what_a_manifest_says(lite_bundle: Path, visolo: Visolo) -> None:
         "image", "memory_key", "memory_value", "memory_valid", "recent_key", "recent_valid",
         "score_threshold",
     ]  # fmt: skip
-    assert set(manifest["files"]) == {"frame.onnx", "mask.onnx", "decode.onnx", "memory.onnx"}
+    assert set(manifest["files"]) == {
+        "frame.onnx", "mask.onnx", "decode.onnx", "memory.onnx", "resize.onnx", "resize_nv12.onnx",
+    }  # fmt: skip
     assert all(len(entry["sha256"]) == 64 for entry in manifest["files"].values())
     assert "torch" in manifest["producer"]
 

@@ -71,7 +71,7 @@ class Bench:
         self.resizer = FrameResizer(device, engines, SIZE, self.stream, use_graphs=use_graphs)
 
     def give(self, frame: object, place: int = 0, order: Any = "rgb") -> None:
-        raw = raw_frame(frame, SIZE, order)
+        raw = raw_frame(frame, SIZE, order, gpu=0)
         assert raw is not None
         with self.device.current():
             self.resizer.resize(raw, place, self.images[place].address)
