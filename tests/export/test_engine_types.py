@@ -157,7 +157,9 @@ def test_the_oldest_library(
     if fits:
         assert import_library(library) is module
         return
-    with pytest.raises(NotHereError, match=rf"{library} {version} is too old: install \d+\.\d+"):
+    with pytest.raises(
+        NotHereError, match=rf"{library} {version} is too old, .* or later is needed"
+    ):
         import_library(library)
 
 

@@ -34,8 +34,8 @@ def import_library(name: Library) -> Any:
     version, oldest = module.__version__, _OLDEST[name]
     if version_numbers(version) < oldest:
         raise NotHereError(
-            f"{name} {version} is too old: install {oldest[0]}.{oldest[1]} or later, such as by "
-            f"{pip_install(_EXTRAS[name])}"
+            f"{name} {version} is too old, {oldest[0]}.{oldest[1]} or later is needed: "
+            f"{_how_to_install(name)}"
         )
     return module
 
