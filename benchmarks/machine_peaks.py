@@ -229,7 +229,7 @@ def _graph_probe(
     file = folder / "probe.onnx"
     onnx.save(proto, file)
     if int8:
-        from visolo_export.precision import calibrate, to_int8
+        from visolo_export.quantisation import calibrate, to_int8
 
         to_int8(file, file, calibrate(file, [{"x": data}]))
     buffers = {"x": data, "y": np.empty(shape, np.float32)}

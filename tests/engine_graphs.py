@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import onnx
-
 from visolo_core.contract import GRAPHS, GraphName
 from visolo_export.calibration import MaskFeeds, record_feeds
-from visolo_export.precision import Feeds, Ranges, calibrate, to_bf16, to_fp16
+from visolo_export.precision import convolutions, to_bf16, to_fp16
+from visolo_export.quantisation import Feeds, Ranges, calibrate
 from visolo_export.tensorrt_quantisation import quantise
 from visolo_runtime.bundle import Precision
 from visolo_runtime.session.loading import load, shipped_model
@@ -34,7 +33,7 @@ class EngineGraphs:
         if precision not in self._made:
             self._made[precision] = dict(plain)
             for graph, source in plain.items():
-                if any(node.op_type == "Conv" for node in onnx.load(source).graph.node):
+                if convolutions(source):
                     target = self._folder / f"{graph}-{precision}.onnx"
                     self._convert(graph, precision, target)
                     self._made[precision][graph] = target

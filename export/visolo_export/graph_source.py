@@ -18,15 +18,13 @@ from visolo_export.formats import QUANTISED, CalibrationOptions
 from visolo_export.graph_export import export_graphs
 from visolo_export.onnx_export import write_onnx
 from visolo_export.pixel_export import write_pixel_graphs
-from visolo_export.precision import (
+from visolo_export.precision import nodes_of, to_bf16, to_fp16
+from visolo_export.quantisation import (
     Feeds,
     Ranges,
     calibrate,
     most_sensitive,
-    nodes_of,
     sensitivities,
-    to_bf16,
-    to_fp16,
     to_int8,
 )
 from visolo_export.tensorrt_quantisation import Quantised, quantise

@@ -26,7 +26,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from visolo_export.precision import Ranges, to_fp16
+from visolo_export.precision import to_fp16
+from visolo_export.quantisation import Ranges
 from visolo_runtime.engines.buffers import Array
 
 Quantised = Literal["int8", "fp8"]
@@ -64,7 +65,7 @@ def quantise(
         source: the float32 graph.
         target: where to write.
         precision: of the convolutions.
-        ranges: of the graph's tensors, see :func:`visolo_export.precision.calibrate`.
+        ranges: of the graph's tensors, see :func:`visolo_export.quantisation.calibrate`.
         keep: names of convolutions that stay float16.
         float32_modules: modules of the network that stay float32, such as ``backbone.layer1``.
     """

@@ -17,7 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 from benchmarks.bfloat16 import rounded_to_bfloat16
 from engine_graphs import EngineGraphs
 from visolo_core.contract import GRAPHS, GraphName
-from visolo_export.precision import calibrate, nodes_of, to_bf16, to_fp16
+from visolo_export.precision import nodes_of, to_bf16, to_fp16
+from visolo_export.quantisation import calibrate
 from visolo_export.rtx_graphs import suit_rtx
 from visolo_export.tensorrt_quantisation import Quantised, float16_above, quantise
 from visolo_export.verification import Tolerance, Verification, verify

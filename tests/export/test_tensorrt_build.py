@@ -21,7 +21,8 @@ from visolo_core.contract import GRAPHS, GraphName, GraphSpec, TensorSpec
 from visolo_core.errors import NotHereError, VisoloError
 from visolo_core.pixels import PIXEL_GRAPHS
 from visolo_export.engine_layers import EngineLayer, layers_of
-from visolo_export.precision import Ranges, convolutions, to_fp16
+from visolo_export.precision import convolutions, to_fp16
+from visolo_export.quantisation import Ranges
 from visolo_export.tensorrt_build import TensorRt, usual_lengths
 from visolo_export.tensorrt_quantisation import quantise
 from visolo_runtime.bundle import Bundle, Precision
