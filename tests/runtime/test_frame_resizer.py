@@ -234,12 +234,6 @@ def test_what_it_costs(device: FakeDevice, engines: Mapping[PixelGraph, TensorRt
     bench.image()
 
 
-def test_a_frame_on_another_gpu(bench: Bench) -> None:
-    values = noise(20, 30, 3)
-    with pytest.raises(VisoloError, match="is on GPU 3, but this model runs on GPU 0"):
-        bench.give(DeviceArray(values.ctypes.data, values.shape, "uint8", values, (CUDA, 3)))
-
-
 def test_no_room(bench: Bench) -> None:
     bench.device.free = 100_000
     with pytest.raises(VisoloError, match="no room"):

@@ -350,6 +350,15 @@ def test_what_engines_cannot_resize() -> None:
     assert raw_frame(spread, SIZE) is not None  # it is copied on its way
 
 
+def test_a_frame_on_another_gpu() -> None:
+    """It is refused where the GPUs are known."""
+    for frame in (on_gpu(PICTURE, 3), Nv12Frame(on_gpu(noise(4, 4), 3), on_gpu(noise(2, 4), 3))):
+        with pytest.raises(VisoloError, match="is on GPU 3, but this model runs on GPU 0"):
+            raw_frame(frame, SIZE, gpu=0)
+        assert raw_frame(frame, SIZE, gpu=3) is not None
+    assert raw_frame(Interface(PICTURE), SIZE, gpu=0) is not None
+
+
 def test_what_is_no_frame_at_all() -> None:
     with pytest.raises(VisoloError, match="not a list"):
         raw_frame([1, 2], SIZE)

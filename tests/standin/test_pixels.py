@@ -237,8 +237,10 @@ def test_sessions_that_give_and_take_device_memory(
         instances = session.step(given)
         del given
         assert np.array_equal(instances.input_masks, expected[number].input_masks)
+        for mask, its in zip(instances.device_masks or (), instances.input_masks, strict=True):
+            assert np.array_equal(downloaded(device, mask), its)  # by a stream of its own
         handed_out.append(instances.device_masks)
-    del session, instances
+    del session, instances, mask
     masks = [(each.input_masks, handed_out.pop(0)) for each in expected]
     assert sum(len(theirs) for theirs, _ in masks) > 0
     for theirs, ours in masks:
