@@ -80,6 +80,7 @@ def main() -> None:
     checkpoint, inference = load_checkpoint(options.weights), InferenceConfig()
     print(f"{name} on {device.name} ({device.architecture}), {options.weights.name}\n")
     print("| precision | work | p50 ms | p99 ms | FPS | predicted FPS |\n|---|---|---|---|---|---|")
+    stages = {}
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder) / "model.visolo"
         write_bundle(
@@ -93,7 +94,9 @@ def main() -> None:
                 graphs = opened.graphs(name, precision)
                 engines = open_tensorrt(opened, graphs, name, use_graphs=recorded)
                 stream_options = StreamOptions(inference, checkpoint.header.labels, record=False)
-                times = step_times(Session(engines.buffers(), stream_options), options.frames)
+                session = Session(engines.buffers(), stream_options)
+                times = step_times(session, options.frames)
+                stages[precision] = session.device_ms(next(iter(sample_frames(1))))
                 p99 = sorted(times)[int(0.99 * len(times))]
                 work = "recorded" if recorded else "plain"
                 print(
@@ -101,6 +104,9 @@ def main() -> None:
                     f"{1000 * len(times) / sum(times):.1f} | "
                     f"{prediction if precision == 'fp16' else '-'} |"
                 )
+    for precision, spent in stages.items():
+        parts = ", ".join(f"{stage} {ms:.2f}" for stage, ms in spent.items())
+        print(f"\n{precision}, ms of one frame by the device's clock: {parts}")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ rounds says more than two separate timings.
 
 Each round is a new session over the same source, which is read and decoded again. Its first frames,
 during which the memory fills and caches warm up, are not counted. A step ends when its instances
-are on the host, so the host's clock times it correctly as a whole; graphs on a GPU are timed by
-events on its stream.
+are on the host, so the host's clock times it correctly as a whole. On a GPU, all graphs are
+launched and waited for as one: their time is that of the frame graph here.
 """
 
 from __future__ import annotations
@@ -35,13 +35,7 @@ FrameSource = Callable[[], Iterable[NDArray[np.uint8] | Skipped]]
 """Opens the source again from its start."""
 
 READ, OUTPUT = "read", "masks"
-UPLOAD, DOWNLOAD = "upload", "download"
-"""Copies to and from a GPU; there are none on a CPU."""
-ALL_STAGES = (
-    READ, "resize", UPLOAD, "frame graph", DOWNLOAD,
-    *(stage for stage in STAGES if stage not in ("resize", "frame graph")), OUTPUT,
-)  # fmt: skip
-_ON_DEVICE = (*GRAPH_STAGES, UPLOAD, DOWNLOAD)
+ALL_STAGES = (READ, *STAGES, OUTPUT)
 
 
 @dataclass(frozen=True)
@@ -114,12 +108,12 @@ class Measured:
         }
 
     def host_share(self) -> float:
-        """The share of a step, 0 to 1, that is spent outside graphs and copies. Reading frames and
+        """The share of a step, 0 to 1, that is spent outside the graphs. Reading frames and
         resizing masks to the source's size are not part of a step."""
         stages = self.stage_ms()
         whole = float(np.mean([ms for each in self.rounds for ms in each.total]))
         step = whole - stages[READ] - stages[OUTPUT]
-        return 1 - sum(stages[stage] for stage in _ON_DEVICE) / step
+        return 1 - sum(stages[stage] for stage in GRAPH_STAGES) / step
 
     def by_position(self) -> list[float]:
         """Milliseconds of each frame of the source, the median of the rounds."""
@@ -220,8 +214,6 @@ def _play(
         counted.total.append(read_ms + (end - begin) * 1e3)
         stages = dict.fromkeys(ALL_STAGES, 0.0) | session.stage_ms
         stages |= {READ: read_ms, OUTPUT: (end - stepped) * 1e3}
-        # The host's clock shows when work was queued on a GPU, not how long it took there.
-        stages |= session.device_ms()
         for stage, spent in stages.items():
             counted.stages[stage].append(spent)
     if not counted.total:

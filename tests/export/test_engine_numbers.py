@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.bfloat16 import rounded_to_bfloat16
+from benchmarks.engine_table import AsWritten
 from engine_graphs import EngineGraphs
 from visolo_core.contract import GRAPHS, GraphName
 from visolo_export.precision import nodes_of, to_bf16, to_fp16
@@ -36,12 +37,6 @@ Files = dict[GraphName, Path]
 def as_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """ONNX Runtime 1.32 rewrites fp8 graphs into others, whose results are wrong by half of their
     range."""
-
-    class AsWritten(onnxruntime.SessionOptions):  # type: ignore[misc]
-        def __init__(self) -> None:
-            super().__init__()
-            self.add_session_config_entry("session.disable_quant_qdq", "1")
-
     monkeypatch.setattr(onnxruntime, "SessionOptions", AsWritten)
 
 

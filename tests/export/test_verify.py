@@ -47,7 +47,7 @@ def test_a_bundle_equals_its_weights(bundle: Path, lite_weights: Path, visolo: V
     assert report["passed"] is True
     assert report["failures"] == []
     assert report["frames"] == 12
-    assert set(report["tensors"]) == {"frame", "memory", "decode"}
+    assert set(report["tensors"]) == {"frame", "mask", "decode", "memory"}
     assert report["tensors"]["frame"]["kernels"]["absolute"] < 2e-3
     assert report["tracks"]["reference_tracks"] > 3  # otherwise the clip proves nothing
     assert report["tracks"]["min_mask_iou"] >= 0.999
@@ -67,7 +67,9 @@ def test_the_json_form(bundle: Path, lite_weights: Path, visolo: Visolo) -> None
         "frames", "tolerance", "tensors", "decoded_mask_iou", "tracks", "drift", "failures",
         "passed", "source", "form", "reference",
     }  # fmt: skip
-    assert set(report["tolerance"]) == {"tensor", "score", "sum", "mask_iou", "same_tracks"}
+    assert set(report["tolerance"]) == {
+        "tensor", "stage", "score", "sum", "mask_iou", "same_tracks",
+    }  # fmt: skip
     assert set(report["tensors"]["memory"]["value"]) == {"absolute", "relative"}
     assert set(report["tracks"]) == {
         "reference_tracks", "candidate_tracks", "unmatched_reference", "unmatched_candidate",
@@ -174,13 +176,27 @@ assert not heavy, heavy
     assert "passed" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("graph", "module"),
+    [("frame", "backbone.layer2.0.conv1"), ("mask", "mask_branch.refine2.skip")],
+)
+def test_the_first_layer_that_differs(
+    bundle: Path, lite_weights: Path, visolo: Visolo, graph: str, module: str
+) -> None:
+    spoil(bundle, graph, f"{module}.weight", nudge)
+    outcome = visolo("verify", bundle, "--reference", lite_weights, "--bisect", "--json")
+    assert outcome.status == 1
+    assert outcome.json()["first_divergence"]["module"].endswith(module)
+
+
 def test_bisecting_needs_weights(bundle: Path, visolo: Visolo) -> None:
     visolo("verify", bundle, "--reference", bundle, "--bisect").refused("needs weights")
 
 
 def test_the_table(bundle: Path, lite_weights: Path, visolo: Visolo) -> None:
     text = visolo("verify", bundle, "--reference", lite_weights, "--frames", 2).succeeded().out
-    assert "frame.mask_features" in text
+    assert "frame.cell_score" in text
+    assert "mask.mask_features" in text
     assert "passed" in text
 
 
@@ -222,7 +238,7 @@ def nudge(array: Array) -> Array:
 @pytest.mark.parametrize(
     ("graph", "weight", "tensor"),
     [
-        ("frame", "mask_branch.refine2.skip.weight", "frame.mask_features"),
+        ("mask", "mask_branch.refine2.skip.weight", "mask.mask_features"),
         ("frame", "category_branch.classifier.weight", "frame.scores"),
         ("frame", "tracking_branch.query.1.conv.weight", "frame.query"),
         ("memory", "memory.value.conv.weight", "memory.value"),

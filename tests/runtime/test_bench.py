@@ -106,7 +106,7 @@ def test_the_figures_of_rounds() -> None:
 def test_the_hosts_share_is_of_the_step_alone() -> None:
     """Reading and bringing masks to the source's size are outside; copies to a GPU are not host."""
     stages = dict.fromkeys(ALL_STAGES, 0.0)
-    stages |= {"read": 50.0, "masks": 50.0, "frame graph": 7.0, "upload": 1.0, "choose": 2.0}
+    stages |= {"read": 50.0, "masks": 50.0, "frame graph": 7.0, "mask graph": 1.0, "select": 2.0}
     measured_round = Round(total=[110.0], stages={stage: [ms] for stage, ms in stages.items()})
     assert Measured("A", "", "fp32", [measured_round]).host_share() == pytest.approx(0.2)
 

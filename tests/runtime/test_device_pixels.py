@@ -17,6 +17,7 @@ from PIL import Image
 
 from fake_gpu import FakeDevice, fake_tensorrt
 from helpers import Array
+from pixels_on_gpu import OnGpu
 from visolo_core.contract import GRAPHS
 from visolo_core.errors import VisoloError
 from visolo_core.instances import Instances
@@ -74,21 +75,6 @@ def on_gpu(
         return replace(load(folder, "onnxruntime", threads=1), engines=engines)
 
     return open_it
-
-
-class OnGpu:
-    """An array of another library."""
-
-    def __init__(self, values: Array) -> None:
-        self._values = values
-        self.__cuda_array_interface__ = {
-            "shape": values.shape,
-            "typestr": "|u1",
-            "data": (values.ctypes.data, False),
-            "version": 3,
-            "strides": values.strides,
-            "stream": None,
-        }
 
 
 def nv12(frame: Array, make: Callable[[Array], Any] = lambda plane: plane) -> Nv12Frame:

@@ -17,10 +17,9 @@ from PIL import Image
 
 from fake_gpu import FakeDevice, FakeStream, fake_tensorrt
 from helpers import Array
+from pixels_on_gpu import OnGpu, write_plans
 from visolo_core.errors import VisoloError
-from visolo_core.nn.pixels import pixel_modules
 from visolo_core.pixels import PixelGraph, pixel_contract
-from visolo_export.onnx_export import write_onnx
 from visolo_runtime.engines.device_array import DeviceArray
 from visolo_runtime.engines.dlpack import CUDA
 from visolo_runtime.engines.tensorrt.engine import TensorRtEngine, TensorRtRuntime
@@ -35,13 +34,7 @@ IMAGE_BYTES = 3 * 24 * 40
 
 @pytest.fixture(scope="module")
 def plans(tmp_path_factory: pytest.TempPathFactory) -> dict[PixelGraph, Path]:
-    folder = tmp_path_factory.mktemp("plans")
-    files: dict[PixelGraph, Path] = {}
-    for graph, module in pixel_modules().items():
-        write_onnx(module, pixel_contract(SIZE)[graph], folder / f"{graph}.onnx")
-        files[graph] = folder / f"{graph}.engine"
-        files[graph].write_bytes(str(folder / f"{graph}.onnx").encode())
-    return files
+    return write_plans(tmp_path_factory.mktemp("plans"), SIZE)
 
 
 @pytest.fixture
@@ -96,21 +89,6 @@ def bench(
     yield bench
     with device.current():
         bench.stream.wait()
-
-
-class OnGpu:
-    """An array of another library, which says on which stream it is being made."""
-
-    def __init__(self, values: Array, stream: int | None = None) -> None:
-        self._values = values
-        self.__cuda_array_interface__ = {
-            "shape": values.shape,
-            "typestr": "|u1",
-            "data": (values.ctypes.data, False),
-            "version": 3,
-            "strides": values.strides,
-            "stream": stream,
-        }
 
 
 def noise(*shape: int, seed: int = 1) -> Array:

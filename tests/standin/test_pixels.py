@@ -14,6 +14,7 @@ from PIL import Image
 
 from fake_gpu import fake_tensorrt
 from helpers import Array
+from pixels_on_gpu import write_plans
 from standin.stand_in import CHANCE, DriverQueues, StandIn
 from visolo_core.errors import VisoloError
 from visolo_core.pixels import PixelGraph, pixel_contract
@@ -40,16 +41,7 @@ Graphs = dict[PixelGraph, TensorRtEngine]
 
 @pytest.fixture(scope="module")
 def plans(tmp_path_factory: pytest.TempPathFactory) -> dict[PixelGraph, Path]:
-    from visolo_core.nn.pixels import pixel_modules
-    from visolo_export.onnx_export import write_onnx
-
-    folder = tmp_path_factory.mktemp("plans")
-    files: dict[PixelGraph, Path] = {}
-    for graph, module in pixel_modules().items():
-        write_onnx(module, pixel_contract(SIZE)[graph], folder / f"{graph}.onnx")
-        files[graph] = folder / f"{graph}.engine"
-        files[graph].write_bytes(str(folder / f"{graph}.onnx").encode())
-    return files
+    return write_plans(tmp_path_factory.mktemp("plans"), SIZE)
 
 
 @pytest.fixture

@@ -106,10 +106,24 @@ class Session:
         """Height and width to which a reader may resize frames ahead; None if the engines do it."""
         return None if self._buffers.resizes else self._buffers.input_size
 
-    def device_ms(self) -> dict[str, float]:
-        """Milliseconds that each stage's graphs and copies took in the last step, by the device's
-        clock; waits for the device. Empty for engines that run on the host."""
-        return self._buffers.device_ms()
+    def device_ms(self, frame: Frame) -> dict[str, float]:
+        """Step a frame, and return the milliseconds of each stage by the device's clock.
+
+        It is slower than :meth:`step`: nothing is replayed as a whole. Empty for engines that run
+        on the host.
+
+        Args:
+            frame: as for :meth:`step`.
+
+        Raises:
+            VisoloError: if the type, shape or size of the frame is wrong.
+        """
+        self._buffers.measured = True
+        try:
+            self.step(frame)
+            return self._buffers.device_ms()
+        finally:
+            self._buffers.measured = False
 
     @property
     def stage_ms(self) -> dict[str, float]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from visolo_core.contract import TensorSpec
 from visolo_runtime.engines.buffers import Array
-from visolo_runtime.engines.tensorrt.device import CudaStream, Device, DeviceMemory
+from visolo_runtime.engines.tensorrt.device import CudaStream, Device
 
 _ALIGNMENT = 256  # bytes, which TensorRT requires of addresses
 
@@ -19,7 +19,7 @@ class DeviceBlock:
 
     Args:
         device: the GPU.
-        allocate: allocates device memory of so many bytes.
+        allocate: allocates device memory of so many bytes, and returns its address.
         tensors: with shapes in numbers.
         targets: number of sets of arrays in host memory.
     """
@@ -27,7 +27,7 @@ class DeviceBlock:
     def __init__(
         self,
         device: Device,
-        allocate: Callable[[int], DeviceMemory],
+        allocate: Callable[[int], int],
         tensors: Sequence[TensorSpec],
         targets: int,
     ) -> None:
@@ -38,12 +38,12 @@ class DeviceBlock:
         for tensor in tensors:
             self._offsets[tensor.name] = end
             end += aligned(self._bytes(tensor.name))
-        self._memory = allocate(end)
+        self._address = allocate(end)
         self._pinned = [device.pinned((end,), "uint8") for _ in range(targets)]
 
     def address(self, name: str) -> int:
         """Where a tensor is on the device."""
-        return self._memory.address + self._offsets[name]
+        return self._address + self._offsets[name]
 
     def array(self, name: str, target: int) -> Array:
         """What was downloaded last into one of the sets."""
@@ -53,7 +53,7 @@ class DeviceBlock:
     def download(self, target: int, stream: CudaStream, names: Sequence[str] = ()) -> None:
         """Download some of the tensors, or all, into one of the sets; not done when it returns."""
         if not names:
-            self._device.download(self._pinned[target], self._memory.address, stream)
+            self._device.download(self._pinned[target], self._address, stream)
         for name in names:
             self._device.download(self._raw(name, target), self.address(name), stream)
 

@@ -40,15 +40,14 @@ from visolo_runtime.engines.device_array import DeviceArray
 from visolo_runtime.engines.dlpack import CUDA
 from visolo_runtime.engines.engine import Engines
 from visolo_runtime.engines.raw_frame import usual_frames
-from visolo_runtime.engines.tensorrt.device import CudaGraph, CudaStream, Device, DeviceMemory
-from visolo_runtime.engines.tensorrt.device_block import DeviceBlock, aligned
+from visolo_runtime.engines.tensorrt.device import CudaGraph, CudaStream, Device
+from visolo_runtime.engines.tensorrt.device_block import DeviceBlock
+from visolo_runtime.engines.tensorrt.device_tensors import KEPT, DeviceTensors
 from visolo_runtime.engines.tensorrt.engine import TensorRtContext, TensorRtEngine
 from visolo_runtime.engines.tensorrt.frame_resizer import FrameResizer
 from visolo_runtime.engines.tensorrt.stopwatch import DeviceStopwatch
 
 _LOG = logging.getLogger(__name__)
-_KEPT = ("memory_key", "memory_value", "recent_key")
-"""What a row keeps from frame to frame."""
 _UPLOADED = ("image", "memory_valid", "recent_valid", "score_threshold")
 _COUNTS = ("area", "probability_sum", "intersection")
 _TARGETS = 2
@@ -98,10 +97,6 @@ class DeviceBuffers(Buffers):
     ) -> None:
         super().__init__(engines.contract, rows, engines.batch)
         self._device, self._engines, self._use_graphs = device, engines, use_graphs
-        row_bytes = {name: self._row_bytes(name) for name in (*_KEPT, "mask_features")}
-        if any(size != aligned(size) for size in row_bytes.values()):
-            self.batch = 1  # engines read neighbouring rows without gaps
-        self._strides = {name: aligned(row_bytes[name]) for name in _KEPT}
         self._contexts: dict[tuple[GraphName, int], TensorRtContext] = {}
         self._graphs: dict[_Launch, CudaGraph] = {}
         self._launched = _Launch(range(0), 0, 0)
@@ -112,10 +107,12 @@ class DeviceBuffers(Buffers):
         self._hands_out = False
         self._expected = [1] * rows
         """Candidates of each row's last frame."""
-        self._memories: list[DeviceMemory] = []
         with device.current():
             self._stream = device.stream()
             self._done = device.signal()
+            self._tensors = DeviceTensors(device, self.specs, self._stream)
+            if not self._tensors.have_neighbours:
+                self.batch = 1
             self._allocate()
         self.resizes, self.gpu = bool(pixels), device.index
         self._resizer = FrameResizer(
@@ -133,43 +130,33 @@ class DeviceBuffers(Buffers):
     # ------------------------------------------------------------------------------- set-up
 
     def _allocate(self) -> None:
-        device, batch = self._device, self.batch
-        self._kept = {
-            name: self._new_memory(self.rows * stride) for name, stride in self._strides.items()
-        }
-        apart = {*_KEPT, *CELL_OUTPUTS}
-        self._staged = {
-            # The decode graph may read some kernels more than there are.
-            name: self._new_memory(
-                batch * self._row_bytes(name) + (name == "cell_kernel") * self._slack()
-            )
-            for name in self.specs
-            if name not in apart
-        }
+        device, batch, tensors = self._device, self.batch, self._tensors
+        self._results = DeviceBlock(device, tensors.allocate, self._result_tensors(batch), _TARGETS)
+        tensors.place_in(self._results, CELL_OUTPUTS)
+        depth = tensors.shape("kernels")[1]
+        self._kernel_bytes = depth * np.dtype(np.float32).itemsize
+        # A fixed number of masks may be decoded although there are fewer kernels.
+        tensors.place(self.rows, batch, {"cell_kernel": DECODE_LIMIT * self._kernel_bytes})
         self._pinned = {
-            name: device.pinned(self._shape(name, batch), self.specs[name].dtype)
+            name: device.pinned(tensors.shape(name, batch), self.specs[name].dtype)
             for name in _UPLOADED
         }
-        (value,) = self._engines.contract["memory"].outputs
-        self._values = self._new_memory(batch * self._slot_bytes("memory_value"))
-        assert prod(value.sized({STREAMS: 1})) * 4 == self._slot_bytes("memory_value")
-        self._results = DeviceBlock(device, self._new_memory, self._result_tensors(batch), _TARGETS)
-        self._masks = self._new_memory(batch * DECODE_LIMIT * prod(self.input_size))
+        self._values = tensors.allocate(batch * self._slot_bytes("memory_value"))
+        self._mask_bytes = prod(self.input_size)
+        self._masks = tensors.allocate(batch * DECODE_LIMIT * self._mask_bytes)
         self._pinned_masks = [
             device.pinned((batch, DECODE_LIMIT, *self.input_size), "uint8") for _ in range(_TARGETS)
         ]
-        depth = self._shape("kernels")[1]
-        self._kernel_bytes = depth * 4
-        self._kernels = self._new_memory(DECODE_LIMIT * self._kernel_bytes)
+        self._kernels = tensors.allocate(DECODE_LIMIT * self._kernel_bytes)
         self._pinned_kernels = device.pinned((DECODE_LIMIT, depth), "float32")
-
-    def _slack(self) -> int:
-        return DECODE_LIMIT * self._shape("kernels")[1] * 4
 
     def _result_tensors(self, batch: int) -> list[TensorSpec]:
         """What comes down of every frame; the counts of each row are on their own, since engines
         write to aligned addresses."""
-        cells = [replace(self.specs[name], shape=self._shape(name, batch)) for name in CELL_OUTPUTS]
+        cells = [
+            replace(self.specs[name], shape=self._tensors.shape(name, batch))
+            for name in CELL_OUTPUTS
+        ]
         one, pairs = (DECODE_LIMIT,), (DECODE_LIMIT, DECODE_LIMIT)
         counts = [
             TensorSpec(_of_place(name, at), "float32", pairs if name == "intersection" else one)
@@ -177,12 +164,6 @@ class DeviceBuffers(Buffers):
             for name in _COUNTS
         ]
         return [*cells, *counts]
-
-    def _new_memory(self, nbytes: int) -> DeviceMemory:
-        # Kept from the first moment: if there is no room for the next piece, this one must stay
-        # until it has been cleared.
-        self._memories.append(self._device.allocate(nbytes, self._stream))
-        return self._memories[-1]
 
     def _context(self, graph: GraphName, count: int) -> TensorRtContext:
         """The context for so many rows, or for so many masks. Its shapes never change: work that
@@ -257,9 +238,16 @@ class DeviceBuffers(Buffers):
             )
         parts = []
         with self._device.current():
+            chosen_there = count <= self.places and not self._overwritten
+            kernels = None if chosen_there else self._read("kernels", row)[0]
             for begin in range(0, count, DECODE_LIMIT):
                 some = cell[begin : begin + DECODE_LIMIT]
-                parts.append(self._decode_now(place, some, self._kernels_of(place, cell, begin)))
+                if kernels is None:
+                    address = self._tensors.placed("cell_kernel", place)
+                    address += begin * self._kernel_bytes
+                else:
+                    address = self._upload_kernels(kernels[:, some].T)
+                parts.append(self._decode_now(place, len(some), address))
         masks = parts[0].masks
         if len(parts) > 1:
             masks = np.concatenate([part.masks for part in parts])
@@ -268,15 +256,14 @@ class DeviceBuffers(Buffers):
     def store(self, rows: range, storage: Sequence[Storage]) -> None:
         """Copy what the memory graph computed, and the keys, to where they are kept."""
         key_bytes, value_bytes = (self._slot_bytes(name) for name in ("memory_key", "memory_value"))
+        kept = self._tensors.kept
         with self._device.current():
             for at, (row, each) in enumerate(zip(rows, storage, strict=True)):
-                key = self._staged["key"].address + at * key_bytes
-                recent = self._address("recent_key", row)
+                key, recent = self._tensors.placed("key", at), kept("recent_key", row)
                 if each.slot is not None:
-                    slot = self._address("memory_value", row) + each.slot * value_bytes
-                    self._copy(slot, self._values.address + at * value_bytes, value_bytes)
-                    slot = self._address("memory_key", row) + each.slot * key_bytes
-                    self._copy(slot, key, key_bytes)
+                    value, slot = self._values + at * value_bytes, each.slot
+                    self._copy(kept("memory_value", row) + slot * value_bytes, value, value_bytes)
+                    self._copy(kept("memory_key", row) + slot * key_bytes, key, key_bytes)
                 if each.keeps_previous:
                     self._copy(recent + key_bytes, recent, key_bytes)
                 self._copy(recent, key, key_bytes)
@@ -285,17 +272,17 @@ class DeviceBuffers(Buffers):
 
     def _stage_images(self, inputs: Sequence[FrameInput]) -> bool:
         """Whether all images are ready to go up together; if not, each is on its way."""
-        size, memory = self._row_bytes("image"), self._staged["image"]
         together = all(isinstance(each.image, np.ndarray) for each in inputs)
         for at, each in enumerate(inputs):
+            address = self._tensors.placed("image", at)
             if not isinstance(each.image, np.ndarray):
                 with self._timed("resize"):
-                    self._resizer.resize(each.image, at, memory.address + at * size)
+                    self._resizer.resize(each.image, at, address)
                 continue
             pinned = self._pinned["image"][at]
             pinned[...] = each.image
             if not together:
-                self._device.upload(memory.address + at * size, pinned, self._stream)
+                self._device.upload(address, pinned, self._stream)
         return together
 
     def _masks_to_expect(self, rows: range) -> int:
@@ -337,19 +324,19 @@ class DeviceBuffers(Buffers):
         with self._timed("upload"):
             for name in _UPLOADED if launch.images else _UPLOADED[1:]:
                 pinned = self._pinned[name][:count]
-                self._device.upload(self._staged[name].address, pinned, self._stream)
+                self._device.upload(self._tensors.placed(name, 0), pinned, self._stream)
         with self._timed("frame graph"):
             context = self._context("frame", count)
             for tensor in self._engines.contract["frame"].inputs:
                 context.bind(tensor.name, self._address(tensor.name, launch.rows.start))
             for tensor in self._engines.contract["frame"].outputs:
-                context.bind(tensor.name, self._place_address(tensor.name, 0))
+                context.bind(tensor.name, self._tensors.placed(tensor.name, 0))
             context.run(self._stream)
         if launch.masks:
             self._run_mask(0, count)
             with self._timed("decode graph"):
                 for at in range(count):
-                    kernels = self._place_address("cell_kernel", at)
+                    kernels = self._tensors.placed("cell_kernel", at)
                     self._run_decode(self._context("decode", launch.masks), at, kernels)
         with self._timed("download"):
             self._results.download(launch.target, self._stream)
@@ -359,8 +346,8 @@ class DeviceBuffers(Buffers):
         self._done.record(self._stream, recording)
         with self._timed("memory graph"):
             context = self._context("memory", count)
-            context.bind("features", self._place_address("features", 0))
-            context.bind("value", self._values.address)
+            context.bind("features", self._tensors.placed("features", 0))
+            context.bind("value", self._values)
             context.run(self._stream)
 
     def _run_mask(self, place: int, count: int) -> None:
@@ -368,31 +355,27 @@ class DeviceBuffers(Buffers):
             context = self._context("mask", count)
             mask = self._engines.contract["mask"]
             for tensor in (*mask.inputs, *mask.outputs):
-                context.bind(tensor.name, self._place_address(tensor.name, place))
+                context.bind(tensor.name, self._tensors.placed(tensor.name, place))
             context.run(self._stream)
 
     def _run_decode(self, context: TensorRtContext, place: int, kernels: int) -> None:
-        context.bind("mask_features", self._place_address("mask_features", place))
+        context.bind("mask_features", self._tensors.placed("mask_features", place))
         context.bind("kernels", kernels)
         context.bind("masks", self._masks_address(place))
         for name in _COUNTS:
             context.bind(name, self._results.address(_of_place(name, place)))
         context.run(self._stream)
 
-    def _kernels_of(self, place: int, cell: Ints, begin: int) -> int:
-        """Where the kernels of cells lie on the device, from number ``begin`` of them on."""
-        if len(cell) <= self.places and not self._overwritten:
-            return self._place_address("cell_kernel", place) + begin * self._kernel_bytes
-        kernels = self._read("kernels", self._launched.rows[place])[0]
-        chosen = kernels[:, cell[begin : begin + DECODE_LIMIT]].T
-        pinned = self._pinned_kernels[: len(chosen)]
-        np.copyto(pinned, chosen)
-        self._device.upload(self._kernels.address, pinned, self._stream)
-        return self._kernels.address
+    def _upload_kernels(self, kernels: Array) -> int:
+        """Send kernels [N, D] up; returns their address."""
+        pinned = self._pinned_kernels[: len(kernels)]
+        np.copyto(pinned, kernels)
+        self._device.upload(self._kernels, pinned, self._stream)
+        return self._kernels
 
-    def _decode_now(self, place: int, cell: Ints, kernels: int) -> DecodedMasks:
-        """Decode the masks of some cells, whose kernels lie at an address, and wait for them."""
-        count, target, stream = len(cell), self._launched.target, self._stream
+    def _decode_now(self, place: int, count: int, kernels: int) -> DecodedMasks:
+        """Decode so many masks, whose kernels lie at an address, and wait for them."""
+        target, stream = self._launched.target, self._stream
         fixed = self._fixed_count(count)
         with self._timed("decode graph"):
             self._run_decode(self._context("decode", fixed), place, kernels)
@@ -423,7 +406,7 @@ class DeviceBuffers(Buffers):
         """
         if not self._hands_out:
             return ()
-        size = prod(self.input_size)
+        size = self._mask_bytes
         memory = self._device.allocate(count * size, self._stream)
         self._copy(memory.address, self._masks_address(place), count * size)
         self._stream.wait()
@@ -449,7 +432,7 @@ class DeviceBuffers(Buffers):
             self.store(range(1), [Storage(0, True)])
         with self._device.current():
             for frame in usual_frames() if self.resizes else ():
-                self._resizer.resize(frame, 0, self._place_address("image", 0))
+                self._resizer.resize(frame, 0, self._tensors.placed("image", 0))
 
     def device_ms(self) -> dict[str, float]:
         """By events on the device's stream; empty unless :attr:`measured`."""
@@ -472,7 +455,7 @@ class DeviceBuffers(Buffers):
             return self._read(name, row)
 
     def _read(self, name: str, row: int) -> Array:
-        values = self._device.pinned(self._shape(name), self.specs[name].dtype)
+        values = self._device.pinned(self._tensors.shape(name), self.specs[name].dtype)
         self._device.download(values, self._address(name, row), self._stream)
         self._stream.wait()
         return values
@@ -482,7 +465,7 @@ class DeviceBuffers(Buffers):
         is used."""
         self._overwritten = True
         with self._device.current():
-            source = self._device.pinned(self._shape(name), self.specs[name].dtype)
+            source = self._device.pinned(self._tensors.shape(name), self.specs[name].dtype)
             np.copyto(source, values)
             self._device.upload(self._address(name, row), source, self._stream)
             self._stream.wait()
@@ -491,31 +474,20 @@ class DeviceBuffers(Buffers):
 
     def _address(self, name: str, row: int) -> int:
         """Where a row of a tensor is."""
-        if name in _KEPT:
-            return self._kept[name].address + row * self._strides[name]
+        if name in KEPT:
+            return self._tensors.kept(name, row)
         rows = self._launched.rows
         # Before the first frame, for those who write inputs.
-        return self._place_address(name, rows.index(row) if rows else 0)
-
-    def _place_address(self, name: str, place: int) -> int:
-        """Where a row of a launch is, of a tensor that is not kept."""
-        base = self._results.address(name) if name in CELL_OUTPUTS else self._staged[name].address
-        return base + place * self._row_bytes(name)
+        return self._tensors.placed(name, rows.index(row) if rows else 0)
 
     def _masks_address(self, place: int) -> int:
-        return self._masks.address + place * DECODE_LIMIT * prod(self.input_size)
+        return self._masks + place * DECODE_LIMIT * self._mask_bytes
 
     def _copy(self, target: int, source: int, nbytes: int) -> None:
         self._device.copy(target, source, nbytes, self._stream)
 
     def _slot_bytes(self, name: str) -> int:
-        return self._row_bytes(name) // self.slots
-
-    def _row_bytes(self, name: str) -> int:
-        return prod(self._shape(name)) * np.dtype(self.specs[name].dtype).itemsize
-
-    def _shape(self, name: str, rows: int = 1) -> tuple[int, ...]:
-        return (rows, *self.specs[name].sized({STREAMS: rows})[1:])
+        return self._tensors.row_bytes(name) // self.slots
 
 
 def _of_place(name: str, place: int) -> str:
