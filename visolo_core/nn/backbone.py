@@ -54,8 +54,7 @@ class Backbone(nn.Module):
         self.relu = nn.ReLU()
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         planes = (width, 2 * width, 4 * width)
-        self.channels = tuple(each * block.expansion for each in planes)
-        inputs = (width, *self.channels)
+        inputs = (width, *(each * block.expansion for each in planes))
         self.layer1, self.layer2, self.layer3 = (
             _stage(block, inputs[at], planes[at], depths[at], 1 if at == 0 else 2, norm_layer)
             for at in range(3)

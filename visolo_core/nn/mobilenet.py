@@ -29,8 +29,6 @@ class MobileNetV2(nn.Module):
         norm_layer: ``FrozenBatchNorm2d`` or ``nn.BatchNorm2d``.
     """
 
-    channels = (24, 32, 96)
-
     def __init__(self, norm_layer: type[nn.Module]) -> None:
         super().__init__()
         blocks: list[nn.Module] = [_conv_norm(3, _STEM, norm_layer, kernel_size=3, stride=2)]

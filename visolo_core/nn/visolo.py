@@ -113,7 +113,7 @@ class Visolo(nn.Module):
         super().__init__()
         self.config = config
         self.backbone = build_backbone(config.backbone, config.backbone_width, config.backbone_norm)
-        channels = self.backbone.channels
+        channels = config.backbone_channels
         self.category_branch = CategoryBranch(channels[2], config)
         self.kernel_branch = KernelBranch(channels[2], config)
         self.tracking_branch = TrackingBranch(config)

@@ -19,6 +19,9 @@ PROVIDERS = {
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
+# On GPUs from Ampere on, float32 products have ten bits by default. fp16 graphs keep in float32
+# what needs it, so this suits every precision. The TensorRT provider has no such option.
+_OPTIONS = {PROVIDERS["cuda"]: {"use_tf32": "0"}}
 _NUMPY_NAMES = {
     "tensor(float)": "float32",
     "tensor(int32)": "int32",
@@ -68,14 +71,15 @@ class OnnxRuntimeBackend(HostBackend):
         options = self._ort.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.log_severity_level = 3
-        # Three sessions take turns on the same cores: none may keep spinning after its run.
+        # Four sessions take turns on the same cores: none may keep spinning after its run.
         options.add_session_config_entry("session.force_spinning_stop", "1")
         if graph == "decode":
             # It would keep a memory plan for every number of masks that was ever decoded.
             options.enable_mem_pattern = False
         file = self._files[graph]
         try:
-            session = self._ort.InferenceSession(str(file), options, providers=[self._provider])
+            providers = [(self._provider, _OPTIONS.get(self._provider, {}))]
+            session = self._ort.InferenceSession(str(file), options, providers=providers)
         except Exception as error:  # onnxruntime raises a dozen types without a common base
             raise VisoloError(
                 f"ONNX Runtime cannot load '{file}': {' '.join(str(error).split())[:200]}"
@@ -95,35 +99,55 @@ class OnnxRuntimeBackend(HostBackend):
                 for node in nodes
             }
             check_signature(file.name, signature, list(tensors))
-        return _OnnxEngine(session)
+        return OnnxEngine(session, on_gpu=self._provider != PROVIDERS["cpu"])
 
 
-class _OnnxEngine(Engine[HostContext]):
-    def __init__(self, session: Any) -> None:
-        self._session = session
+class OnnxEngine(Engine[HostContext]):
+    """A session of ONNX Runtime.
+
+    Args:
+        session: on one provider.
+        on_gpu: whether that one computes on a GPU.
+    """
+
+    def __init__(self, session: Any, on_gpu: bool) -> None:
+        self._session, self._on_gpu = session, on_gpu
 
     def context(self) -> HostContext:
-        return _OnnxContext(self._session)
+        """A context with I/O binding. On the CPU, the graph reads and writes the buffers without
+        copies; a GPU's provider copies inputs and outputs at each run."""
+        return _GpuContext(self._session) if self._on_gpu else _OnnxContext(self._session)
 
 
 class _OnnxContext(HostContext):
-    """A context with I/O binding: the graph reads and writes the buffers without copies."""
-
     def __init__(self, session: Any) -> None:
         self._session = session
         self._binding = session.io_binding()
-        self._held: dict[str, Array] = {}  # ONNX Runtime keeps addresses, not references
+        # ONNX Runtime keeps addresses, not references.
+        self._inputs: dict[str, Array] = {}
+        self._outputs: dict[str, Array] = {}
 
     def bind_input(self, name: str, buffer: Array) -> None:
-        self._held[name] = buffer
+        self._inputs[name] = buffer
         self._binding.bind_input(name, "cpu", 0, buffer.dtype, buffer.shape, buffer.ctypes.data)
 
     def bind_output(self, name: str, buffer: Array) -> None:
-        self._held[name] = buffer
+        self._outputs[name] = buffer
         self._binding.bind_output(name, "cpu", 0, buffer.dtype, buffer.shape, buffer.ctypes.data)
 
     def run(self) -> None:
         self._session.run_with_iobinding(self._binding)
+
+
+class _GpuContext(_OnnxContext):
+    """Binds its inputs again before each run: a GPU's provider copies a buffer in host memory when
+    it is bound, and would otherwise go on computing with what was in it then."""
+
+    def run(self) -> None:
+        for name, buffer in self._inputs.items():
+            self.bind_input(name, buffer)
+        super().run()
+        self._binding.synchronize_outputs()
 
 
 def _import_onnxruntime() -> Any:
