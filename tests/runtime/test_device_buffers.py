@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from alone import alone, same
 from fake_gpu import (
@@ -33,7 +35,7 @@ from visolo_runtime.doctor import examine
 from visolo_runtime.engines.buffers import DECODE_LIMIT, Buffers, Storage
 from visolo_runtime.engines.engine import Engines
 from visolo_runtime.engines.tensorrt.backend import TensorRtBackend, check_fit, open_tensorrt
-from visolo_runtime.engines.tensorrt.device_buffers import DeviceBuffers
+from visolo_runtime.engines.tensorrt.device_buffers import DeviceBuffers, fixed_count
 from visolo_runtime.engines.tensorrt.engine import TensorRtRuntime
 from visolo_runtime.engines.tensorrt.kernel_cache import KernelCache, kernel_file
 from visolo_runtime.session.loading import load
@@ -335,6 +337,13 @@ def test_more_candidates_than_were_expected(
         for name, expected in its_masks._asdict().items():
             np.testing.assert_array_equal(getattr(my_masks, name), expected, err_msg=name)
         assert len(mine) == count
+
+
+@given(st.integers(1, 64), st.integers(1, 32))
+def test_no_more_kernels_are_read_than_there_are(limit: int, masks: int) -> None:
+    """Whatever the grid: all that are needed, and none behind the last."""
+    limit = min(limit, DECODE_LIMIT)
+    assert min(masks, limit) <= fixed_count(min(masks, limit), limit) <= limit
 
 
 def test_results_outlive_the_next_launch(engines: Engines) -> None:

@@ -135,8 +135,7 @@ class DeviceBuffers(Buffers):
         tensors.place_in(self._results, CELL_OUTPUTS)
         depth = tensors.shape("kernels")[1]
         self._kernel_bytes = depth * np.dtype(np.float32).itemsize
-        # A fixed number of masks may be decoded although there are fewer kernels.
-        tensors.place(self.rows, batch, {"cell_kernel": DECODE_LIMIT * self._kernel_bytes})
+        tensors.place(self.rows, batch)
         self._pinned = {
             name: device.pinned(tensors.shape(name, batch), self.specs[name].dtype)
             for name in _UPLOADED
@@ -243,11 +242,12 @@ class DeviceBuffers(Buffers):
             for begin in range(0, count, DECODE_LIMIT):
                 some = cell[begin : begin + DECODE_LIMIT]
                 if kernels is None:
+                    limit = min(DECODE_LIMIT, self.places - begin)
                     address = self._tensors.placed("cell_kernel", place)
                     address += begin * self._kernel_bytes
                 else:
-                    address = self._upload_kernels(kernels[:, some].T)
-                parts.append(self._decode_now(place, len(some), address))
+                    limit, address = DECODE_LIMIT, self._upload_kernels(kernels[:, some].T)
+                parts.append(self._decode_now(place, len(some), limit, address))
         masks = parts[0].masks
         if len(parts) > 1:
             masks = np.concatenate([part.masks for part in parts])
@@ -287,12 +287,8 @@ class DeviceBuffers(Buffers):
 
     def _masks_to_expect(self, rows: range) -> int:
         most = max(self._expected[row] for row in rows)
-        return self._fixed_count(min(most, DECODE_LIMIT, self.places)) if most else 0
-
-    def _fixed_count(self, masks: int) -> int:
-        """How many masks the decode graph computes where so many are needed."""
-        most = min(DECODE_LIMIT, self.places)
-        return next(min(count, most) for count in _FIXED_COUNTS if min(count, most) >= masks)
+        limit = min(DECODE_LIMIT, self.places)
+        return fixed_count(min(most, limit), limit) if most else 0
 
     def _launch(self, launch: _Launch) -> None:
         recorded = None if self.measured else self._graphs.get(launch)
@@ -373,10 +369,11 @@ class DeviceBuffers(Buffers):
         self._device.upload(self._kernels, pinned, self._stream)
         return self._kernels
 
-    def _decode_now(self, place: int, count: int, kernels: int) -> DecodedMasks:
-        """Decode so many masks, whose kernels lie at an address, and wait for them."""
+    def _decode_now(self, place: int, count: int, limit: int, kernels: int) -> DecodedMasks:
+        """Decode so many masks and wait for them; at an address lie ``limit`` kernels, theirs
+        first."""
         target, stream = self._launched.target, self._stream
-        fixed = self._fixed_count(count)
+        fixed = fixed_count(count, limit)
         with self._timed("decode graph"):
             self._run_decode(self._context("decode", fixed), place, kernels)
         names = [_of_place(name, place) for name in _COUNTS]
@@ -488,6 +485,15 @@ class DeviceBuffers(Buffers):
 
     def _slot_bytes(self, name: str) -> int:
         return self._tensors.row_bytes(name) // self.slots
+
+
+def fixed_count(masks: int, limit: int) -> int:
+    """How many masks the decode graph computes where so many are needed, and at most ``limit``.
+
+    >>> [fixed_count(masks, 32) for masks in (1, 8, 9, 17)], fixed_count(17, 18)
+    ([8, 8, 16, 32], 18)
+    """
+    return next(min(count, limit) for count in _FIXED_COUNTS if min(count, limit) >= masks)
 
 
 def _of_place(name: str, place: int) -> str:

@@ -41,20 +41,19 @@ class DeviceTensors:
         names = (*KEPT, "mask_features")
         return all(self.row_bytes(name) == aligned(self.row_bytes(name)) for name in names)
 
-    def place(self, rows: int, places: int, spare: Mapping[str, int]) -> None:
+    def place(self, rows: int, places: int) -> None:
         """Allocate all tensors that have no place yet.
 
         Args:
             rows: streams.
             places: most rows of a launch.
-            spare: bytes that may be read behind a tensor, by its name.
 
         Raises:
             VisoloError: if the device is out of memory.
         """
         for name in self._specs.keys() - self._base.keys():
             nbytes = rows * self._strides[name] if name in KEPT else places * self.row_bytes(name)
-            self._base[name] = self.allocate(nbytes + spare.get(name, 0))
+            self._base[name] = self.allocate(nbytes)
 
     def place_in(self, block: DeviceBlock, names: tuple[str, ...]) -> None:
         """Let some tensors be part of a block."""
