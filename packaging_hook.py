@@ -44,6 +44,7 @@ EXPORT = [
 ]
 TRAIN = [*EXPORT, "tensorboard>=2.16"]
 IDENTITY = ["trackeval>=1.3"]
+HUB = ["huggingface_hub>=1.0"]
 RTX = "tensorrt-rtx>=1.4; sys_platform == 'linux' and platform_machine == 'x86_64'"
 REFUSE_GPU = "onnxruntime==0+install.visolo-gpu"
 # ONNX Runtime's wheels are built for CUDA 12 up to 1.26 and for CUDA 13 from 1.27 on; the extra
@@ -69,9 +70,11 @@ def dependencies(name: str) -> tuple[list[str], dict[str, list[str]]]:
         "openvino": ["openvino>=2025.0"],
         "rtx": [RTX],
         "identity": IDENTITY,
+        "hub": HUB,
         "docs": ["mkdocs-material>=9.6", "mkdocstrings-python>=2", "ruff>=0.12"],
         "dev": [
             *IDENTITY,
+            *HUB,
             "pytest>=8",
             "pytest-timeout>=2.3",
             "pytest-cov>=6",

@@ -27,9 +27,9 @@ from visolo_runtime.bundle import Bundle
 from visolo_runtime.engines.tensorrt.backend import open_tensorrt
 from visolo_runtime.engines.tensorrt.device import cuda_device
 from visolo_runtime.engines.tensorrt.library import Library, import_library
-from visolo_runtime.session.loading import shipped_model
 from visolo_runtime.session.session import Session
 from visolo_runtime.session.stream import StreamOptions
+from visolo_runtime.shipped import shipped_weights
 from visolo_runtime.video.sample_clip import sample_frames
 
 _WARM_UP = 20  # frames
@@ -71,7 +71,7 @@ def predicted_fps(bundle: Bundle, device: str) -> str:
 def main() -> None:
     """Print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
-    weights = shipped_model().with_name("lite.safetensors")
+    weights = shipped_weights()
     parser.add_argument("weights", type=Path, nargs="?", default=weights)
     parser.add_argument("--frames", type=int, default=300)
     options = parser.parse_args()

@@ -23,7 +23,7 @@ from visolo.cli import COMMANDS, app
 from visolo.commands.doctor import print_diagnosis
 from visolo_runtime.diagnosis import BackendCheck, Computer, Diagnosis, DriverCheck
 from visolo_runtime.engines.nvidia import Driver, Gpu
-from visolo_runtime.session.loading import shipped_model
+from visolo_runtime.shipped import shipped_model
 
 ROOT = Path(__file__).parents[1]
 PAGES = [

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from visolo_runtime.session.loading import shipped_model
+from visolo_runtime.shipped import shipped_model, shipped_weights
 
 BLOCK = """
 import sys
@@ -147,7 +147,7 @@ def test_other_commands_of_the_runtime(command: tuple[object, ...]) -> None:
 
 
 def test_weights_are_described() -> None:
-    weights = SHIPPED.with_name("lite.safetensors")
+    weights = shipped_weights()
     done = visolo_without_torch("info", weights, "--json")
     assert json.loads(done.stdout)["kind"] == "weights"
 
@@ -164,7 +164,7 @@ def test_weights_are_described() -> None:
     ids=lambda command: command.split()[0],
 )
 def test_commands_that_need_torch_say_which_extra_brings_it(images: Path, command: str) -> None:
-    weights = SHIPPED.with_name("lite.safetensors")
+    weights = shipped_weights()
     words = command.format(bundle=SHIPPED, weights=weights, images=images).split()
     done = visolo_without_torch(*words, status=2)
     assert "pip install 'visolo[export]'" in done.stderr

@@ -27,6 +27,7 @@ COMMANDS = {
         "visolo.commands.rebuild:rebuild",
         "Rebuild a bundle's TensorRT engines for this machine.",
     ),
+    "push": ("visolo.commands.push:push", "Put a bundle on the Hugging Face Hub."),
     "train": ("visolo.commands.train:train", "Train a network from a recipe."),
     "data": ("visolo.commands.data:data_tools", "Check, relabel, split and draw data sets."),
     "eval": ("visolo.commands.eval:evaluate", "Score a model on a data set."),

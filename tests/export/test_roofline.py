@@ -17,7 +17,7 @@ from visolo_core.nn.checkpoint import load_checkpoint
 from visolo_core.nn.graphs import graph_modules
 from visolo_export.graph_export import example_inputs
 from visolo_runtime.bundle import Bundle
-from visolo_runtime.session.loading import shipped_model
+from visolo_runtime.shipped import shipped_model, shipped_weights
 
 
 def convolution(group: int) -> onnx.ModelProto:
@@ -57,7 +57,7 @@ def layers() -> list[Layer]:
 
 
 def test_the_frame_graph_as_pytorch_counts_it(layers: list[Layer]) -> None:
-    network = load_checkpoint(shipped_model().parent / "lite.safetensors").build()
+    network = load_checkpoint(shipped_weights()).build()
     manifest = Bundle(shipped_model()).manifest
     counter = FlopCounterMode(display=False)
     with counter, torch.inference_mode():

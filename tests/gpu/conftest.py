@@ -10,7 +10,7 @@ from helpers import run_visolo
 from visolo_core.errors import NotHereError
 from visolo_runtime.engines.tensorrt.device import CudaDevice, cuda_device
 from visolo_runtime.engines.tensorrt.library import import_library
-from visolo_runtime.session.loading import shipped_model
+from visolo_runtime.shipped import shipped_weights
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +32,7 @@ def library() -> str:
 @pytest.fixture(scope="session")
 def weights() -> Path:
     """The shipped small model's."""
-    return shipped_model().with_name("lite.safetensors")
+    return shipped_weights()
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,8 @@ import pytest
 from helpers import run_visolo
 from outside import real_data
 from visolo_runtime.runner import RunOptions, run
-from visolo_runtime.session.loading import load, shipped_model
+from visolo_runtime.session.loading import load
+from visolo_runtime.shipped import shipped_model, shipped_weights
 from visolo_train.data.drawn_data import drawn_data
 from visolo_train.evaluation.scoring import TrackCollector, score_tracks
 
@@ -38,7 +39,7 @@ def test_it_finds_drawn_shapes() -> None:
 
 
 def test_the_bundle_is_made_of_the_weights(tmp_path: Path) -> None:
-    weights = shipped_model().with_name("lite.safetensors")
+    weights = shipped_weights()
     bundle = shutil.copytree(shipped_model(), tmp_path / "lite.visolo")  # verify writes into it
     run_visolo("verify", bundle, "--reference", weights, "--frames", "4").succeeded()
 

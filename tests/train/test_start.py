@@ -11,7 +11,7 @@ from torchvision.models import mobilenet_v2
 
 from visolo_core.errors import VisoloError
 from visolo_core.nn.checkpoint import load_checkpoint
-from visolo_runtime.session.loading import shipped_model
+from visolo_runtime.shipped import shipped_weights
 from visolo_train.learning.recipe import read_recipe
 from visolo_train.learning.start import build_network, load_backbone, load_branches
 
@@ -57,7 +57,7 @@ def test_mobilenet_under_other_names(tmp_path: Path) -> None:
 def test_branches_of_the_network_of_shapes() -> None:
     recipe = read_recipe("everyday", everyday())
     model = build_network(recipe.network, recipe.start)
-    lite = load_checkpoint(shipped_model().with_name("lite.safetensors")).state
+    lite = load_checkpoint(shipped_weights()).state
     state = model.state_dict()
     taken = load_branches(model, "lite")
     assert len(taken) == 111

@@ -12,6 +12,7 @@ from visolo.commands.options import (
     EXIT_CHECK_FAILED,
     BackendName,
     Json,
+    ModelName,
     PrecisionName,
     Settings,
     Threads,
@@ -20,7 +21,7 @@ from visolo.commands.options import (
 
 
 def bench(
-    model: Annotated[Path, typer.Argument(help="A bundle, or weights (.safetensors, .pt).")],
+    model: ModelName,
     source: Annotated[
         str | None,
         typer.Argument(
@@ -30,7 +31,7 @@ def bench(
     backend: BackendName = "auto",
     precision: PrecisionName = "",
     against: Annotated[
-        Path | None, typer.Option(help="Another model to compare with; by default the same one.")
+        str | None, typer.Option(help="Another model to compare with; by default the same one.")
     ] = None,
     against_backend: Annotated[
         str,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from visolo.commands.options import EXIT_INTERRUPTED
+
+if TYPE_CHECKING:
+    from visolo_runtime.session.loading import Model
+    from visolo_runtime.video.sources import Clip
 
 _CLIP_SEED, _CLIP_NUMBER = 2026, 13  # of 48 clips, one with an IDF1 (89) near the median (90)
 _VALIDATION_SEED = 2027  # not a seed that the model was trained on
@@ -17,50 +21,85 @@ def demo(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the output.")] = Path(
         "demo"
     ),
-    frames: Annotated[int, typer.Option(min=1, help="Frames in the drawn clip.")] = 90,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="Show the model for real things on this video, camera or stream instead.",
+        ),
+    ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(min=1, help="Frames to run: by default 90 drawn ones, or the whole source."),
+    ] = None,
     videos: Annotated[
         int, typer.Option(min=1, help="Drawn videos of 16 frames to score the model on.")
     ] = 30,
 ) -> None:
-    """Run the shipped small model on a drawn clip, and score it on drawn videos.
+    """Run a model of the package, and write an annotated video and its results.
 
-    It knows six shapes (disc, square, triangle, star, cross, ring) and nothing else.
+    Without a source, the model for six drawn shapes (disc, square, triangle, star, cross, ring)
+    runs on a drawn clip and is scored on drawn videos. With --source, the model for people,
+    vehicles and animals runs on it until it ends or Ctrl-C.
     """
     from visolo.commands.progress import RunProgress
     from visolo_core.errors import VisoloError
     from visolo_core.files import reason
     from visolo_runtime.runner import RunOptions, run
-    from visolo_runtime.session.loading import load, shipped_model
-    from visolo_runtime.video.sinks import open_sinks
+    from visolo_runtime.shipped import shipped_model
+    from visolo_runtime.video.sources import open_source
     from visolo_train.data.drawn_data import drawn_clip, drawn_data
     from visolo_train.evaluation.scoring import TrackCollector, score_tracks
 
+    if source is None:
+        clips = [drawn_clip(_CLIP_SEED, _CLIP_NUMBER, frames or 90, (360, 640))]
+    else:
+        clips = open_source(source)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise VisoloError(f"cannot write '{output}': {reason(error)}") from error
-    bundle = shipped_model()
-    model = load(bundle)
-    typer.echo(f"{bundle}: the shipped model", err=True)
-
-    clip = drawn_clip(_CLIP_SEED, _CLIP_NUMBER, frames, (360, 640))
-    video, results = output / "annotated.mp4", output / "results.json"
-    sinks = open_sinks([clip], model.labels, results, output / "frames.jsonl", video)
-    options = RunOptions(record=True)
-    with RunProgress([clip], None) as progress:
-        summary = run(model, [clip], sinks, options, progress.advance, progress.warn)
-    progress.summarise(summary, model)
-    typer.echo(f"{video}\n{results}\n{summary.frames / summary.step_seconds:.1f} FPS")
-    if summary.interrupted:
-        raise typer.Exit(EXIT_INTERRUPTED)
-
+    if source is not None:
+        _show(shipped_model("everyday"), clips, output, frames)
+        return
+    model = _show(shipped_model("shapes"), clips, output, None)
     annotations, clips = drawn_data(_VALIDATION_SEED, videos, 16, (192, 336))
     collector = TrackCollector(model.labels)
     with RunProgress(clips, None) as progress:
-        scored = run(model, clips, [collector], options, progress.advance, progress.warn)
+        scored = run(
+            model, clips, [collector], RunOptions(record=True), progress.advance, progress.warn
+        )
     if scored.interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
     figures = score_tracks(annotations, collector.tracks).figures
     typer.echo(
         f"AP {100 * figures['AP']:.1f}, AP50 {100 * figures['AP50']:.1f} on {videos} drawn videos"
     )
+
+
+def _show(bundle: Path, clips: list[Clip], output: Path, frames: int | None) -> Model:
+    """Run a bundle over clips, into a folder."""
+    from visolo.commands.progress import RunProgress
+    from visolo_runtime.runner import RunOptions, run
+    from visolo_runtime.session.loading import load
+    from visolo_runtime.video.sinks import open_sinks
+
+    model = load(bundle)
+    typer.echo(f"{bundle}: {model.labels.name}, a model in the package", err=True)
+    video, results = output / "annotated.mp4", output / "results.json"
+    sinks = open_sinks(clips, model.labels, results, output / "frames.jsonl", video)
+    with RunProgress(clips, frames) as progress:
+        summary = run(
+            model,
+            clips,
+            sinks,
+            RunOptions(record=True, max_frames=frames),
+            progress.advance,
+            progress.warn,
+        )
+    progress.summarise(summary, model)
+    rate = f"{summary.frames / summary.step_seconds:.1f} FPS" if summary.frames else "no frames"
+    typer.echo(f"{video}\n{results}\n{rate}")
+    if summary.interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    return model

@@ -20,6 +20,7 @@ from visolo.commands.options import (
     EXIT_INTERRUPTED,
     BackendName,
     Json,
+    ModelName,
     PrecisionName,
     Settings,
     Threads,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A bundle, or weights (.safetensors, .pt).")],
+    model: ModelName,
     data: Annotated[Path, typer.Option(help="Annotations in YouTube-VIS format (json).")],
     images: Annotated[
         Path | None,
@@ -79,7 +80,7 @@ def evaluate(
         raise typer.Exit(EXIT_INTERRUPTED)
     if not as_json:
         progress.summarise(summary, loaded)
-    name = model.absolute().name
+    name = Path(model).absolute().name
     folder = images or data.parent / "JPEGImages"
     report_figures(
         DataSetResults(name, data, annotations, collector.tracks, _settings(loaded), folder),

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from visolo.commands.options import Json
+from visolo.commands.options import Json, ModelName
 
 
 def info(
-    path: Annotated[Path, typer.Argument(help="A bundle, or weights (.safetensors, .pt).")],
+    model: ModelName,
     as_json: Json = False,
 ) -> None:
     """Show what a bundle or a weights file contains; a bundle's checksums are verified."""
     from visolo_runtime.model_info import describe
+    from visolo_runtime.shipped import model_path
 
-    report = describe(path).as_dict()
+    report = describe(model_path(model)).as_dict()
     if as_json:
         typer.echo(json.dumps(report))
         return

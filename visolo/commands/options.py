@@ -11,6 +11,7 @@ from visolo_core.config import InferenceConfig
 from visolo_core.errors import VisoloError
 from visolo_runtime.engines.backends import AUTO
 from visolo_runtime.session.loading import BACKEND_NAMES, TORCH
+from visolo_runtime.shipped import SHIPPED
 
 EXIT_CHECK_FAILED = 1
 EXIT_INTERRUPTED = 130
@@ -26,6 +27,14 @@ Settings = Annotated[
     ),
 ]
 
+ModelName = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help=f"{', '.join(SHIPPED)} (models in the package), a bundle, or weights (.safetensors, "
+        ".pt).",
+    ),
+]
 _BUNDLE_BACKENDS = [name for name in BACKEND_NAMES if name not in (AUTO, TORCH)]
 BackendName = Annotated[
     str,

@@ -15,6 +15,7 @@ from visolo.commands.options import (
     EXIT_PIPE_CLOSED,
     BackendName,
     Json,
+    ModelName,
     PrecisionName,
     Settings,
     Threads,
@@ -24,7 +25,7 @@ from visolo.commands.options import (
 
 
 def run(
-    model: Annotated[Path, typer.Argument(help="A bundle, or weights (.safetensors, .pt).")],
+    model: ModelName,
     sources: Annotated[
         list[str],
         typer.Argument(

@@ -18,9 +18,9 @@ from visolo.commands.options import (
 
 
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="A bundle.")],
+    bundle: Annotated[str, typer.Argument(help="A bundle.")],
     reference: Annotated[
-        Path, typer.Option(help="The weights it was exported from, or any bundle.")
+        str, typer.Option(help="The weights it was exported from, or any bundle.")
     ],
     backend: BackendName = "auto",
     precision: PrecisionName = "",
@@ -68,14 +68,15 @@ def verify(
     from visolo_core.errors import VisoloError
     from visolo_export.verification_page import write_verification_page
     from visolo_export.verification_report import Side, VerificationOptions, verify_bundle
+    from visolo_runtime.shipped import model_path
 
     if html is not None and not html.absolute().parent.is_dir():
         raise VisoloError(f"cannot write '{html}': its folder does not exist")
     console = Console(stderr=True, highlight=False)
     with console.status("") as status:
         report = verify_bundle(
-            Side(bundle, backend, precision),
-            Side(reference, reference_backend, reference_precision),
+            Side(model_path(bundle), backend, precision),
+            Side(model_path(reference), reference_backend, reference_precision),
             VerificationOptions(source, frames, data, ap_tolerance, bisect, record, threads),
             status.update,
             lambda sentence: console.print(f"visolo: {sentence}", markup=False, soft_wrap=True),

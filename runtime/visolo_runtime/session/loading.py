@@ -13,6 +13,7 @@ from visolo_core.config import InferenceConfig, ModelConfig
 from visolo_core.distribution import pip_install
 from visolo_core.errors import NotHereError, VisoloError
 from visolo_runtime.engines.backends import AUTO, BACKENDS, choose
+from visolo_runtime.shipped import SHIPPED, model_path
 
 if TYPE_CHECKING:  # loaded when a model is opened, not when this module is imported
     from visolo_runtime.bundle import Precision
@@ -74,13 +75,8 @@ class Model:
         return StreamOptions(self.inference, self.labels, record, output_size, device_masks)
 
 
-def shipped_model() -> Path:
-    """The bundle shipped with the package: it detects six drawn shapes, see its MODEL_CARD.md."""
-    return Path(__file__).parents[1] / "models" / "lite.visolo"
-
-
 def load(
-    path: str | Path,
+    model: str | Path,
     backend: str = "auto",
     settings: Callable[[InferenceConfig], InferenceConfig] = lambda config: config,
     threads: int = 0,
@@ -89,7 +85,8 @@ def load(
     """Open a bundle, or open weights with the PyTorch backend.
 
     Args:
-        path: a bundle's directory, or a checkpoint.
+        model: a bundle's directory, a checkpoint, or the name of a model in the package:
+            ``everyday`` or ``shapes``.
         backend: one of ``BACKEND_NAMES``. ``auto`` uses the best installed backend that the bundle
             has graphs for, and PyTorch for weights.
         settings: receives the model's thresholds and limits and returns those to use; weights
@@ -100,7 +97,7 @@ def load(
     Raises:
         VisoloError: if the model or backend does not exist, or the backend cannot run the model.
     """
-    path = Path(path)
+    path = model_path(model)
     if backend not in BACKEND_NAMES:
         known = ", ".join(BACKEND_NAMES)
         raise VisoloError(f"backend '{backend}' is unknown: choose one of {known}")
@@ -111,7 +108,10 @@ def load(
             )
         return _load_bundle(path, backend, settings, precision, threads)
     if not path.exists():
-        raise VisoloError(f"there is no model '{path}'")
+        raise VisoloError(
+            f"there is no model '{path}': name a bundle or weights, or one of the package's own, "
+            f"{' or '.join(SHIPPED)}"
+        )
     if not is_weights_file(path):
         raise VisoloError(f"'{path}' is neither a bundle nor weights (.safetensors, .pt, .pth)")
     if backend not in (AUTO, TORCH):

@@ -17,7 +17,7 @@ from visolo_core.nn.checkpoint import load_checkpoint
 from visolo_core.nn.initialise import ready_to_train
 from visolo_core.nn.mobilenet import BLOCKS, MobileNetV2
 from visolo_core.nn.tensor_files import check_state, load_tensors, read_safetensors
-from visolo_runtime.session.loading import shipped_model
+from visolo_runtime.shipped import shipped_weights
 from visolo_train.learning.recipe import NetworkTable, StartTable
 
 IMAGENET = "imagenet"
@@ -149,7 +149,7 @@ def load_branches(model: Visolo, source: str) -> list[str]:
     Raises:
         VisoloError: if it cannot be read, or nothing fits.
     """
-    path = shipped_model().with_name("lite.safetensors") if source == SHIPPED else Path(source)
+    path = shipped_weights() if source == SHIPPED else Path(source)
     theirs = load_checkpoint(path).state
     fitting = {
         name: theirs[name]
