@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from visolo.commands.data_import import import_annotations
 from visolo.commands.options import EXIT_CHECK_FAILED, Json
 
 data_tools = typer.Typer(
@@ -28,6 +29,9 @@ Images = Annotated[
 @data_tools.callback()
 def data() -> None:
     """Check, relabel, split and draw data sets."""
+
+
+data_tools.command("import")(import_annotations)
 
 
 @data_tools.command()

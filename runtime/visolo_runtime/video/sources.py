@@ -108,14 +108,14 @@ def read_image(path: Path) -> Picture | Skipped:
 def _folder(folder: Path) -> Clip:
     files = sorted(
         (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES),
-        key=lambda path: _natural(path.name),
+        key=lambda path: natural_order(path.name),
     )
     if not files:
         raise VisoloError(f"folder '{folder}' holds no images: name a folder of frames")
     return Clip(1, folder.name, lambda: map(read_image, files), length=len(files))
 
 
-def _natural(name: str) -> list[tuple[int, int, str]]:
+def natural_order(name: str) -> list[tuple[int, int, str]]:
     """A sort key that puts frame10 after frame9."""
     # Splitting at a group puts the numbers in every second position.
     return [
