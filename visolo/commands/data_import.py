@@ -42,6 +42,10 @@ def import_annotations(
         bool,
         typer.Option("--empty-frames", help="Keep frames without a shape: nothing is in them."),
     ] = False,
+    cut_covered: Annotated[
+        bool,
+        typer.Option("--cut-covered", help="Cut what shapes with a higher z-order cover (CVAT)."),
+    ] = False,
     label: Annotated[
         str, typer.Option(help="Category of formats that have none, such as DAVIS.")
     ] = "object",
@@ -61,7 +65,7 @@ def import_annotations(
 
     if arrangement not in get_args(Arrangement):
         raise VisoloError(f"--as {arrangement} is unknown: choose video or images")
-    options = ImportOptions(images, boxes, crowd_objects, empty_frames, label)
+    options = ImportOptions(images, boxes, crowd_objects, empty_frames, cut_covered, label)
     imported = read_source(source, kind, options)
     assembled = assemble(imported, source, cast(Arrangement, arrangement))
     document = assembled.document

@@ -19,6 +19,7 @@ from visolo_train.importers.frames import (
     Imported,
     ImportOptions,
     Shape,
+    one_json,
     reading,
 )
 from visolo_train.importers.pictures import Pictures, folder_of
@@ -35,7 +36,7 @@ def read_coco(path: Path, options: ImportOptions) -> Imported:
         VisoloError: if it cannot be read, an entry violates the format, or a picture is missing or
             of another size.
     """
-    path = _annotation_file(path)
+    path = one_json(path)
     document = read_json(path)
     for name in ("images", "annotations", "categories"):
         if not isinstance(document, dict) or not isinstance(document.get(name), list):
@@ -63,19 +64,6 @@ def read_coco(path: Path, options: ImportOptions) -> Imported:
             "--empty-frames keeps them, as frames without any object"
         )
     return Imported(pictures.folder, tuple(frames), tuple(labels.items()), tuple(notes))
-
-
-def _annotation_file(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    files = sorted([*path.glob("*.json"), *path.glob("annotations/*.json")])
-    if len(files) != 1:
-        listed = ", ".join(f"'{file.relative_to(path)}'" for file in files[:3])
-        raise VisoloError(
-            f"'{path}' has {len(files)} json files{f' ({listed})' if files else ''}: name the one "
-            "in COCO format"
-        )
-    return files[0]
 
 
 class _Image:
@@ -124,7 +112,7 @@ class _Shapes:
             return []
         elif self._options.boxes:
             left, top, width, height = (float(number) for number in entry["bbox"])
-            rle = box_mask(left, top, left + width, top + height, size)
+            rle = box_mask((left, top, left + width, top + height), size)
         else:
             self._boxes += 1
             return []

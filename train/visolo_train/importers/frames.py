@@ -23,6 +23,8 @@ class ImportOptions:
     """Read crowds as objects. CVAT writes masks that were drawn with its brush as crowds."""
     empty_frames: bool = False
     """Keep frames of which the file does not say whether they are empty or not annotated yet."""
+    cut_covered: bool = False
+    """Take from each mask what shapes in a layer above it cover."""
     label: str = "object"
     """Name of the category, in formats that have none."""
 
@@ -36,6 +38,8 @@ class Shape:
     identity: Hashable | None = None
     """The same in every frame that shows the object; None if the file does not say."""
     crowd: bool = False
+    layer: int = 0
+    """Shapes in higher layers are in front."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,21 @@ class Imported:
     """Id and name of the categories that the file lists; others are numbered after them."""
     notes: tuple[str, ...] = ()
     """Sentences about what is left out."""
+
+
+def one_json(path: Path) -> Path:
+    """A json file, or the only one in a folder or in its folder ``annotations``.
+
+    Raises:
+        VisoloError: if a folder has none or several.
+    """
+    if not path.is_dir():
+        return path
+    files = sorted([*path.glob("*.json"), *path.glob("annotations/*.json")])
+    if len(files) != 1:
+        listed = f", such as '{files[0].relative_to(path)}'" if files else ""
+        raise VisoloError(f"'{path}' has {len(files)} json files{listed}: name the one to import")
+    return files[0]
 
 
 @contextmanager

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+
+from PIL import Image
 
 from visolo_core.errors import VisoloError
 from visolo_core.files import read_json
 from visolo_train.importers.coco import read_coco
+from visolo_train.importers.cvat import read_cvat
 from visolo_train.importers.frames import Imported, ImportOptions
+from visolo_train.importers.label_studio import is_label_studio, read_label_studio
 from visolo_train.importers.labelme import is_labelme, read_labelme
+from visolo_train.importers.layers import cut_covered
+from visolo_train.importers.mots import read_mots, read_mots_text, text_files
+from visolo_train.importers.palette import is_youtube_vos, read_davis, read_youtube_vos
+from visolo_train.importers.xml_elements import root_name
 
 
 @dataclass(frozen=True)
@@ -23,8 +30,14 @@ class Kind:
 
 
 KINDS = {
+    "cvat": Kind("CVAT for video or images 1.1 (XML)", read_cvat),
     "coco": Kind("COCO, with or without track numbers", read_coco),
+    "label-studio": Kind("Label Studio's JSON export", read_label_studio),
     "labelme": Kind("LabelMe", read_labelme),
+    "davis": Kind("DAVIS, palette pictures", read_davis),
+    "youtube-vos": Kind("YouTube-VOS, palette pictures and meta.json", read_youtube_vos),
+    "mots": Kind("MOTS pictures of KITTI, MOTSChallenge and CVAT", read_mots),
+    "mots-txt": Kind("MOTS text files of KITTI and MOTSChallenge", read_mots_text),
 }
 
 
@@ -43,7 +56,10 @@ def read_source(path: Path, kind: str, options: ImportOptions) -> Imported:
         raise VisoloError(f"kind '{kind}' is unknown: choose from {', '.join(KINDS)}")
     if not path.exists():
         raise VisoloError(f"there is no file or folder '{path}'")
-    return KINDS[kind or recognise(path)].read(path, options)
+    imported = KINDS[kind or recognise(path)].read(path, options)
+    if options.cut_covered:
+        return replace(imported, frames=tuple(cut_covered(frame) for frame in imported.frames))
+    return imported
 
 
 def recognise(path: Path) -> str:
@@ -54,30 +70,63 @@ def recognise(path: Path) -> str:
     """
     kind = _of_folder(path) if path.is_dir() else _of_file(path)
     if kind is None:
-        raise VisoloError(f"cannot tell what kind of annotations '{path}' has: say it with --kind")
+        raise VisoloError(
+            f"cannot tell what kind of annotations '{path}' has: say it with --kind, one of "
+            f"{', '.join(KINDS)}"
+        )
     return kind
 
 
 def _of_file(path: Path) -> str | None:
-    if path.suffix.lower() == ".zip":
+    suffix = path.suffix.lower()
+    if suffix == ".zip":
         raise VisoloError(f"'{path}' is an archive: unpack it and name the folder")
-    return _of_json(read_json(path), path) if path.suffix.lower() == ".json" else None
+    if suffix == ".json":
+        return _of_json(path)
+    if suffix == ".txt":
+        return "mots-txt"
+    return "cvat" if suffix == ".xml" and root_name(path) == "annotations" else None
 
 
-def _of_json(document: Any, path: Path) -> str | None:
+def _of_json(path: Path) -> str | None:
+    document = read_json(path)
     if is_labelme(document):
         return "labelme"
-    if not isinstance(document, dict):
-        return None
-    if isinstance(document.get("images"), list):
+    if is_label_studio(document):
+        return "label-studio"
+    if is_youtube_vos(document):
+        return "youtube-vos"
+    if isinstance(document, dict) and isinstance(document.get("images"), list):
         return "coco"
-    if isinstance(document.get("videos"), list):
+    if isinstance(document, dict) and isinstance(document.get("videos"), list):
         raise VisoloError(f"'{path}' is in YouTube-VIS format already: there is nothing to import")
     return None
 
 
 def _of_folder(path: Path) -> str | None:
-    for file in [*sorted(path.glob("*.json")), *sorted(path.glob("*/*.json"))]:
-        if (kind := _of_json(read_json(file), file)) is not None:
+    for file in [path / "annotations.xml", path / "meta.json"]:
+        if file.is_file() and (kind := _of_file(file)) is not None:
             return kind
-    return None
+    if path.name == "instances" or any(each.is_dir() for each in path.rglob("instances")):
+        return "mots"
+    if (path / "Annotations").is_dir():
+        return "davis"
+    for file in _some(path, ".json"):
+        if (kind := _of_json(file)) is not None:
+            return kind
+    if text_files(path):
+        return "mots-txt"
+    return next((_of_picture(file) for file in _some(path, ".png")), None)
+
+
+def _of_picture(path: Path) -> str | None:
+    try:
+        with Image.open(path) as image:
+            return {"P": "davis", "L": "davis", "1": "davis", "I;16": "mots"}.get(image.mode)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+
+
+def _some(folder: Path, suffix: str) -> Iterator[Path]:
+    """Files in a folder and in those below it."""
+    yield from (each for each in sorted(folder.rglob(f"*{suffix}")) if each.is_file())

@@ -117,10 +117,9 @@ def _mask(kind: str, entry: dict[str, Any], size: Size, options: ImportOptions) 
     if len(points) < 2:
         raise ValueError(f"its {kind} needs two points")
     if kind == "rectangle":
-        (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
-        return box_mask(left, top, right, bottom, size)
+        return box_mask([*points.min(axis=0).tolist(), *points.max(axis=0).tolist()], size)
     radius = float(np.hypot(*(points[1] - points[0])))
-    return ellipse_mask(float(points[0, 0]), float(points[0, 1]), radius, radius, size)
+    return ellipse_mask([*points[0].tolist(), radius, radius], size)
 
 
 def _stored_mask(text: Any) -> Masks:

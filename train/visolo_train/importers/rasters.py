@@ -35,26 +35,34 @@ def polygon_mask(points: Sequence[Sequence[float]] | NDArray[Any], size: Size) -
     return to_rle([corners.ravel().tolist()], *size)
 
 
-def box_mask(
-    left: float, top: float, right: float, bottom: float, size: Size, degrees: float = 0
-) -> Rle:
+def box_mask(box: Sequence[float], size: Size, degrees: float = 0) -> Rle:
     """A filled box, turned clockwise around its middle.
+
+    Args:
+        box: left, top, right and bottom in pixels.
+        size: of the frame.
+        degrees: by which it is turned.
 
     Raises:
         ValueError: if it does not lie in the frame.
     """
+    left, top, right, bottom = box
     corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
     return polygon_mask(_turned(corners, corners.mean(axis=0), degrees), size)
 
 
-def ellipse_mask(
-    x: float, y: float, radius_x: float, radius_y: float, size: Size, degrees: float = 0
-) -> Rle:
+def ellipse_mask(ellipse: Sequence[float], size: Size, degrees: float = 0) -> Rle:
     """The pixels whose middle lies in an ellipse that is turned clockwise.
+
+    Args:
+        ellipse: x and y of its middle and its two radii, in pixels.
+        size: of the frame.
+        degrees: by which it is turned.
 
     Raises:
         ValueError: if a number is not finite or a radius is not positive.
     """
+    x, y, radius_x, radius_y = ellipse
     if not np.isfinite([x, y, radius_x, radius_y, degrees]).all() or min(radius_x, radius_y) <= 0:
         raise ValueError("its ellipse has no extent")
     rows, columns = np.mgrid[: size[0], : size[1]] + 0.5
