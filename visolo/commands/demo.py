@@ -31,7 +31,7 @@ def demo(
     from visolo_core.files import reason
     from visolo_runtime.runner import RunOptions, run
     from visolo_runtime.session.loading import load, shipped_model
-    from visolo_runtime.video.sinks import open_sinks
+    from visolo_runtime.video.outputs import Outputs, open_sinks
     from visolo_train.data.drawn_data import drawn_clip, drawn_data
     from visolo_train.evaluation.scoring import TrackCollector, score_tracks
 
@@ -45,7 +45,7 @@ def demo(
 
     clip = drawn_clip(_CLIP_SEED, _CLIP_NUMBER, frames, (360, 640))
     video, results = output / "annotated.mp4", output / "results.json"
-    sinks = open_sinks([clip], model.labels, results, output / "frames.jsonl", video)
+    sinks = open_sinks([clip], model.labels, Outputs(results, output / "frames.jsonl", video))
     options = RunOptions(record=True)
     with RunProgress([clip], None) as progress:
         summary = run(model, [clip], sinks, options, progress.advance, progress.warn)

@@ -47,6 +47,8 @@ class Clip:
     """Number of frames, if known in advance."""
     size: tuple[int, int] | None = None
     """Height and width that the results must have, if the source states them."""
+    frame_names: tuple[str, ...] = ()
+    """Names of the frames, if they are files."""
     live: bool = False
     """Whether frames arrive in real time, without an end."""
 
@@ -112,7 +114,10 @@ def _folder(folder: Path) -> Clip:
     )
     if not files:
         raise VisoloError(f"folder '{folder}' holds no images: name a folder of frames")
-    return Clip(1, folder.name, lambda: map(read_image, files), length=len(files))
+    names = tuple(file.name for file in files)
+    return Clip(
+        1, folder.name, lambda: map(read_image, files), length=len(files), frame_names=names
+    )
 
 
 def natural_order(name: str) -> list[tuple[int, int, str]]:
@@ -156,7 +161,15 @@ def _listed_clip(video: dict[str, Any], images: Path) -> Clip:
         )
     first = Path(video["file_names"][0])
     name = str(first.parent if len(files) > 1 else first)
-    return Clip(video_id, name, lambda: map(read_image, files), length=len(files), size=size)
+    names = tuple(str(name) for name in video["file_names"])
+    return Clip(
+        video_id,
+        name,
+        lambda: map(read_image, files),
+        length=len(files),
+        size=size,
+        frame_names=names,
+    )
 
 
 # ------------------------------------------------------------------- videos and cameras
