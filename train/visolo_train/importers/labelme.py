@@ -110,7 +110,7 @@ def _mask(kind: str, entry: dict[str, Any], size: Size, options: ImportOptions) 
     if kind == "polygon":
         return polygon_mask(points, size)
     if kind == "mask":
-        left, top = np.round(points.min(axis=0)).astype(int).tolist()
+        left, top = (round(corner) for corner in points.min(axis=0).tolist())
         return placed_mask(_stored_mask(entry["mask"]), left, top, size)
     if kind not in ("rectangle", "circle"):
         raise ValueError(f"its type '{kind}' is unknown")
