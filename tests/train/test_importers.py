@@ -97,6 +97,13 @@ def test_labelme(pictures: Path, tmp_path: Path) -> None:
     same_objects(imported(tmp_path, pictures), [*truth().values(), filled])
 
 
+def test_a_picture_is_annotated_once(pictures: Path, tmp_path: Path) -> None:
+    for name in ("a.json", "b.json"):
+        shutil.copy(FOREIGN / "labelme/frame_000000.json", pictures / name)
+    outcome = run_visolo("data", "import", pictures, "-o", tmp_path / "o.json")
+    outcome.refused("annotates picture 'frame_000000.png' twice")
+
+
 def test_labelme_one_file(pictures: Path, tmp_path: Path) -> None:
     shutil.copy(FOREIGN / "labelme/frame_000000.json", pictures)
     annotations = imported(tmp_path, pictures / "frame_000000.json", "--as", "images")
@@ -869,6 +876,19 @@ def test_other_wrong_uses(pictures: Path, tmp_path: Path) -> None:
     refused(named=tmp_path / "empty").refused("cannot tell")
     for kind in KINDS:
         refused("--kind", kind, named=tmp_path / "empty").refused()
+
+
+def test_categories_of_a_label_set(pictures: Path, tmp_path: Path) -> None:
+    """For a model that has these labels: found by name, whatever the case."""
+    document = coco()
+    document["categories"][0]["name"] = "Square"
+    document["categories"][1]["name"] = "disc"
+    source = written(pictures / "coco.json", document)
+    annotations = imported(tmp_path, source, "--labels", "shapes")
+    assert annotations.labels.ids == (1, 2, 3, 4, 5, 6)
+    assert [track.category_id for track in annotations.tracks] == [2, 1, 2]
+    arguments = ("data", "import", source, "-o", tmp_path / "o.json", "--labels", "everyday")
+    run_visolo(*arguments).refused("category 'Square' is not one of the labels 'everyday'")
 
 
 def test_a_byte_order_mark_is_read(pictures: Path, tmp_path: Path) -> None:

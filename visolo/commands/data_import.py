@@ -46,6 +46,13 @@ def import_annotations(
         bool,
         typer.Option("--cut-covered", help="Cut what shapes with a higher z-order cover (CVAT)."),
     ] = False,
+    labels: Annotated[
+        str,
+        typer.Option(
+            help="Give the categories the ids of this label set, a name or a json file; by default "
+            "their own, or from 1."
+        ),
+    ] = "",
     label: Annotated[
         str, typer.Option(help="Category of formats that have none, such as DAVIS.")
     ] = "object",
@@ -57,6 +64,7 @@ def import_annotations(
     import json
     from typing import cast, get_args
 
+    from visolo_core.categories import find_labels
     from visolo_core.errors import VisoloError
     from visolo_core.files import replaced
     from visolo_train.importers.assembling import Arrangement, assemble
@@ -67,7 +75,8 @@ def import_annotations(
         raise VisoloError(f"--as {arrangement} is unknown: choose video or images")
     options = ImportOptions(images, boxes, crowd_objects, empty_frames, cut_covered, label)
     imported = read_source(source, kind, options)
-    assembled = assemble(imported, source, cast(Arrangement, arrangement))
+    label_set = find_labels(labels) if labels else None
+    assembled = assemble(imported, source, cast(Arrangement, arrangement), label_set)
     document = assembled.document
     with replaced(output) as temporary:
         temporary.write_text(json.dumps(document, allow_nan=False), encoding="utf-8")

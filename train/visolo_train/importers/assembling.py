@@ -9,9 +9,10 @@ from typing import Any, Literal
 
 from pycocotools import mask as coco_mask
 
+from visolo_core.categories import LabelSet, plain_name
 from visolo_core.errors import VisoloError
 from visolo_core.masks import Rle
-from visolo_train.importers.frames import AnnotatedFrame, Imported, Shape
+from visolo_train.importers.frames import AnnotatedFrame, AnnotatedShape, Imported
 from visolo_train.importers.rasters import united
 
 Arrangement = Literal["auto", "video", "images"]
@@ -37,7 +38,12 @@ class _Object:
     """By position in the video."""
 
 
-def assemble(imported: Imported, source: object, arrangement: Arrangement = "auto") -> Assembled:
+def assemble(
+    imported: Imported,
+    source: object,
+    arrangement: Arrangement = "auto",
+    labels: LabelSet | None = None,
+) -> Assembled:
     """Join shapes to objects, and frames to videos.
 
     Shapes of one label and one identity are one object; if several of them are in one frame, its
@@ -47,15 +53,21 @@ def assemble(imported: Imported, source: object, arrangement: Arrangement = "aut
         imported: what was read.
         source: from where, for sentences.
         arrangement: what is a video.
+        labels: categories of the data set, found by their names; None means those of the source.
 
     Raises:
-        VisoloError: if nothing has a mask, frames of a video differ in size, or a video is asked
-            for and no shape has an identity.
+        VisoloError: if nothing has a mask, a picture is there twice, frames of a video differ in
+            size, a video is asked for and no shape has an identity, or a shape has a category that
+            the labels do not have.
     """
     notes = list(imported.notes)
     frames, empty = _without_empty_masks(imported.frames)
     if empty:
         notes.append(f"{empty} shapes without a pixel are left out")
+    pictures = Counter(frame.file_name for frame in frames)
+    twice = [name for name, count in pictures.items() if count > 1]
+    if twice:
+        raise VisoloError(f"'{source}' annotates picture '{twice[0]}' twice: remove one of them")
     shapes = [shape for frame in frames for shape in frame.shapes]
     if not shapes:
         raise VisoloError(f"'{source}' has no mask to import" + "".join(f"; {n}" for n in notes))
@@ -68,9 +80,13 @@ def assemble(imported: Imported, source: object, arrangement: Arrangement = "aut
     as_video = identified if arrangement == "auto" else arrangement == "video"
     if as_video:
         notes += _unidentified(shapes)
-    ids = _category_ids(imported.labels, shapes)
+    ids = _ids_of(labels, shapes) if labels else _category_ids(imported.labels, shapes)
+    categories = labels and zip(labels.ids, labels.names, strict=True)
     document: dict[str, Any] = {
-        "categories": [{"id": number, "name": name} for name, number in ids.items()],
+        "categories": [
+            {"id": number, "name": name}
+            for number, name in categories or ((number, name) for name, number in ids.items())
+        ],
         "videos": [],
         "annotations": [],
     }
@@ -90,7 +106,7 @@ def _without_empty_masks(
     return kept, empty
 
 
-def _unidentified(shapes: list[Shape]) -> list[str]:
+def _unidentified(shapes: list[AnnotatedShape]) -> list[str]:
     without = sum(shape.identity is None for shape in shapes)
     if not without:
         return []
@@ -99,11 +115,26 @@ def _unidentified(shapes: list[Shape]) -> list[str]:
     ]
 
 
-def _category_ids(labels: Sequence[tuple[int, str]], shapes: list[Shape]) -> dict[str, int]:
+def _category_ids(
+    labels: Sequence[tuple[int, str]], shapes: list[AnnotatedShape]
+) -> dict[str, int]:
     ids = {name: number for number, name in labels}
     for shape in shapes:
         if shape.label not in ids:
             ids[shape.label] = max(ids.values(), default=0) + 1
+    return ids
+
+
+def _ids_of(labels: LabelSet, shapes: list[AnnotatedShape]) -> dict[str, int]:
+    known = {plain_name(n): number for number, n in zip(labels.ids, labels.names, strict=True)}
+    ids = {}
+    for shape in shapes:
+        if plain_name(shape.label) not in known:
+            raise VisoloError(
+                f"category '{shape.label}' is not one of the labels '{labels.name}': "
+                f"{', '.join(labels.names[:8])}{', ...' if len(labels) > 8 else ''}"
+            )
+        ids[shape.label] = known[plain_name(shape.label)]
     return ids
 
 

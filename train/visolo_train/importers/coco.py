@@ -16,13 +16,13 @@ from visolo_runtime.video.sources import natural_order
 from visolo_train.data.annotations import to_rle
 from visolo_train.importers.frames import (
     AnnotatedFrame,
+    AnnotatedShape,
     Imported,
     ImportOptions,
-    Shape,
     one_json,
     reading,
 )
-from visolo_train.importers.pictures import Pictures, folder_of
+from visolo_train.importers.pictures import PictureFolder, folder_of
 from visolo_train.importers.rasters import Size, box_mask
 
 _FRAME_NUMBERS = ("frame_id", "frame_index", "frame_number")
@@ -45,7 +45,7 @@ def read_coco(path: Path, options: ImportOptions) -> Imported:
         labels = {int(entry["id"]): str(entry["name"]) for entry in document["categories"]}
     parent = path.parent
     usual = [parent / "JPEGImages", parent / "images", parent.parent / "images", parent]
-    pictures = Pictures(folder_of(usual, options.images))
+    pictures = PictureFolder(folder_of(usual, options.images))
     images = _images(document, path, pictures)
     reader = _Shapes(labels, options)
     for place, entry in enumerate(document["annotations"]):
@@ -69,17 +69,19 @@ def read_coco(path: Path, options: ImportOptions) -> Imported:
 class _Image:
     """An image and what is found in it."""
 
-    def __init__(self, entry: dict[str, Any], videos: dict[Any, str], pictures: Pictures) -> None:
+    def __init__(
+        self, entry: dict[str, Any], videos: dict[Any, str], pictures: PictureFolder
+    ) -> None:
         self.name = pictures.find(str(entry["file_name"]))
         self.size = pictures.size(self.name, (int(entry["height"]), int(entry["width"])))
         number = next((entry[name] for name in _FRAME_NUMBERS if name in entry), None)
         self.order = (0 if number is None else int(number), natural_order(self.name))
         folder = PurePosixPath(self.name).parent.as_posix()
         self.video = videos.get(entry["video_id"], "") if "video_id" in entry else folder
-        self.shapes: list[Shape] = []
+        self.shapes: list[AnnotatedShape] = []
 
 
-def _images(document: dict[str, Any], path: Path, pictures: Pictures) -> dict[int, _Image]:
+def _images(document: dict[str, Any], path: Path, pictures: PictureFolder) -> dict[int, _Image]:
     with reading(f"'{path}', videos"):
         listed = document.get("videos", [])
         videos = {entry["id"]: str(entry.get("name", entry["id"])) for entry in listed}
@@ -99,7 +101,7 @@ class _Shapes:
         self._labels, self._options = labels, options
         self._boxes = self._crowds = self._nothing = self._objects = 0
 
-    def read(self, entry: dict[str, Any], size: Size) -> list[Shape]:
+    def read(self, entry: dict[str, Any], size: Size) -> list[AnnotatedShape]:
         """The shape of an annotation, if it has one."""
         category = int(entry["category_id"])
         if category not in self._labels:
@@ -119,7 +121,7 @@ class _Shapes:
         crowd = bool(entry.get("iscrowd", 0)) and not self._options.crowd_objects
         self._crowds += crowd
         self._objects += not crowd
-        return [Shape(self._labels[category], rle, _identity(entry), crowd)]
+        return [AnnotatedShape(self._labels[category], rle, _identity(entry), crowd)]
 
     def notes(self) -> list[str]:
         notes = []

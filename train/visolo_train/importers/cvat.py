@@ -19,8 +19,14 @@ from visolo_core.errors import VisoloError
 from visolo_core.masks import Rle
 from visolo_runtime.video.sources import natural_order
 from visolo_train.importers.cvat_frames import CvatTask, FrameFiles
-from visolo_train.importers.frames import AnnotatedFrame, Imported, ImportOptions, Shape, reading
-from visolo_train.importers.pictures import Pictures, folder_of
+from visolo_train.importers.frames import (
+    AnnotatedFrame,
+    AnnotatedShape,
+    Imported,
+    ImportOptions,
+    reading,
+)
+from visolo_train.importers.pictures import PictureFolder, folder_of
 from visolo_train.importers.rasters import Size, box_mask, ellipse_mask, placed_mask, polygon_mask
 from visolo_train.importers.xml_elements import elements
 
@@ -33,7 +39,7 @@ class _Frame:
     name: str
     size: Size
     order: tuple[object, ...]
-    shapes: list[Shape] = field(default_factory=list)
+    shapes: list[AnnotatedShape] = field(default_factory=list)
 
 
 def read_cvat(path: Path, options: ImportOptions) -> Imported:
@@ -45,14 +51,14 @@ def read_cvat(path: Path, options: ImportOptions) -> Imported:
     """
     file = path / "annotations.xml" if path.is_dir() else path
     usual = [file.parent / "images", file.parent / "JPEGImages", file.parent]
-    reader = _Reader(file, Pictures(folder_of(usual, options.images)), options)
+    reader = _Reader(file, PictureFolder(folder_of(usual, options.images)), options)
     for element in elements(file):
         reader.read(element)
     return reader.finish()
 
 
 class _Reader:
-    def __init__(self, file: Path, pictures: Pictures, options: ImportOptions) -> None:
+    def __init__(self, file: Path, pictures: PictureFolder, options: ImportOptions) -> None:
         self._file, self._pictures, self._options = file, pictures, options
         self._task = CvatTask()
         self._files = FrameFiles(pictures, self._task)
@@ -151,7 +157,7 @@ class _Reader:
         number = next((a.text for a in shape if a.get("name") == "track_id" and a.text), None)
         identity = shared if number is None else ("number", number.strip())
         layer = int(shape.get("z_order", "0"))
-        frame.shapes.append(Shape(self._label(label), mask, identity, layer=layer))
+        frame.shapes.append(AnnotatedShape(self._label(label), mask, identity, layer=layer))
 
     def _label(self, name: str) -> str:
         if name not in self._task.labels:

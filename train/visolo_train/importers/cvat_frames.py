@@ -9,7 +9,7 @@ from xml.etree.ElementTree import Element
 
 from visolo_core.cvat import frame_name
 from visolo_core.errors import VisoloError
-from visolo_train.importers.pictures import Pictures
+from visolo_train.importers.pictures import PictureFolder
 
 _MAX_FRAMES = 10_000_000  # more is a mistake
 _ANY_FRAME = range(_MAX_FRAMES)
@@ -78,7 +78,7 @@ class FrameFiles:
     video. A task of pictures has numbers instead of their names: those of the sorted pictures.
     """
 
-    def __init__(self, pictures: Pictures, task: CvatTask) -> None:
+    def __init__(self, pictures: PictureFolder, task: CvatTask) -> None:
         self._pictures, self._task = pictures, task
 
     def name(self, number: int) -> str:

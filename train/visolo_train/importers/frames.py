@@ -30,7 +30,7 @@ class ImportOptions:
 
 
 @dataclass(frozen=True)
-class Shape:
+class AnnotatedShape:
     """A mask in a frame."""
 
     label: str
@@ -52,7 +52,7 @@ class AnnotatedFrame:
     """Path of the picture inside the folder of images."""
     size: tuple[int, int]
     """Height and width in pixels."""
-    shapes: tuple[Shape, ...]
+    shapes: tuple[AnnotatedShape, ...]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Pictures whose pixels are numbers of objects: DAVIS, YouTube-VOS and MOTS."""
+"""PictureFolder whose pixels are numbers of objects: DAVIS, YouTube-VOS and MOTS."""
 
 from __future__ import annotations
 

@@ -22,13 +22,13 @@ from visolo_runtime.video.sources import IMAGE_SUFFIXES, natural_order
 from visolo_train.importers.brush_rle import decode_brush
 from visolo_train.importers.frames import (
     AnnotatedFrame,
+    AnnotatedShape,
     Imported,
     ImportOptions,
-    Shape,
     one_json,
     reading,
 )
-from visolo_train.importers.pictures import Pictures, folder_of
+from visolo_train.importers.pictures import PictureFolder, folder_of
 from visolo_train.importers.rasters import Size, ellipse_mask, polygon_mask
 
 _TRACK_FIELD = "track_id"
@@ -62,7 +62,7 @@ def read_label_studio(path: Path, options: ImportOptions) -> Imported:
             "and 'annotations'"
         )
     usual = [path.parent / "images", path.parent]
-    pictures = Pictures(folder_of(usual, options.images))
+    pictures = PictureFolder(folder_of(usual, options.images))
     left_out: Counter[str] = Counter()
     frames = []
     for place, task in enumerate(document):
@@ -73,8 +73,8 @@ def read_label_studio(path: Path, options: ImportOptions) -> Imported:
                 left_out["task"] += 1
                 continue
             name = pictures.find(_picture(task["data"], pictures))
-        size = pictures.size(name)
-        shapes = _shapes(annotation["result"], size, where, options, left_out)
+            size = pictures.size(name)
+            shapes = _shapes(annotation["result"], size, where, options, left_out)
         folder = PurePosixPath(name).parent.as_posix()
         frames.append(AnnotatedFrame(folder, name, size, tuple(shapes)))
     frames.sort(key=lambda frame: natural_order(frame.file_name))
@@ -97,7 +97,7 @@ def _annotation(annotations: list[dict[str, Any]]) -> dict[str, Any] | None:
     return chosen[-1] if chosen else None
 
 
-def _picture(data: dict[str, Any], pictures: Pictures) -> str:
+def _picture(data: dict[str, Any], pictures: PictureFolder) -> str:
     """The name of a task's picture.
 
     The address is a path of the server, of its storage or of the web. Files that were uploaded
@@ -124,7 +124,7 @@ def _shapes(
     where: str,
     options: ImportOptions,
     left_out: Counter[str],
-) -> list[Shape]:
+) -> list[AnnotatedShape]:
     """The shapes of an annotation. Label and number of a region may be results of their own."""
     regions: dict[str, _Region] = {}
     for place, result in enumerate(results):
@@ -149,7 +149,7 @@ def _shapes(
             continue
         if region.label is None:
             raise VisoloError(f"{where}, region '{name}' has no label")
-        shapes.append(Shape(str(region.label), region.mask, region.number))
+        shapes.append(AnnotatedShape(str(region.label), region.mask, region.number))
     return shapes
 
 

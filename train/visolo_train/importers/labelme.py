@@ -20,8 +20,14 @@ from visolo_core.errors import VisoloError
 from visolo_core.files import read_json
 from visolo_core.masks import Masks, Rle
 from visolo_runtime.video.sources import natural_order
-from visolo_train.importers.frames import AnnotatedFrame, Imported, ImportOptions, Shape, reading
-from visolo_train.importers.pictures import Pictures, folder_of
+from visolo_train.importers.frames import (
+    AnnotatedFrame,
+    AnnotatedShape,
+    Imported,
+    ImportOptions,
+    reading,
+)
+from visolo_train.importers.pictures import PictureFolder, folder_of
 from visolo_train.importers.rasters import Size, box_mask, ellipse_mask, placed_mask, polygon_mask
 
 
@@ -39,7 +45,7 @@ def read_labelme(path: Path, options: ImportOptions) -> Imported:
     """
     folder = path if path.is_dir() else path.parent
     files = sorted(path.rglob("*.json"), key=lambda file: natural_order(file.as_posix()))
-    pictures = Pictures(folder_of([folder], options.images))
+    pictures = PictureFolder(folder_of([folder], options.images))
     left_out: Counter[str] = Counter()
     frames = []
     for file in files if path.is_dir() else [path]:
@@ -64,7 +70,7 @@ def _note(kind: str, count: int) -> str:
 def _frame(
     file: Path,
     document: dict[str, Any],
-    pictures: Pictures,
+    pictures: PictureFolder,
     options: ImportOptions,
     left_out: Counter[str],
 ) -> AnnotatedFrame:
@@ -86,11 +92,11 @@ def _frame(
                 continue
             group = entry.get("group_id")
             identity = None if group is None else str(group)
-            shapes.append(Shape(str(entry["label"]), mask, identity))
+            shapes.append(AnnotatedShape(str(entry["label"]), mask, identity))
     return AnnotatedFrame(PurePosixPath(name).parent.as_posix(), name, size, tuple(shapes))
 
 
-def _inside_pictures(file: Path, written: str, pictures: Pictures) -> str:
+def _inside_pictures(file: Path, written: str, pictures: PictureFolder) -> str:
     """LabelMe writes the way from the json file to the picture, which may lead through ``..``."""
     relative = written.replace("\\", "/")
     beside = (file.parent / relative).resolve()

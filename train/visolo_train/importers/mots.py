@@ -1,6 +1,6 @@
 """MOTS in both forms, as KITTI MOTS, MOTSChallenge and CVAT have it.
 
-Pictures of 16 bits: a pixel is 1000 times the class plus the number of the object. Or a line of
+PictureFolder of 16 bits: a pixel is 1000 times the class plus the number of the object. Or a line of
 text for each mask: frame, object, class, height, width, run lengths. The class 10 is a region to be
 ignored, which may hold objects of any class: a crowd of each of them.
 
@@ -21,9 +21,15 @@ from visolo_core.files import reason
 from visolo_core.masks import Rle, encode_rle
 from visolo_runtime.video.sources import natural_order
 from visolo_train.data.annotations import to_rle
-from visolo_train.importers.frames import AnnotatedFrame, Imported, ImportOptions, Shape, reading
+from visolo_train.importers.frames import (
+    AnnotatedFrame,
+    AnnotatedShape,
+    Imported,
+    ImportOptions,
+    reading,
+)
 from visolo_train.importers.index_pictures import read_instances
-from visolo_train.importers.pictures import Pictures, folder_of
+from visolo_train.importers.pictures import PictureFolder, folder_of
 
 LABELS_FILE = "labels.txt"
 PER_CLASS, IGNORED_CLASS = 1000, 10
@@ -40,17 +46,17 @@ def read_mots(path: Path, options: ImportOptions) -> Imported:
     instances = _instances(path)
     parent = instances.parent
     usual = [parent / name for name in ("images", "image_02", "JPEGImages", "img1")]
-    pictures = Pictures(folder_of(usual, options.images))
+    pictures = PictureFolder(folder_of(usual, options.images))
     names = read_labels(instances)
     frames = []
-    indexed = [name for name in Pictures(instances).listed() if name.lower().endswith(".png")]
+    indexed = [name for name in PictureFolder(instances).listed() if name.lower().endswith(".png")]
     if not indexed:
         raise VisoloError(f"there are no png files in '{instances}'")
     for name in indexed:
         pixels = read_instances(instances / name)
         picture = pictures.find(name)
         size = pictures.size(picture, (pixels.shape[0], pixels.shape[1]))
-        shapes: list[Shape] = []
+        shapes: list[AnnotatedShape] = []
         for value in np.unique(pixels).tolist():
             if value:
                 with reading(f"'{instances / name}', value {value}"):
@@ -78,7 +84,7 @@ def read_mots_text(path: Path, options: ImportOptions) -> Imported:
         for parent in (folder, folder.parent)
         for name in ("images", "image_02", "JPEGImages", "img1")
     ]
-    pictures = Pictures(folder_of(usual, options.images))
+    pictures = PictureFolder(folder_of(usual, options.images))
     names = read_labels(folder)
     frames = [
         frame
@@ -120,14 +126,14 @@ def _instances(path: Path) -> Path:
     return folders[0]
 
 
-def _shapes(value: int, mask: Rle, names: tuple[str, ...]) -> list[Shape]:
+def _shapes(value: int, mask: Rle, names: tuple[str, ...]) -> list[AnnotatedShape]:
     """The shape of an object, or the crowds of a region to be ignored."""
     number = value // PER_CLASS
     if number == IGNORED_CLASS and len(names) < IGNORED_CLASS:
-        return [Shape(name, mask, "ignored", crowd=True) for name in names]
+        return [AnnotatedShape(name, mask, "ignored", crowd=True) for name in names]
     if not 1 <= number <= len(names):
         raise ValueError(f"there is no class {number}: '{LABELS_FILE}' has {len(names)}")
-    return [Shape(names[number - 1], mask, value)]
+    return [AnnotatedShape(names[number - 1], mask, value)]
 
 
 def _lines(path: Path) -> list[str]:
@@ -140,12 +146,12 @@ def _lines(path: Path) -> list[str]:
 
 
 def _text_frames(
-    file: Path, pictures: Pictures, names: tuple[str, ...], alone: bool
+    file: Path, pictures: PictureFolder, names: tuple[str, ...], alone: bool
 ) -> list[AnnotatedFrame]:
     # MOTSChallenge calls every video's file gt/gt.txt.
     video = file.parent.parent.name if file.stem == "gt" else file.stem
     numbered = _numbered(pictures, video, file, alone)
-    shapes: dict[int, list[Shape]] = defaultdict(list)
+    shapes: dict[int, list[AnnotatedShape]] = defaultdict(list)
     for place, line in enumerate(_lines(file), start=1):
         if not line.strip():
             continue
@@ -167,7 +173,7 @@ def _text_frames(
     ]
 
 
-def _numbered(pictures: Pictures, video: str, file: Path, alone: bool) -> dict[int, str]:
+def _numbered(pictures: PictureFolder, video: str, file: Path, alone: bool) -> dict[int, str]:
     """The pictures of a video by their numbers, in their order."""
     below = video if (pictures.folder / video).is_dir() else ""
     if not below and not alone:

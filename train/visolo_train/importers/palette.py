@@ -16,9 +16,15 @@ from visolo_core.errors import VisoloError
 from visolo_core.files import read_json
 from visolo_core.masks import encode_rle
 from visolo_runtime.video.sources import natural_order
-from visolo_train.importers.frames import AnnotatedFrame, Imported, ImportOptions, Shape, reading
+from visolo_train.importers.frames import (
+    AnnotatedFrame,
+    AnnotatedShape,
+    Imported,
+    ImportOptions,
+    reading,
+)
 from visolo_train.importers.index_pictures import BACKGROUND, VOID, read_indices
-from visolo_train.importers.pictures import Pictures, folder_of
+from visolo_train.importers.pictures import PictureFolder, folder_of
 
 _RESOLUTIONS = {"480p", "1080p", "Full-Resolution"}
 LabelOf = Callable[[str, int], str]
@@ -85,7 +91,7 @@ def _frames(
     images = folder_of([_beside(annotations)], options.images)
     if images.resolve() == annotations.resolve():
         raise VisoloError(f"'{images}' has the masks: name the folder of the frames with --images")
-    pictures, indexed = Pictures(images), Pictures(annotations).listed()
+    pictures, indexed = PictureFolder(images), PictureFolder(annotations).listed()
     if not indexed:
         raise VisoloError(f"there are no pictures with object numbers in '{annotations}'")
     frames = []
@@ -101,7 +107,7 @@ def _frames(
                 continue
             with reading(f"'{path}'"):
                 label = label_of(video, number)
-            shapes.append(Shape(label, encode_rle(indices == number), number))
+            shapes.append(AnnotatedShape(label, encode_rle(indices == number), number))
         frames.append(AnnotatedFrame(video, picture, size, tuple(shapes)))
     return tuple(frames), images
 

@@ -31,7 +31,7 @@ def folder_of(candidates: Iterable[Path], chosen: Path | None) -> Path:
     raise VisoloError(f"there is no folder '{tried[0]}' with the frames: name it with --images")
 
 
-class Pictures:
+class PictureFolder:
     """The pictures in a folder and in the folders below it."""
 
     def __init__(self, folder: Path) -> None:

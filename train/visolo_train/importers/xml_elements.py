@@ -59,7 +59,7 @@ def _parts(path: Path, depth: int) -> Iterator[Element]:
     try:
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
-                parser.Parse(chunk, False)
+                _parse(parser, chunk, path)
                 yield from builder.take()
             parser.Parse(b"", True)
     except expat.ExpatError:
@@ -67,6 +67,13 @@ def _parts(path: Path, depth: int) -> Iterator[Element]:
         raise
     except OSError as error:
         raise VisoloError(f"cannot read '{path}': {reason(error)}") from error
+
+
+def _parse(parser: expat.XMLParserType, chunk: bytes, path: Path) -> None:
+    try:
+        parser.Parse(chunk, False)
+    except (LookupError, ValueError) as error:  # an encoding that Python or expat does not have
+        raise VisoloError(f"'{path}' is not XML that can be read: {error}") from error
 
 
 class _Builder:
