@@ -1,4 +1,4 @@
-"""PictureFolder whose pixels are numbers of objects: DAVIS, YouTube-VOS and MOTS."""
+"""Pictures whose pixels are numbers of objects: DAVIS, YouTube-VOS and MOTS."""
 
 from __future__ import annotations
 

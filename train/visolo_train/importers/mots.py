@@ -1,6 +1,6 @@
 """MOTS in both forms, as KITTI MOTS, MOTSChallenge and CVAT have it.
 
-PictureFolder of 16 bits: a pixel is 1000 times the class plus the number of the object. Or a line of
+Pictures of 16 bits: a pixel is 1000 times the class plus the number of the object. Or a line of
 text for each mask: frame, object, class, height, width, run lengths. The class 10 is a region to be
 ignored, which may hold objects of any class: a crowd of each of them.
 
