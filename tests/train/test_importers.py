@@ -627,6 +627,12 @@ BROKEN: list[tuple[str, str, Any, list[str]]] = [
         ["'/etc/passwd' leads out of"],
     ),
     (
+        "coco long",
+        "a.json",
+        changed(coco(), lambda d: d["images"][1].update(file_name="9" * 5000 + ".png")),
+        ["images[1]", "name too long"],
+    ),
+    (
         "coco twice",
         "a.json",
         changed(coco(), lambda d: d["images"][1].update(file_name="x/frame_000000.png")),

@@ -122,9 +122,10 @@ def _folder(folder: Path) -> Clip:
 
 def natural_order(name: str) -> list[tuple[int, int, str]]:
     """A sort key that puts frame10 after frame9."""
-    # Splitting at a group puts the numbers in every second position.
+    # Splitting at a group puts the numbers in every second position. A longer number is a larger
+    # one; Python refuses to convert very long ones.
     return [
-        (1, int(part), "") if place % 2 else (0, 0, part.lower())
+        (1, len(part.lstrip("0")), part.lstrip("0")) if place % 2 else (0, 0, part.lower())
         for place, part in enumerate(re.split(r"([0-9]+)", name))
     ]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from visolo_core.errors import VisoloError
+from visolo_core.files import reason
 from visolo_core.masks import Rle
 
 
@@ -93,6 +94,8 @@ def reading(place: str) -> Iterator[None]:
     """
     try:
         yield
+    except OSError as error:  # a name that the file system does not take
+        raise VisoloError(f"{place} cannot be used: {reason(error)}") from error
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise VisoloError(f"{place} cannot be used: {what}") from error

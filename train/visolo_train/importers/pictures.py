@@ -37,6 +37,7 @@ class PictureFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._taken: dict[str, str] = {}
+        self._sizes: dict[str, tuple[int, int]] = {}
 
     def find(self, written: str) -> str:
         """The path inside the folder of the picture that a file names.
@@ -72,11 +73,13 @@ class PictureFolder:
             VisoloError: if it cannot be read, or its size is not the stated one.
         """
         path = inside(self.folder, name)
-        try:
-            with Image.open(path) as image:
-                width, height = image.size
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise VisoloError(f"cannot read the picture '{path}': {error}") from error
+        if name not in self._sizes:
+            try:
+                with Image.open(path) as image:
+                    self._sizes[name] = image.size[1], image.size[0]
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+                raise VisoloError(f"cannot read the picture '{path}': {error}") from error
+        height, width = self._sizes[name]
         if stated is not None and (height, width) != stated:
             raise VisoloError(
                 f"'{path}' is {width}x{height}, the annotations say {stated[1]}x{stated[0]}"
