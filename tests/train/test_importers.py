@@ -457,7 +457,7 @@ def test_davis(tmp_path: Path, inner: str) -> None:
     """255 is of no object, and a frame without a palette picture is left out."""
     palette_data(tmp_path / "DAVIS", inner)
     assert recognise(tmp_path / "DAVIS") == "davis"
-    annotations = imported(tmp_path, tmp_path / "DAVIS", "--label", "thing")
+    annotations = imported(tmp_path, tmp_path / "DAVIS", "--category", "thing")
     same_objects(annotations, list(truth().values()))
     assert annotations.labels.names == ("thing",)
     assert len(annotations.videos[0].file_names) == FRAMES

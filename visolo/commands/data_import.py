@@ -53,8 +53,8 @@ def import_annotations(
             "their own, or from 1."
         ),
     ] = "",
-    label: Annotated[
-        str, typer.Option(help="Category of formats that have none, such as DAVIS.")
+    category: Annotated[
+        str, typer.Option(help="The one category of formats without any, such as DAVIS.")
     ] = "object",
 ) -> None:
     """Import annotations of CVAT, LabelMe and others.
@@ -73,7 +73,7 @@ def import_annotations(
 
     if arrangement not in get_args(Arrangement):
         raise VisoloError(f"--as {arrangement} is unknown: choose video or images")
-    options = ImportOptions(images, boxes, crowd_objects, empty_frames, cut_covered, label)
+    options = ImportOptions(images, boxes, crowd_objects, empty_frames, cut_covered, category)
     imported = read_source(source, kind, options)
     label_set = find_labels(labels) if labels else None
     assembled = assemble(imported, source, cast(Arrangement, arrangement), label_set)

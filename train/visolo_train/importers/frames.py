@@ -26,8 +26,8 @@ class ImportOptions:
     """Keep frames of which the file does not say whether they are empty or not annotated yet."""
     cut_covered: bool = False
     """Take from each mask what shapes in a layer above it cover."""
-    label: str = "object"
-    """Name of the category, in formats that have none."""
+    category: str = "object"
+    """The one category of formats that have none."""
 
 
 @dataclass(frozen=True)

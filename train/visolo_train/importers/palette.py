@@ -47,7 +47,7 @@ def read_davis(path: Path, options: ImportOptions) -> Imported:
     resolutions = [each.name for each in annotations.iterdir() if each.name in _RESOLUTIONS]
     if len(resolutions) > 1:
         raise VisoloError(f"'{annotations}' has {' and '.join(sorted(resolutions))}: name one")
-    frames, images = _frames(annotations, options, lambda video, number: options.label)
+    frames, images = _frames(annotations, options, lambda video, number: options.category)
     return Imported(images, frames)
 
 
