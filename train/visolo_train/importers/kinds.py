@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
@@ -20,25 +20,18 @@ from visolo_train.importers.mots import read_mots, read_mots_text, text_files
 from visolo_train.importers.palette import is_youtube_vos, read_davis, read_youtube_vos
 from visolo_train.importers.xml_elements import root_name
 
-
-@dataclass(frozen=True)
-class Kind:
-    """A format."""
-
-    title: str
-    read: Callable[[Path, ImportOptions], Imported]
-
-
-KINDS = {
-    "cvat": Kind("CVAT for video or images 1.1 (XML)", read_cvat),
-    "coco": Kind("COCO, with or without track numbers", read_coco),
-    "label-studio": Kind("Label Studio's JSON export", read_label_studio),
-    "labelme": Kind("LabelMe", read_labelme),
-    "davis": Kind("DAVIS, palette pictures", read_davis),
-    "youtube-vos": Kind("YouTube-VOS, palette pictures and meta.json", read_youtube_vos),
-    "mots": Kind("MOTS pictures of KITTI, MOTSChallenge and CVAT", read_mots),
-    "mots-txt": Kind("MOTS text files of KITTI and MOTSChallenge", read_mots_text),
+Reader = Callable[[Path, ImportOptions], Imported]
+KINDS: dict[str, Reader] = {
+    "cvat": read_cvat,
+    "coco": read_coco,
+    "label-studio": read_label_studio,
+    "labelme": read_labelme,
+    "davis": read_davis,
+    "youtube-vos": read_youtube_vos,
+    "mots": read_mots,
+    "mots-txt": read_mots_text,
 }
+"""The reader of each kind."""
 
 
 def read_source(path: Path, kind: str, options: ImportOptions) -> Imported:
@@ -56,7 +49,7 @@ def read_source(path: Path, kind: str, options: ImportOptions) -> Imported:
         raise VisoloError(f"kind '{kind}' is unknown: choose from {', '.join(KINDS)}")
     if not path.exists():
         raise VisoloError(f"there is no file or folder '{path}'")
-    imported = KINDS[kind or recognise(path)].read(path, options)
+    imported = KINDS[kind or recognise(path)](path, options)
     if options.cut_covered:
         return replace(imported, frames=tuple(cut_covered(frame) for frame in imported.frames))
     return imported

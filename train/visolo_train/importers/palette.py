@@ -43,6 +43,8 @@ def read_davis(path: Path, options: ImportOptions) -> Imported:
         VisoloError: if there is no annotation, one cannot be read, or a frame is missing or of
             another size.
     """
+    if not path.is_dir():
+        raise VisoloError(f"'{path}' is not a folder: DAVIS has one of palette pictures")
     annotations = path / "Annotations" if (path / "Annotations").is_dir() else path
     resolutions = [each.name for each in annotations.iterdir() if each.name in _RESOLUTIONS]
     if len(resolutions) > 1:
