@@ -220,6 +220,13 @@ BROKEN: list[tuple[str, str, Any, list[str]]] = [
         ["meta[0]", "steps of 0"],
     ),
     ("studio data", "a.json", tasks(POLYGON_REGION, image="x"), ["task[0]", "name no picture"]),
+    ("labelme no text", "a.json", labelme(label=None), ["shapes[0]", "label is not text"]),
+    (
+        "studio labels",
+        "a.json",
+        tasks(region("polygonlabels", {"points": PERCENT, "polygonlabels": "disc"})),
+        ["result[0]", "not a list of names"],
+    ),
     ("studio label", "a.json", tasks(region("polygon", {"points": PERCENT})), ["has no label"]),
     (
         "studio rotation",

@@ -132,9 +132,9 @@ def _shapes(
             kind = str(result["type"])
             region = regions.setdefault(str(result.get("id", place)), _Region())
             value = result.get("value", {})
-            region.label = next(
-                (v[0] for k, v in value.items() if k.endswith("labels") and v), region.label
-            )
+            for name, chosen in value.items():
+                if name.endswith("labels") and chosen:
+                    region.label = _label(chosen)
             if result.get("from_name") == _TRACK_FIELD:
                 region.number = _number(value)
                 continue
@@ -149,7 +149,7 @@ def _shapes(
             continue
         if region.label is None:
             raise VisoloError(f"{where}, region '{name}' has no label")
-        shapes.append(AnnotatedShape(str(region.label), region.mask, region.number))
+        shapes.append(AnnotatedShape(region.label, region.mask, region.number))
     return shapes
 
 
@@ -157,8 +157,15 @@ class _Region:
     """What the results of one id say."""
 
     mask: Rle | None = None
-    label: Any = None
+    label: str | None = None
     number: str | None = None
+
+
+def _label(chosen: Any) -> str:
+    """The first of the labels that a region has."""
+    if not isinstance(chosen, list) or not isinstance(chosen[0], str):
+        raise TypeError("its labels are not a list of names")
+    return chosen[0]
 
 
 def _number(value: dict[str, Any]) -> str | None:

@@ -90,9 +90,11 @@ def _frame(
             if mask is None:
                 left_out[kind] += 1
                 continue
-            group = entry.get("group_id")
+            label, group = entry["label"], entry.get("group_id")
+            if not isinstance(label, str):
+                raise TypeError("its label is not text")
             identity = None if group is None else str(group)
-            shapes.append(AnnotatedShape(str(entry["label"]), mask, identity))
+            shapes.append(AnnotatedShape(label, mask, identity))
     return AnnotatedFrame(PurePosixPath(name).parent.as_posix(), name, size, tuple(shapes))
 
 
