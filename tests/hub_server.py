@@ -117,6 +117,7 @@ class HubServer:
         self, name: str, rest: list[str], body: bytes, allowed: bool
     ) -> tuple[int, dict[str, str], bytes]:
         found = self.repositories.get(name)
+        files: list[dict[str, Any]]
         if found is None or (found.private and not allowed):
             return 404 if allowed else 401, {"X-Error-Code": "RepoNotFound"}, b"{}"
         match rest:

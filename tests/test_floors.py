@@ -23,6 +23,8 @@ FLOORS = (
     "visolo_export",
     "visolo_train.learning",
     "visolo_train.evaluation",
+    "visolo_train.exporters",
+    "visolo_train.importers",
     "visolo_train.data",
     "visolo_train",
     "visolo_runtime",

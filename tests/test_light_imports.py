@@ -113,6 +113,14 @@ def test_checking_and_splitting_data(shapes: Path, tmp_path: Path) -> None:
     assert sum(len(side["videos"]) for side in sides) == 8
 
 
+def test_importing_and_exporting_data(shapes: Path, tmp_path: Path) -> None:
+    exported, images = tmp_path / "coco.json", shapes.parent / "JPEGImages"
+    visolo_without_torch("data", "export", shapes, "--kind", "coco", "-o", exported)
+    imported = tmp_path / "imported.json"
+    visolo_without_torch("data", "import", exported, "-o", imported, "--images", images)
+    assert len(json.loads(imported.read_text())["videos"]) == 8
+
+
 def test_relabelling_coco(tmp_path: Path) -> None:
     from visolo_core.categories import COCO
 

@@ -130,13 +130,13 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a json file.
+    """The value in a json file, with or without a byte order mark.
 
     Raises:
         VisoloError: if it cannot be read or is not json.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise VisoloError(f"cannot read '{path}': {reason(error)}") from error
     except (ValueError, RecursionError) as error:

@@ -22,7 +22,7 @@ from clips import data_set, write_folder, write_video
 from helpers import Outcome
 from visolo_core.errors import VisoloError
 from visolo_runtime.video.sample_clip import sample_frames
-from visolo_runtime.video.sources import Skipped, _natural, open_source
+from visolo_runtime.video.sources import Skipped, natural_order, open_source
 
 Visolo = Callable[..., Outcome]
 
@@ -66,7 +66,7 @@ def test_a_folder_in_the_order_of_its_numbers(tmp_path: Path) -> None:
 
 @given(st.lists(st.text(max_size=8), max_size=6))
 def test_any_names_can_be_sorted(names: list[str]) -> None:
-    assert Counter(sorted(names, key=_natural)) == Counter(names)
+    assert Counter(sorted(names, key=natural_order)) == Counter(names)
 
 
 def test_grey_and_transparent_images_become_rgb(tmp_path: Path) -> None:

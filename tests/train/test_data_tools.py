@@ -79,6 +79,7 @@ def cut_short(run: str) -> Callable[[Any], None]:
         (lambda d: d["videos"][0]["file_names"].__setitem__(1, "../a.jpg"), ["leads out of"]),
         (lambda d: d["annotations"].clear(), ["video 1 ", "has no annotation"]),
         (lambda d: d["categories"][0].update(name="blob"), ["category 1", "'blob'"]),
+        (lambda d: d["annotations"][0]["areas"].__setitem__(0, float("nan")), ["annotations[0]"]),
         (cut_short("0"), ["annotations[0]", "do not cover the frame"]),
         (cut_short(""), ["annotations[0]", "not compressed counts"]),
         (cut_short("ooooooooooooooo0"), ["annotations[0]", "not compressed counts"]),
@@ -126,6 +127,64 @@ def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     assert "95x64" in problems[2]
     quick = run_visolo("data", "check", folder / "instances.json", "--no-decode")
     assert quick.out.count("problem: ") == 2
+
+
+def as_coco(shapes: Path, folder: Path, change: Callable[[Any], object]) -> Path:
+    """The first frame of every video as COCO's images, each annotation changed."""
+    document = json.loads((shapes / "instances.json").read_text())
+    document["images"] = [
+        {**each, "file_name": each["file_names"][0]} for each in document.pop("videos")
+    ]
+    for entry in document["annotations"]:
+        entry["image_id"] = entry.pop("video_id")
+        entry["segmentation"] = entry.pop("segmentations")[0]
+        entry["bbox"] = entry.pop("bboxes")[0] or [1, 1, 9, 9]
+        del entry["areas"]
+        change(entry)
+    folder.mkdir()
+    (folder / "JPEGImages").symlink_to(shapes / "JPEGImages")
+    (folder / "coco.json").write_text(json.dumps(document))
+    return folder / "coco.json"
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "mend"),
+    [
+        (lambda a: a.pop("segmentation"), "no annotation has a mask", "--boxes"),
+        (lambda a: a.update(segmentation=[]), "no annotation has a mask", "--boxes"),
+        (lambda a: a.update(iscrowd=1), "every mask is a crowd", "--crowd-objects"),
+    ],
+)
+def test_what_a_training_cannot_use_is_a_problem_with_its_mend(
+    shapes: Path, tmp_path: Path, change: Callable[[Any], object], words: str, mend: str
+) -> None:
+    path = as_coco(shapes, tmp_path / "data", change)
+    outcome = run_visolo("data", "check", path, "--json")
+    assert outcome.status == 1
+    (problem,) = [each for each in outcome.json()["problems"] if words in each]
+    assert f"visolo data import {path} {mend} -o" in problem
+    mended = tmp_path / "data" / "mended.json"
+    run_visolo("data", "import", path, mend, "-o", mended).succeeded()
+    assert run_visolo("data", "check", mended, "--json").succeeded().json()["problems"] == []
+
+
+def test_masks_without_a_pixel_are_a_problem(shapes: Path, tmp_path: Path) -> None:
+    def damage(document: Any) -> None:
+        empty = {"size": [64, 96], "counts": [64 * 96]}
+        document["annotations"][0]["segmentations"][0] = empty
+
+    path = changed(shapes, tmp_path / "data", damage)
+    outcome = run_visolo("data", "check", path, "--json")
+    assert outcome.status == 1
+    (problem,) = outcome.json()["problems"]
+    assert "1 tracks have masks without a pixel: video 1" in problem
+    assert "write null" in problem
+
+
+def test_a_byte_order_mark_is_read(shapes: Path, tmp_path: Path) -> None:
+    path = changed(shapes, tmp_path / "data", lambda document: None)
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    run_visolo("data", "check", path).succeeded()
 
 
 def test_files_that_are_not_a_data_set(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""``visolo data``: data sets checked, relabelled, split and drawn."""
+"""``visolo data``: data sets checked, relabelled, imported, exported, split and drawn."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Annotated
 
 import typer
 
+from visolo.commands.data_export import export_annotations
+from visolo.commands.data_import import import_annotations
 from visolo.commands.options import EXIT_CHECK_FAILED, Json
 
 data_tools = typer.Typer(
     name="data",
-    help="Check, relabel, split and draw data sets.",
+    help="Check, relabel, import, export, split and draw data sets.",
     rich_markup_mode=None,
     add_completion=False,
     no_args_is_help=True,
@@ -27,7 +29,11 @@ Images = Annotated[
 
 @data_tools.callback()
 def data() -> None:
-    """Check, relabel, split and draw data sets."""
+    """Check, relabel, import, export, split and draw data sets."""
+
+
+data_tools.command("import")(import_annotations)
+data_tools.command("export")(export_annotations)
 
 
 @data_tools.command()

@@ -82,12 +82,12 @@ def _show(bundle: Path, clips: list[Clip], output: Path, frames: int | None) -> 
     from visolo.commands.progress import RunProgress
     from visolo_runtime.runner import RunOptions, run
     from visolo_runtime.session.loading import load
-    from visolo_runtime.video.sinks import open_sinks
+    from visolo_runtime.video.outputs import Outputs, open_sinks
 
     model = load(bundle)
     typer.echo(f"{bundle}: {model.labels.name}, a model in the package", err=True)
     video, results = output / "annotated.mp4", output / "results.json"
-    sinks = open_sinks(clips, model.labels, results, output / "frames.jsonl", video)
+    sinks = open_sinks(clips, model.labels, Outputs(results, output / "frames.jsonl", video))
     with RunProgress(clips, frames) as progress:
         summary = run(
             model,

@@ -35,8 +35,17 @@ def run(
         ),
     ],
     results: Annotated[
-        Path | None, typer.Option(help="Write YouTube-VIS results here (json).")
+        Path | None,
+        typer.Option(help="Write the tracks here; a folder for CVAT's files of several clips."),
     ] = None,
+    results_format: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="ytvis|cvat",
+            help="Format of --results: YouTube-VIS's json, or CVAT's XML to correct them there.",
+        ),
+    ] = "ytvis",
     video: Annotated[
         Path | None,
         typer.Option(help="Write an annotated mp4 here; a folder if the source has several clips."),
@@ -84,17 +93,25 @@ def run(
     from visolo_runtime.runner import run as run_clips
     from visolo_runtime.session.loading import load
     from visolo_runtime.video.feed import Policy
-    from visolo_runtime.video.sinks import open_sinks
+    from visolo_runtime.video.outputs import Outputs, ResultsFormat, open_sinks
     from visolo_runtime.video.sources import open_sources
 
     if as_json and frames is not None and str(frames) == "-":
         raise VisoloError("--json and --frames - both write to standard output: choose one")
+    if results_format not in get_args(ResultsFormat):
+        known = ", ".join(get_args(ResultsFormat))
+        raise VisoloError(f"--format {results_format} is unknown: choose from {known}")
+    if results_format == "cvat" and (results is None or output_size):
+        raise VisoloError(
+            "--format cvat needs --results, and masks of the source's size: leave out --output-size"
+        )
     size = parse_size(output_size) if output_size else None
     if live not in get_args(Policy):
         raise VisoloError(f"--live {live} is unknown: choose from {', '.join(get_args(Policy))}")
     clips = open_sources(sources, images)
     loaded = load(model, backend, lambda config: changed(config, settings), threads, precision)
-    sinks = open_sinks(clips, loaded.labels, results, frames, video)
+    outputs = Outputs(results, frames, video, cast(ResultsFormat, results_format))
+    sinks = open_sinks(clips, loaded.labels, outputs)
     options = RunOptions(
         size, max_frames, results is not None, streams or len(sources), cast(Policy, live)
     )

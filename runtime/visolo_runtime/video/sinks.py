@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sys
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TextIO
@@ -50,7 +50,9 @@ class Sink:
         """Remove everything that was written."""
 
 
-class _FileSink(Sink):
+class FileSink(Sink):
+    """Writes one file."""
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self._temporary = temporary_beside(path)
@@ -62,7 +64,7 @@ class _FileSink(Sink):
         self._temporary.unlink(missing_ok=True)
 
 
-class ResultsFile(_FileSink):
+class ResultsFile(FileSink):
     """``results.json`` in the YouTube-VIS submission format."""
 
     def __init__(self, path: Path, labels: LabelSet) -> None:
@@ -102,11 +104,11 @@ class FrameLines(Sink):
         self._file.flush()
 
 
-class FrameLinesFile(_FileSink, FrameLines):
+class FrameLinesFile(FileSink, FrameLines):
     """``FrameLines`` written to a file."""
 
     def __init__(self, path: Path) -> None:
-        _FileSink.__init__(self, path)
+        FileSink.__init__(self, path)
         FrameLines.__init__(self, self._temporary.open("w", encoding="utf-8"))
 
     def commit(self) -> None:
@@ -118,7 +120,7 @@ class FrameLinesFile(_FileSink, FrameLines):
         super().discard()
 
 
-class AnnotatedVideo(_FileSink):
+class AnnotatedVideo(FileSink):
     """The frames with masks, track numbers, labels and scores, as H.264 in mp4."""
 
     def __init__(self, path: Path) -> None:
@@ -178,73 +180,59 @@ class AnnotatedVideo(_FileSink):
         super().discard()
 
 
-class AnnotatedVideos(Sink):
-    """A folder with an annotated video for each clip, named by its video id."""
+class ClipFiles(Sink):
+    """A folder with a file for each clip, named by its video id.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: created unless it exists.
+        suffix: of the files.
+        make: opens the sink of a path.
+        option: of the command line that names it.
+
+    Raises:
+        VisoloError: if the folder is a file or cannot be written.
+    """
+
+    def __init__(
+        self, folder: Path, suffix: str, make: Callable[[Path], FileSink], option: str
+    ) -> None:
         if folder.exists() and not folder.is_dir():
             raise VisoloError(
-                f"'{folder}' is a file, but several videos need a folder: give --video another name"
+                f"'{folder}' is a file, but several videos need a folder: give {option} another "
+                "name"
             )
         self._is_new = not folder.exists()
         try:
             folder.mkdir(exist_ok=True)
         except OSError as error:
             raise VisoloError(f"cannot write '{folder}': {reason(error)}") from error
-        self._folder = folder
-        self._videos: dict[int, AnnotatedVideo] = {}
+        self._folder, self._suffix, self._make = folder, suffix, make
+        self._sinks: dict[int, FileSink] = {}
 
     def begin(self, clip: Clip) -> None:
-        path = self._folder / f"{clip.video_id}.mp4"
-        self._videos[clip.video_id] = AnnotatedVideo(path)
+        sink = self._make(self._folder / f"{clip.video_id}{self._suffix}")
+        self._sinks[clip.video_id] = sink
+        sink.begin(clip)
 
     def frame(self, clip: Clip, frame: NDArray[np.uint8], instances: Instances) -> None:
-        self._videos[clip.video_id].frame(clip, frame, instances)
+        self._sinks[clip.video_id].frame(clip, frame, instances)
+
+    def skipped(self, clip: Clip, position: int, skipped: Skipped) -> None:
+        self._sinks[clip.video_id].skipped(clip, position, skipped)
 
     def end(self, clip: Clip, tracks: list[Track]) -> None:
-        self._videos[clip.video_id].end(clip, tracks)
+        self._sinks[clip.video_id].end(clip, tracks)
 
     def commit(self) -> None:
-        for video in self._videos.values():
-            video.commit()
+        for sink in self._sinks.values():
+            sink.commit()
 
     def discard(self) -> None:
-        for video in self._videos.values():
-            video.discard()
+        for sink in self._sinks.values():
+            sink.discard()
         if self._is_new:
             with contextlib.suppress(OSError):  # something else was put there
                 self._folder.rmdir()
-
-
-def open_sinks(
-    clips: list[Clip],
-    labels: LabelSet,
-    results: Path | None,
-    frames: Path | None,
-    video: Path | None,
-) -> list[Sink]:
-    """Open the sinks of a run; ``-`` for ``frames`` means standard output.
-
-    Raises:
-        VisoloError: if one cannot be written; no file is left behind then.
-    """
-    sinks: list[Sink] = []
-    try:
-        if results:
-            sinks.append(ResultsFile(results, labels))
-        if frames and str(frames) == "-":
-            sinks.append(FrameLines(sys.stdout))
-        elif frames:
-            sinks.append(FrameLinesFile(frames))
-        if video and len(clips) > 1:
-            sinks.append(AnnotatedVideos(video))
-        elif video:
-            sinks.append(AnnotatedVideo(video))
-    except VisoloError:
-        for sink in sinks:
-            sink.discard()
-        raise
-    return sinks
 
 
 def _even(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -47,6 +47,8 @@ class Clip:
     """Number of frames, if known in advance."""
     size: tuple[int, int] | None = None
     """Height and width that the results must have, if the source states them."""
+    frame_names: tuple[str, ...] = ()
+    """Names of the frames, if they are files."""
     live: bool = False
     """Whether frames arrive in real time, without an end."""
 
@@ -108,18 +110,22 @@ def read_image(path: Path) -> Picture | Skipped:
 def _folder(folder: Path) -> Clip:
     files = sorted(
         (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES),
-        key=lambda path: _natural(path.name),
+        key=lambda path: natural_order(path.name),
     )
     if not files:
         raise VisoloError(f"folder '{folder}' holds no images: name a folder of frames")
-    return Clip(1, folder.name, lambda: map(read_image, files), length=len(files))
+    names = tuple(file.name for file in files)
+    return Clip(
+        1, folder.name, lambda: map(read_image, files), length=len(files), frame_names=names
+    )
 
 
-def _natural(name: str) -> list[tuple[int, int, str]]:
+def natural_order(name: str) -> list[tuple[int, int, str]]:
     """A sort key that puts frame10 after frame9."""
-    # Splitting at a group puts the numbers in every second position.
+    # Splitting at a group puts the numbers in every second position. A longer number is a larger
+    # one; Python refuses to convert very long ones.
     return [
-        (1, int(part), "") if place % 2 else (0, 0, part.lower())
+        (1, len(part.lstrip("0")), part.lstrip("0")) if place % 2 else (0, 0, part.lower())
         for place, part in enumerate(re.split(r"([0-9]+)", name))
     ]
 
@@ -156,7 +162,15 @@ def _listed_clip(video: dict[str, Any], images: Path) -> Clip:
         )
     first = Path(video["file_names"][0])
     name = str(first.parent if len(files) > 1 else first)
-    return Clip(video_id, name, lambda: map(read_image, files), length=len(files), size=size)
+    names = tuple(str(name) for name in video["file_names"])
+    return Clip(
+        video_id,
+        name,
+        lambda: map(read_image, files),
+        length=len(files),
+        size=size,
+        frame_names=names,
+    )
 
 
 # ------------------------------------------------------------------- videos and cameras

@@ -8,6 +8,7 @@ run lengths.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -214,10 +215,12 @@ def _image(entry: dict[str, Any]) -> Video:
 def _as_track(entry: dict[str, Any]) -> dict[str, Any]:
     """An annotation of COCO as one of YouTube-VIS."""
     area = entry.get("area")
+    # A file of boxes has no masks; the check of a data set says so once.
+    mask = entry.get("segmentation") if "bbox" in entry else entry["segmentation"]
     return {
         **entry,
         "video_id": entry["image_id"],
-        "segmentations": [entry["segmentation"]],
+        "segmentations": [mask],
         "areas": None if area is None else [area],
     }
 
@@ -226,6 +229,8 @@ def _annotation(
     entry: dict[str, Any], videos: dict[int, Video], labels: LabelSet
 ) -> AnnotatedTrack:
     areas = entry.get("areas")
+    if areas is not None and not all(a is None or math.isfinite(float(a)) for a in areas):
+        raise ValueError("an area of it is not a finite number")
     return _track(
         entry,
         videos,

@@ -73,6 +73,7 @@ def check_data(
     if not annotations.videos:
         problems.append("the file lists no video")
     problems += _unannotated_videos(annotations)
+    problems += _without_masks(annotations, path)
     if images is not None:
         problems += _frames(annotations.videos, images, decode, progress)
     return DataReport(
@@ -137,6 +138,32 @@ def _unannotated_videos(annotations: Annotations) -> Iterator[str]:
             )
 
 
+def _without_masks(annotations: Annotations, path: Path) -> Iterator[str]:
+    """What a training cannot use although it is well formed."""
+    empty = [
+        f"video {track.video_id} category {track.category_id}"
+        for track in annotations.tracks
+        if any(rle is not None and not coco_mask.area(rle) for rle in track.segmentations)
+    ]
+    if empty:
+        yield (
+            f"{len(empty)} tracks have masks without a pixel: {_first(empty)}: draw them again, or "
+            "write null in place of each"
+        )
+    masks = [track.crowd for track in annotations.tracks if any(track.segmentations)]
+    if annotations.tracks and not masks:
+        yield (
+            "no annotation has a mask, and boxes are not trained on: draw masks, or fill the boxes "
+            f"of a COCO file with: visolo data import {path} --boxes -o NEW.json"
+        )
+    if masks and all(masks):
+        yield (
+            "every mask is a crowd, which is not trained on: if they are objects, as in CVAT's "
+            "export of masks that were drawn with its brush, write them as such with: visolo data "
+            f"import {path} --crowd-objects -o NEW.json"
+        )
+
+
 def _notes(annotations: Annotations) -> Iterator[str]:
     images = [
         video.file_names[0] for video in _unannotated(annotations) if len(video.file_names) == 1
@@ -157,13 +184,6 @@ def _notes(annotations: Annotations) -> Iterator[str]:
     ]
     if areas:
         yield f"{len(areas)} tracks have different numbers of areas and masks: {_first(areas)}"
-    empty = [
-        f"video {track.video_id} category {track.category_id}"
-        for track in annotations.tracks
-        if any(rle is not None and not coco_mask.area(rle) for rle in track.segmentations)
-    ]
-    if empty:
-        yield f"{len(empty)} tracks have masks without a pixel: {_first(empty)}"
     counts = _tracks_per_category(annotations)
     without = [name for name, count in counts.items() if not count]
     if without:

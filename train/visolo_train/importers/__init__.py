@@ -1,0 +1,1 @@
+"""Annotations of other programs as data sets in YouTube-VIS format, and back."""
