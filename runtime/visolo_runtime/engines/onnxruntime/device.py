@@ -1,0 +1,249 @@
+"""Memory of a device, by addresses, through ONNX Runtime's public Python interface alone.
+
+A tensor is bound to a session by the address of its first byte, so parts of an ``OrtValue`` are
+bound as well as a whole one. Python has no call that copies between addresses (``copy_tensors`` and
+``OrtValue.update_inplace`` take whole ``OrtValue``, and not in every version), so a session with
+one Identity node does: on a GPU it is one asynchronous copy on the session's stream.
+
+What is done when, on a GPU:
+
+* ``run_with_iobinding`` waits at its end for the provider's stream, unless the run option
+  ``disable_synchronize_execution_providers`` is 1. All sessions here have the same stream
+  (``user_compute_stream``), on which the next run sees the outputs of the last without a wait, so
+  only runs wait whose outputs the host reads. ``synchronize_outputs`` is not needed: it waits for
+  the provider's stream too. A recorded run waits all the same before ONNX Runtime 1.28, which
+  costs time and is not wrong.
+* An output bound in the host's memory is copied there on that stream, and is complete when a run
+  that waits returns. An input bound in the host's memory is copied when it is bound.
+* ``OrtValue.update_inplace`` with an array is ``cudaMemcpy`` on the legacy stream, for which the
+  other does not wait, and is done when it returns. It must not overwrite what a run still reads.
+* A CUDA graph is recorded in the global mode of stream capture: meanwhile no other thread may
+  allocate device memory or copy synchronously, or the recording breaks. So one thread at a time
+  uses the devices.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from visolo_core.contract import GraphSpec
+from visolo_core.errors import VisoloError
+from visolo_runtime.engines.buffers import Array
+from visolo_runtime.engines.onnxruntime.cuda_stream import GpuStream
+
+ONE_AT_A_TIME = threading.RLock()
+"""Held by the thread that uses a device."""
+_COPY = bytes.fromhex(
+    "08083a580a1a0a06736f75726365120674617267657422084964656e746974791204636f70795a190a06736f7572"
+    "6365120f0a0d080212090a071205627974657362190a06746172676574120f0a0d080212090a0712056279746573"
+    "42040a00100d"
+)
+"""An ONNX model of one Identity node, from ``source`` uint8 [bytes] to ``target``."""
+_PLAIN = -1
+"""As ``gpu_graph_id``: neither record this run nor replay it."""
+
+
+class DeviceBytes:
+    """Memory of a device, for as long as this lives.
+
+    Args:
+        value: uint8 [nbytes], an ``OrtValue`` on the device.
+        nbytes: its size.
+    """
+
+    def __init__(self, value: Any, nbytes: int) -> None:
+        self._value, self.nbytes = value, nbytes
+        self.address = int(value.data_ptr())
+        """Of the first byte."""
+
+    def fill(self, values: Array) -> None:
+        """Overwrite all of it, and wait until that is done.
+
+        Args:
+            values: uint8 [nbytes], on the host.
+        """
+        with ONE_AT_A_TIME:
+            self._value.update_inplace(values)
+
+
+class OrtDevice:
+    """Where ONNX Runtime allocates, and copies from address to address.
+
+    Args:
+        onnxruntime: the module.
+        kind: ``cuda``; or ``cpu``, where all this works in the same way, for tests.
+        providers: for the session that copies, with their options.
+        stream: of the GPU.
+    """
+
+    def __init__(
+        self,
+        onnxruntime: Any,
+        kind: Literal["cpu", "cuda"],
+        providers: Sequence[tuple[str, Mapping[str, str]]],
+        stream: GpuStream | None = None,
+        index: int = 0,
+    ) -> None:
+        self.onnxruntime, self.kind, self.index = onnxruntime, kind, index
+        self._stream = stream
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        # It would keep a plan for every number of bytes that was ever copied.
+        options.enable_mem_pattern = False
+        with ONE_AT_A_TIME:
+            session = onnxruntime.InferenceSession(_COPY, options, providers=list(providers))
+        self._copies = OrtContext(self, session, GraphSpec((), ()))
+
+    def allocate(self, nbytes: int, zeroed: bool = True) -> DeviceBytes:
+        """New memory, of zeros unless they are not wanted.
+
+        ONNX Runtime gives memory again as soon as it is dropped, when work that somebody has given
+        to the device may still use it: that is waited for.
+
+        Raises:
+            VisoloError: if the device is out of memory.
+        """
+        with ONE_AT_A_TIME:
+            allocate = self.onnxruntime.OrtValue.ortvalue_from_shape_and_type
+            try:
+                value = allocate([nbytes], np.uint8, self.kind, self.index)
+            except Exception as error:  # onnxruntime raises a dozen types without a common base
+                raise VisoloError(
+                    f"ONNX Runtime has no room for {nbytes} bytes on {self.kind}: {_short(error)}"
+                ) from error
+            self.wait_for_all()
+            memory = DeviceBytes(value, nbytes)
+            if zeroed:
+                memory.fill(np.zeros(nbytes, np.uint8))
+        return memory
+
+    def copy(self, target: int, source: int, nbytes: int, wait: bool = False) -> None:
+        """Copy from one address of the device to another, and wait for it or not."""
+        self._copy((self.kind, target), (self.kind, source), nbytes, wait)
+
+    def download(self, target: Array, source: int, wait: bool) -> None:
+        """Copy from an address of the device into an array, contiguous.
+
+        Args:
+            target: as many bytes as it has are copied.
+            source: the address.
+            wait: for it, and for all that was given to the device before.
+        """
+        self._copy(("cpu", target.ctypes.data), (self.kind, source), target.nbytes, wait)
+
+    def upload(self, target: int, source: Array) -> None:
+        """Copy an array, contiguous, to an address of the device, and wait for it."""
+        self._copy((self.kind, target), ("cpu", source.ctypes.data), source.nbytes, wait=True)
+
+    def wait_for_all(self) -> None:
+        """Wait for everything that this process has given to the device."""
+        if self._stream is not None:
+            with ONE_AT_A_TIME:
+                self._stream.wait_for_device()
+
+    def _copy(
+        self, target: tuple[str, int], source: tuple[str, int], nbytes: int, wait: bool
+    ) -> None:
+        with ONE_AT_A_TIME:
+            self._copies.bind_at("input", "source", source, "uint8", (nbytes,))
+            self._copies.bind_at("output", "target", target, "uint8", (nbytes,))
+            self._copies.run(wait)
+
+
+class OrtContext:
+    """The addresses of a graph's tensors, and the call that computes.
+
+    Args:
+        device: where they lie.
+        session: of the graph.
+        spec: of the graph.
+        recording: a number that no other recording of the session has, if it is to be recorded as
+            a CUDA graph; addresses and shapes must not change from the first run on.
+        may_record: whether the session records runs that do not say otherwise.
+    """
+
+    def __init__(
+        self,
+        device: OrtDevice,
+        session: Any,
+        spec: GraphSpec,
+        recording: int | None = None,
+        may_record: bool = False,
+    ) -> None:
+        self._device, self._session, self._spec = device, session, spec
+        self._binding = session.io_binding()
+        number = recording if recording is not None else _PLAIN if may_record else None
+        self._options = {wait: self._run_options(wait, number) for wait in (False, True)}
+        self._recorded = recording is not None
+        self._recorded_by: set[int] = set()
+        """Threads; each has recordings of its own in ONNX Runtime."""
+
+    def _run_options(self, wait: bool, number: int | None) -> Any:
+        options = self._device.onnxruntime.RunOptions()
+        skips = "0" if wait else "1"
+        options.add_run_config_entry("disable_synchronize_execution_providers", skips)
+        if number is not None:
+            options.add_run_config_entry("gpu_graph_id", str(number))
+        return options
+
+    def bind(self, addresses: Mapping[str, int], lengths: Mapping[str, int]) -> None:
+        """Read and write tensors at addresses of the device.
+
+        Args:
+            addresses: by name.
+            lengths: of the sides that are not fixed.
+        """
+        for side, tensors in (("input", self._spec.inputs), ("output", self._spec.outputs)):
+            for tensor in tensors:
+                if tensor.name in addresses:
+                    place = self._device.kind, addresses[tensor.name]
+                    self.bind_at(side, tensor.name, place, tensor.dtype, tensor.sized(lengths))
+
+    def bind_at(
+        self, side: str, name: str, place: tuple[str, int], dtype: str, shape: tuple[int, ...]
+    ) -> None:
+        """Read or write one tensor.
+
+        Args:
+            side: ``input`` or ``output``.
+            name: of the tensor.
+            place: kind of the device, and address.
+            dtype: NumPy's name.
+            shape: in numbers.
+        """
+        kind, address = place
+        index = self._device.index if kind != "cpu" else 0
+        bind = self._binding.bind_input if side == "input" else self._binding.bind_output
+        bind(name, kind, index, np.dtype(dtype).type, shape, address)
+
+    def run(self, wait: bool) -> None:
+        """Compute, after all that was given to the device before.
+
+        Args:
+            wait: until it is done.
+
+        Raises:
+            VisoloError: if the library fails.
+        """
+        with ONE_AT_A_TIME:
+            thread = threading.get_ident()
+            first = self._recorded and thread not in self._recorded_by
+            try:
+                # The run that records is several, the last of which is what replays repeat.
+                options = self._options[wait or first]
+                self._session.run_with_iobinding(self._binding, options)
+            except Exception as error:  # onnxruntime raises a dozen types without a common base
+                what = "record a graph" if first else "run a graph"
+                raise VisoloError(
+                    f"ONNX Runtime cannot {what} on {self._device.kind}: {_short(error)}"
+                ) from error
+            if self._recorded:
+                self._recorded_by.add(thread)
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
