@@ -23,6 +23,8 @@ PROVIDERS = {
 }
 Providers: TypeAlias = list[tuple[str, Mapping[str, str]]]
 """With their options, best first."""
+COPY = "copy"
+"""Name of the graph that copies bytes from one address to another."""
 _NUMPY_NAMES = {
     "tensor(float)": "float32",
     "tensor(int32)": "int32",
@@ -62,8 +64,8 @@ class OnnxRuntimeBackend(HostBackend):
 
 def open_session(
     onnxruntime: Any,
-    graph: GraphName,
-    file: Path,
+    graph: str,
+    model: Path | bytes,
     spec: GraphSpec,
     providers: Providers,
     threads: int = 0,
@@ -73,7 +75,7 @@ def open_session(
     Args:
         onnxruntime: the module.
         graph: its name.
-        file: ONNX.
+        model: ONNX, or the file that it is in.
         spec: its contract.
         providers: that are to compute it.
         threads: within an operator on the CPU; 0 lets ONNX Runtime choose.
@@ -82,13 +84,14 @@ def open_session(
         NotHereError: if the first of the providers does not start.
         VisoloError: if the file cannot be loaded, or does not match the contract.
     """
+    source = graph if isinstance(model, bytes) else str(model)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     # Four sessions take turns on the same cores: none may keep spinning after its run.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    if graph == "decode":
-        # It would keep a memory plan for every number of masks that was ever decoded.
+    if graph in ("decode", COPY):
+        # It would keep a memory plan for every number of masks, or of bytes, that there ever was.
         options.enable_mem_pattern = False
     # Where a provider refuses, old versions print so to stdout and go on with another provider; new
     # ones do that unless they are told not to.
@@ -96,11 +99,14 @@ def open_session(
     try:
         with quiet:
             session = onnxruntime.InferenceSession(
-                str(file), options, providers=providers, enable_fallback=False
+                model if isinstance(model, bytes) else source,
+                options,
+                providers=providers,
+                enable_fallback=False,
             )
     except Exception as error:  # onnxruntime raises a dozen types without a common base
         raise VisoloError(
-            f"ONNX Runtime cannot load '{file}': {' '.join(str(error).split())[:200]}"
+            f"ONNX Runtime cannot load '{source}': {' '.join(str(error).split())[:200]}"
         ) from error
     # A provider that does not start is dropped without an exception: only this list shows it.
     first = providers[0][0]
@@ -116,7 +122,7 @@ def open_session(
         signature = {
             node.name: (_NUMPY_NAMES.get(node.type, node.type), len(node.shape)) for node in nodes
         }
-        check_signature(file.name, signature, list(tensors))
+        check_signature(Path(source).name, signature, list(tensors))
     return session
 
 

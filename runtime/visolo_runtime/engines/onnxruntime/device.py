@@ -25,26 +25,28 @@ What is done when, on a GPU:
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 
-from visolo_core.contract import GraphSpec
+from visolo_core.contract import GraphSpec, TensorSpec
 from visolo_core.errors import VisoloError
 from visolo_runtime.engines.buffers import Array
+from visolo_runtime.engines.onnxruntime.backend import COPY, Providers, open_session
 from visolo_runtime.engines.onnxruntime.cuda_stream import GpuStream
 
 ONE_AT_A_TIME = threading.RLock()
 """Held by the thread that uses a device."""
-_COPY = bytes.fromhex(
+_COPY_MODEL = bytes.fromhex(
     "08083a580a1a0a06736f75726365120674617267657422084964656e746974791204636f70795a190a06736f7572"
     "6365120f0a0d080212090a071205627974657362190a06746172676574120f0a0d080212090a0712056279746573"
     "42040a00100d"
 )
-"""An ONNX model of one Identity node, from ``source`` uint8 [bytes] to ``target``."""
-_PLAIN = -1
-"""As ``gpu_graph_id``: neither record this run nor replay it."""
+_COPY_SPEC = GraphSpec(
+    (TensorSpec("source", "uint8", ("bytes",)),), (TensorSpec("target", "uint8", ("bytes",)),)
+)
+"""An ONNX model of one Identity node, and its contract."""
 
 
 class DeviceBytes:
@@ -76,27 +78,27 @@ class OrtDevice:
     Args:
         onnxruntime: the module.
         kind: ``cuda``; or ``cpu``, where all this works in the same way, for tests.
-        providers: for the session that copies, with their options.
-        stream: of the GPU.
+        providers: for the session that copies.
+        stream: of the GPU, which the providers have too.
+        index: of the GPU.
+
+    Raises:
+        NotHereError: if the first provider does not start.
     """
 
     def __init__(
         self,
         onnxruntime: Any,
         kind: Literal["cpu", "cuda"],
-        providers: Sequence[tuple[str, Mapping[str, str]]],
+        providers: Providers,
         stream: GpuStream | None = None,
         index: int = 0,
     ) -> None:
         self.onnxruntime, self.kind, self.index = onnxruntime, kind, index
         self._stream = stream
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        # It would keep a plan for every number of bytes that was ever copied.
-        options.enable_mem_pattern = False
         with ONE_AT_A_TIME:
-            session = onnxruntime.InferenceSession(_COPY, options, providers=list(providers))
-        self._copies = OrtContext(self, session, GraphSpec((), ()))
+            session = open_session(onnxruntime, COPY, _COPY_MODEL, _COPY_SPEC, providers)
+        self._copies = OrtContext(self, session, _COPY_SPEC)
 
     def allocate(self, nbytes: int, zeroed: bool = True) -> DeviceBytes:
         """New memory, of zeros unless they are not wanted.
@@ -149,8 +151,7 @@ class OrtDevice:
         self, target: tuple[str, int], source: tuple[str, int], nbytes: int, wait: bool
     ) -> None:
         with ONE_AT_A_TIME:
-            self._copies.bind_at("input", "source", source, "uint8", (nbytes,))
-            self._copies.bind_at("output", "target", target, "uint8", (nbytes,))
+            self._copies.bind_places({"source": source, "target": target}, {"bytes": nbytes})
             self._copies.run(wait)
 
 
@@ -161,64 +162,55 @@ class OrtContext:
         device: where they lie.
         session: of the graph.
         spec: of the graph.
-        recording: a number that no other recording of the session has, if it is to be recorded as
-            a CUDA graph; addresses and shapes must not change from the first run on.
-        may_record: whether the session records runs that do not say otherwise.
+        recording: a number that no other recording of the session has, if the session records
+            what it runs as a CUDA graph; addresses and shapes must not change from the first run
+            on.
     """
 
     def __init__(
-        self,
-        device: OrtDevice,
-        session: Any,
-        spec: GraphSpec,
-        recording: int | None = None,
-        may_record: bool = False,
+        self, device: OrtDevice, session: Any, spec: GraphSpec, recording: int | None = None
     ) -> None:
         self._device, self._session, self._spec = device, session, spec
         self._binding = session.io_binding()
-        number = recording if recording is not None else _PLAIN if may_record else None
-        self._options = {wait: self._run_options(wait, number) for wait in (False, True)}
+        self._options = {wait: self._run_options(wait, recording) for wait in (False, True)}
         self._recorded = recording is not None
         self._recorded_by: set[int] = set()
         """Threads; each has recordings of its own in ONNX Runtime."""
 
-    def _run_options(self, wait: bool, number: int | None) -> Any:
+    def _run_options(self, wait: bool, recording: int | None) -> Any:
         options = self._device.onnxruntime.RunOptions()
-        skips = "0" if wait else "1"
-        options.add_run_config_entry("disable_synchronize_execution_providers", skips)
-        if number is not None:
-            options.add_run_config_entry("gpu_graph_id", str(number))
+        options.add_run_config_entry(
+            "disable_synchronize_execution_providers", "0" if wait else "1"
+        )
+        if recording is not None:
+            options.add_run_config_entry("gpu_graph_id", str(recording))
         return options
 
     def bind(self, addresses: Mapping[str, int], lengths: Mapping[str, int]) -> None:
         """Read and write tensors at addresses of the device.
 
         Args:
-            addresses: by name.
+            addresses: by name; tensors that are not among them stay where they are.
             lengths: of the sides that are not fixed.
         """
-        for side, tensors in (("input", self._spec.inputs), ("output", self._spec.outputs)):
-            for tensor in tensors:
-                if tensor.name in addresses:
-                    place = self._device.kind, addresses[tensor.name]
-                    self.bind_at(side, tensor.name, place, tensor.dtype, tensor.sized(lengths))
+        kind = self._device.kind
+        self.bind_places({name: (kind, at) for name, at in addresses.items()}, lengths)
 
-    def bind_at(
-        self, side: str, name: str, place: tuple[str, int], dtype: str, shape: tuple[int, ...]
+    def bind_places(
+        self, places: Mapping[str, tuple[str, int]], lengths: Mapping[str, int]
     ) -> None:
-        """Read or write one tensor.
-
-        Args:
-            side: ``input`` or ``output``.
-            name: of the tensor.
-            place: kind of the device, and address.
-            dtype: NumPy's name.
-            shape: in numbers.
-        """
-        kind, address = place
-        index = self._device.index if kind != "cpu" else 0
-        bind = self._binding.bind_input if side == "input" else self._binding.bind_output
-        bind(name, kind, index, np.dtype(dtype).type, shape, address)
+        """As :meth:`bind`, for tensors on the device or on the host: kind and address of each."""
+        with ONE_AT_A_TIME:
+            for bind, tensors in (
+                (self._binding.bind_input, self._spec.inputs),
+                (self._binding.bind_output, self._spec.outputs),
+            ):
+                for tensor in tensors:
+                    if tensor.name in places:
+                        kind, address = places[tensor.name]
+                        index = 0 if kind == "cpu" else self._device.index
+                        dtype, shape = np.dtype(tensor.dtype).type, tensor.sized(lengths)
+                        bind(tensor.name, kind, index, dtype, shape, address)
 
     def run(self, wait: bool) -> None:
         """Compute, after all that was given to the device before.
