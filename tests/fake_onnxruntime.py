@@ -77,6 +77,7 @@ class FakeStream:
     gpu: Gpu = field(default_factory=lambda: Gpu("RTX", "sm86", 8_000_000_000))
 
     def wait_for_device(self) -> None:
+        self.device.counts["device wait"] += 1
         self.device.wait()
 
 
@@ -151,7 +152,11 @@ class FakeSession:
         self._records = cuda["enable_cuda_graph"] == "1"
         if self._records and self.name in ort.not_recorded:
             raise RuntimeError("This session cannot use the graph capture feature as requested")
-        self._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        one_thread = onnxruntime.SessionOptions()
+        one_thread.intra_op_num_threads = 1
+        self._session = onnxruntime.InferenceSession(
+            model, one_thread, providers=["CPUExecutionProvider"]
+        )
         self.get_inputs, self.get_outputs = self._session.get_inputs, self._session.get_outputs
         self._recordings: dict[tuple[int, str], tuple[dict[str, Bound], dict[str, Bound]]] = {}
 

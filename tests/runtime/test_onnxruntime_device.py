@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import onnxruntime
 import pytest
 
 from fake_onnxruntime import FakeGpu, FakeOnnxRuntime, FakeStream
-from helpers import first_frame
+from helpers import first_frame, run_visolo
 from skips import NO_COMPILER
 from visolo_core.contract import GraphName, GraphSpec
 from visolo_core.errors import NotHereError, VisoloError
@@ -30,6 +30,7 @@ from visolo_runtime.engines.onnxruntime import gpu_backend
 from visolo_runtime.engines.onnxruntime.backend import Providers
 from visolo_runtime.engines.onnxruntime.cuda_stream import GpuStream
 from visolo_runtime.engines.onnxruntime.device import _COPY_MODEL, OrtDevice
+from visolo_runtime.engines.onnxruntime.device_tensors import KEPT
 from visolo_runtime.engines.onnxruntime.gpu_backend import OrtDeviceBackend, open_on_gpu
 from visolo_runtime.engines.onnxruntime.provider_options import TF32, engine_cache, without_tf32
 from visolo_runtime.session.loading import load
@@ -73,6 +74,20 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch) -> OnGpu:
     return OnGpu(monkeypatch)
 
 
+class OneThread:
+    """ONNX Runtime with one thread: more of them sum in another order."""
+
+    __version__ = onnxruntime.__version__
+    SessionOptions = onnxruntime.SessionOptions
+    RunOptions = onnxruntime.RunOptions
+    OrtValue = onnxruntime.OrtValue
+
+    @staticmethod
+    def InferenceSession(model: Any, options: Any, **rest: Any) -> Any:
+        options.intra_op_num_threads = 1
+        return onnxruntime.InferenceSession(model, options, **rest)
+
+
 def on_cpu(folder: Path) -> Engines:
     """The same buffers over values of ONNX Runtime in the host's memory."""
     cpu: Providers = [("CPUExecutionProvider", {})]
@@ -82,13 +97,19 @@ def on_cpu(folder: Path) -> Engines:
 
     bundle = Bundle(folder)
     files = bundle.files_of(bundle.graphs("onnx", "fp32"))
-    backend = OrtDeviceBackend(OrtDevice(onnxruntime, "cpu", cpu), files, providers, "CPU")
+    backend = OrtDeviceBackend(OrtDevice(OneThread, "cpu", cpu), files, providers, "CPU")
     return Engines.compile(backend, bundle.manifest.contract, bundle.manifest.batch)
 
 
-@pytest.fixture(params=["cpu", "late", "at once", "tensorrt"])
+every_form = pytest.mark.parametrize(
+    "opened", ["cpu", "late", "at once", "tensorrt"], indirect=True
+)
+"""Values on the CPU; on the GPU, work done as late as possible or at once, and both providers."""
+
+
+@pytest.fixture(params=["cpu", "late"])
 def opened(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Opened:
-    """Every form: values on the CPU, work done as late as possible or at once, both providers."""
+    """Opens a bundle in one of these forms."""
     if request.param == "cpu":
         return on_cpu
     gpu = OnGpu(monkeypatch, lazy=request.param != "at once")
@@ -135,9 +156,10 @@ def finds_nothing_in(session: Session, frames: set[int]) -> None:
     session.stream.inputs = inputs  # type: ignore[method-assign]
 
 
+@every_form
 def test_a_clip_with_thinned_memory_and_empty_frames(opened: Opened, lite_bundle: Path) -> None:
     """More frames than the slots keep; some of them have nothing in them."""
-    host = load(lite_bundle, "onnxruntime")
+    host = load(lite_bundle, "onnxruntime", threads=1)
     host = replace(host, inference=replace(host.inference, memory_slots=3, keep_every=1))
     device = replace(host, engines=opened(lite_bundle))
     ours, theirs = (model.session(record=False) for model in (device, host))
@@ -151,9 +173,10 @@ def test_a_clip_with_thinned_memory_and_empty_frames(opened: Opened, lite_bundle
     assert [number for number, count in enumerate(counts) if not count] == [3, 4, 8]
 
 
+@every_form
 def test_several_streams_that_come_and_go(opened: Opened, batched_bundle: Path) -> None:
     """Whoever has a frame takes part, in groups of all sizes."""
-    host = load(batched_bundle, "onnxruntime")
+    host = load(batched_bundle, "onnxruntime", threads=1)
     device = replace(host, engines=opened(batched_bundle))
     assert device.engines.buffers(4).batch == 3
     frames = list(sample_frames(8))
@@ -176,7 +199,7 @@ def test_several_streams_that_come_and_go(opened: Opened, batched_bundle: Path) 
 @pytest.mark.parametrize("count", [1, 9, 33, 65, 252])
 def test_any_number_of_candidates(opened: Opened, lite_bundle: Path, count: int) -> None:
     """Up to K, kernels are taken where the frame graph left them; then they come from the host."""
-    host = load(lite_bundle, "onnxruntime").engines.buffers()
+    host = load(lite_bundle, "onnxruntime", threads=1).engines.buffers()
     device = opened(lite_bundle).buffers()
     (image,) = sample_frames(1, *host.input_size)
     threshold = threshold_for(host, image, count)
@@ -188,8 +211,8 @@ def test_any_number_of_candidates(opened: Opened, lite_bundle: Path, count: int)
         decoded.append((candidates, buffers.decode(0, candidates.cell)))
     (mine, my_masks), (its, its_masks) = decoded
     assert len(its) == count
-    for ours, theirs in zip(vars(mine).values(), vars(its).values(), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    for field in fields(its):
+        np.testing.assert_array_equal(getattr(mine, field.name), getattr(its, field.name))
     for name in ("masks", "area", "probability_sum", "intersection"):
         ours, theirs = getattr(my_masks, name), getattr(its_masks, name)
         last_bit = LAST_BIT if name == "probability_sum" else 0
@@ -205,17 +228,18 @@ def test_results_outlive_the_next_submission(opened: Opened, lite_bundle: Path) 
     (candidates,) = buffers.frame()
     buffers.mask([0])
     masks = buffers.decode(0, candidates.cell)
-    kept = candidates.query.copy(), masks.masks.copy(), masks.area.copy()
+    results: list[Any] = [candidates.query, masks.masks, masks.area]
+    kept = [each.copy() for each in results]
     buffers.submit(range(1), [first_frame(buffers, image[::-1].copy(), threshold)])
     buffers.read("res2")  # which waits
-    for now, then in zip((candidates.query, masks.masks, masks.area), kept, strict=True):
+    for now, then in zip(results, kept, strict=True):
         assert np.array_equal(now, then)
     assert not np.array_equal(buffers.read("cell_query")[0, : len(kept[0])], kept[0])
 
 
 def test_every_tensor_can_be_read_and_written(opened: Opened, batched_bundle: Path) -> None:
     """As verification does; kernels that were written are those that are decoded."""
-    host = load(batched_bundle, "onnxruntime").engines.buffers(3)
+    host = load(batched_bundle, "onnxruntime", threads=1).engines.buffers(3)
     device = opened(batched_bundle).buffers(3)
     images = list(sample_frames(2, *host.input_size))
     threshold = threshold_for(host, images[0], 5)
@@ -239,15 +263,23 @@ def test_every_tensor_can_be_read_and_written(opened: Opened, batched_bundle: Pa
 
 
 def test_a_session_begins_with_empty_memory(opened: Opened, lite_bundle: Path) -> None:
-    """In the workplace that an earlier one has left, which is full of its frames."""
+    """In the workplace that an earlier one has left, which is full of its frames; the last of them
+    may still be on its way there."""
     engines = opened(lite_bundle)
     before = engines.buffers()
-    for name in ("memory_key", "memory_value", "recent_key"):
+    for name in KEPT:
         before.write(name, np.full(before.read(name).shape, np.nan, np.float32))
+    a_frame(before, 1.0)
     del before
     after = engines.buffers()
-    for name in ("memory_key", "memory_value", "recent_key"):
+    for name in KEPT:
         assert not after.read(name).any()
+
+
+@pytest.mark.parametrize("provider", ["cuda", "tensorrt"])
+def test_verification_of_every_tensor(on_gpu: OnGpu, lite_bundle: Path, provider: str) -> None:
+    command = ("verify", lite_bundle, "--reference", lite_bundle, "--frames", 2)
+    run_visolo(*command, "--backend", f"onnxruntime-{provider}").succeeded()
 
 
 # ---------------------------------------------------------------------------- what it costs
@@ -317,7 +349,7 @@ def test_what_cannot_be_recorded_runs_plainly(
     assert "the frame graph is not recorded as a CUDA graph" in caplog.text
     assert "cannot use the graph capture feature" in caplog.text
     assert on_gpu.gpu.counts["recording"] == 4
-    host = load(lite_bundle, "onnxruntime")
+    host = load(lite_bundle, "onnxruntime", threads=1)
     ours, theirs = replace(host, engines=engines).session(), host.session()
     for frame in sample_frames(3):
         equal(ours.step(frame), theirs.step(frame))
@@ -325,7 +357,7 @@ def test_what_cannot_be_recorded_runs_plainly(
 
 def test_sessions_in_threads(on_gpu: OnGpu, lite_bundle: Path) -> None:
     """Each thread records for itself, as ONNX Runtime has it, and no two use the GPU at once."""
-    host = load(lite_bundle, "onnxruntime")
+    host = load(lite_bundle, "onnxruntime", threads=1)
     device = replace(host, engines=on_gpu(lite_bundle))
     frames = list(sample_frames(5))
     session = host.session(record=False)
@@ -347,13 +379,15 @@ def test_sessions_in_threads(on_gpu: OnGpu, lite_bundle: Path) -> None:
             equal(mine, its)
 
 
-def test_a_failure_is_one_sentence(on_gpu: OnGpu, lite_bundle: Path) -> None:
+def test_a_failure_is_one_sentence(
+    on_gpu: OnGpu, lite_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     buffers = on_gpu(lite_bundle).buffers()
 
     def fail(*_: object) -> None:
         raise RuntimeError("CUDA error 719:\n unspecified launch failure")
 
-    on_gpu.gpu.give = fail  # type: ignore[method-assign]
+    monkeypatch.setattr(on_gpu.gpu, "give", fail)
     with pytest.raises(VisoloError, match=r"^ONNX Runtime cannot run a graph on cuda: CUDA error "
                        r"719: unspecified launch failure$"):  # fmt: skip
         a_frame(buffers, 1.0)
@@ -375,7 +409,7 @@ def test_no_room(on_gpu: OnGpu, lite_bundle: Path, monkeypatch: pytest.MonkeyPat
 
 def test_masks_are_handed_out_on_the_device(opened: Opened, lite_bundle: Path) -> None:
     """They stay what they are while others follow."""
-    model = replace(load(lite_bundle, "onnxruntime"), engines=opened(lite_bundle))
+    model = replace(load(lite_bundle, "onnxruntime", threads=1), engines=opened(lite_bundle))
     session = model.session(record=False, device_masks=True)
     steps = [session.step(frame) for frame in sample_frames(6)]
     assert sum(map(len, steps)) > 10
@@ -391,6 +425,18 @@ def test_masks_are_handed_out_on_the_device(opened: Opened, lite_bundle: Path) -
             assert index == 0
             if kind != 1:
                 assert mask.__cuda_array_interface__["data"] == (address, False)
+
+
+def test_memory_is_given_out_again_when_nobody_reads_it(on_gpu: OnGpu, lite_bundle: Path) -> None:
+    """ONNX Runtime takes it back as soon as it is dropped, so the whole device is waited for."""
+    buffers = on_gpu(lite_bundle).buffers()
+    (image,) = sample_frames(1, *buffers.input_size)
+    threshold = threshold_for(buffers, image, 3)
+    a_frame(buffers, threshold)
+    buffers.hand_out_masks()
+    on_gpu.gpu.counts.clear()
+    a_frame(buffers, threshold)
+    assert on_gpu.gpu.counts["device wait"] == on_gpu.gpu.counts["allocation"] == 1
 
 
 # ------------------------------------------------------------------------ what providers get

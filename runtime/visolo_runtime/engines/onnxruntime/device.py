@@ -100,8 +100,8 @@ class OrtDevice:
             session = open_session(onnxruntime, COPY, _COPY_MODEL, _COPY_SPEC, providers)
         self._copies = OrtContext(self, session, _COPY_SPEC)
 
-    def allocate(self, nbytes: int, zeroed: bool = True) -> DeviceBytes:
-        """New memory, of zeros unless they are not wanted.
+    def allocate(self, nbytes: int) -> DeviceBytes:
+        """New memory, with anything in it.
 
         ONNX Runtime gives memory again as soon as it is dropped, when work that somebody has given
         to the device may still use it: that is waited for.
@@ -118,10 +118,7 @@ class OrtDevice:
                     f"ONNX Runtime has no room for {nbytes} bytes on {self.kind}: {_short(error)}"
                 ) from error
             self.wait_for_all()
-            memory = DeviceBytes(value, nbytes)
-            if zeroed:
-                memory.fill(np.zeros(nbytes, np.uint8))
-        return memory
+        return DeviceBytes(value, nbytes)
 
     def copy(self, target: int, source: int, nbytes: int, wait: bool = False) -> None:
         """Copy from one address of the device to another, and wait for it or not."""

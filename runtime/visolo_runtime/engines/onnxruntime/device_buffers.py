@@ -253,7 +253,7 @@ class OrtDeviceBuffers(Buffers):
             return ()
         height, width = self.input_size
         size = height * width
-        memory = self._device.allocate(count * size, zeroed=False)
+        memory = self._device.allocate(count * size)
         self._device.copy(memory.address, self._tensors.masks, count * size, wait=True)
         place = (CPU if self._device.kind == "cpu" else CUDA, self._device.index)
         return tuple(

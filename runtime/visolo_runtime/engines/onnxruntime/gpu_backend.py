@@ -117,7 +117,13 @@ class OrtDeviceEngine(Engine[OrtContext]):
         return OrtContext(self._device, self._session, self._spec, recording)
 
 
-def open_on_gpu(bundle: Bundle, graphs: GraphFiles, provider: GpuProvider, gpu: int = 0) -> Engines:
+def open_on_gpu(
+    bundle: Bundle,
+    graphs: GraphFiles,
+    provider: GpuProvider,
+    gpu: int = 0,
+    use_graphs: bool = True,
+) -> Engines:
     """Load a bundle's ONNX graphs with a GPU provider.
 
     Args:
@@ -125,6 +131,7 @@ def open_on_gpu(bundle: Bundle, graphs: GraphFiles, provider: GpuProvider, gpu: 
         graphs: of the format ``onnx``.
         provider: ``cuda`` or ``tensorrt``.
         gpu: index of the GPU.
+        use_graphs: record work as CUDA graphs where the provider can, and replay it.
 
     Raises:
         NotHereError: if ONNX Runtime is not installed or has no such provider, or that one needs
@@ -151,7 +158,7 @@ def open_on_gpu(bundle: Bundle, graphs: GraphFiles, provider: GpuProvider, gpu: 
             )
             # What TensorRT leaves is computed by CUDA's provider, not on the CPU.
             return [(PROVIDERS["tensorrt"], options), cuda]
-        if records and graph == "memory":  # bound anew for each slot
+        if records and (graph == "memory" or not use_graphs):  # it is bound anew for each slot
             return None
         return [(PROVIDERS["cuda"], cuda_options(stream.address, gpu, records))]
 
