@@ -24,13 +24,12 @@ from visolo_core.contract import GraphName, GraphSpec
 from visolo_core.errors import NotHereError, VisoloError
 from visolo_core.instances import Instances
 from visolo_runtime.bundle import Bundle
-from visolo_runtime.engines.buffers import DECODE_LIMIT, Buffers, FrameInput, Storage
+from visolo_runtime.engines.buffers import DECODE_LIMIT, KEPT, Buffers, FrameInput, Storage
 from visolo_runtime.engines.engine import Engines
 from visolo_runtime.engines.onnxruntime import gpu_backend
 from visolo_runtime.engines.onnxruntime.backend import Providers
 from visolo_runtime.engines.onnxruntime.cuda_stream import GpuStream
 from visolo_runtime.engines.onnxruntime.device import _COPY_MODEL, OrtDevice
-from visolo_runtime.engines.onnxruntime.device_tensors import KEPT
 from visolo_runtime.engines.onnxruntime.gpu_backend import OrtDeviceBackend, open_on_gpu
 from visolo_runtime.engines.onnxruntime.provider_options import TF32, engine_cache, without_tf32
 from visolo_runtime.session.loading import load

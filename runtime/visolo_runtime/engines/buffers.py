@@ -29,6 +29,8 @@ per mask at 352x624; frames with more cells take several runs."""
 _FIXED_COUNTS = (8, 16, DECODE_LIMIT)
 """Numbers of masks that the decode graph computes on a device, where a shape that was seen before
 costs less than a few masks that nobody needs."""
+KEPT = ("memory_key", "memory_value", "recent_key")
+"""Inputs of the frame graph that a row keeps from frame to frame."""
 STAGE_OUTPUTS = ("res2", "res3", "res4")
 """Outputs of the frame graph that the mask graph reads."""
 CELL_OUTPUTS = ("count", "cell", "cell_score", "cell_classes", "cell_query", "cell_key")

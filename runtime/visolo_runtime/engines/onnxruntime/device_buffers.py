@@ -22,6 +22,7 @@ from visolo_core.decoding import Candidates, Ints
 from visolo_runtime.engines.buffers import (
     CELL_OUTPUTS,
     DECODE_LIMIT,
+    KEPT,
     Array,
     Buffers,
     DecodedMasks,
@@ -36,7 +37,7 @@ from visolo_runtime.engines.device_array import DeviceArray
 from visolo_runtime.engines.dlpack import CPU, CUDA
 from visolo_runtime.engines.engine import Engine, Engines
 from visolo_runtime.engines.onnxruntime.device import OrtContext, OrtDevice
-from visolo_runtime.engines.onnxruntime.device_tensors import COUNTS, KEPT, UPLOADED, DeviceTensors
+from visolo_runtime.engines.onnxruntime.device_tensors import COUNTS, UPLOADED, OrtTensors
 
 
 class Workplace:
@@ -58,7 +59,7 @@ class Workplace:
         self.device, self._engines = device, engines
         frame, mask, decode = (engines.contract[graph] for graph in ("frame", "mask", "decode"))
         specs = {each.name: each for each in (*frame.inputs, *frame.outputs, *mask.outputs)}
-        self.tensors = DeviceTensors(device, specs, decode, rows, engines.batch)
+        self.tensors = OrtTensors(device, specs, decode, rows, engines.batch)
         self._contexts: dict[tuple[GraphName, int, int, int], OrtContext] = {}
 
     def frame(self, rows: range) -> OrtContext:

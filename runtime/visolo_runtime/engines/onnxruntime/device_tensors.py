@@ -14,11 +14,9 @@ from math import prod
 import numpy as np
 
 from visolo_core.contract import MASKS, STREAMS, GraphSpec, TensorSpec
-from visolo_runtime.engines.buffers import CELL_OUTPUTS, DECODE_LIMIT, STAGE_OUTPUTS, Array
+from visolo_runtime.engines.buffers import CELL_OUTPUTS, DECODE_LIMIT, KEPT, STAGE_OUTPUTS, Array
 from visolo_runtime.engines.onnxruntime.device import OrtDevice
 
-KEPT = ("memory_key", "memory_value", "recent_key")
-"""What a row keeps from frame to frame."""
 UPLOADED = ("image", "memory_valid", "recent_valid", "score_threshold")
 """What goes up of each frame."""
 COUNTS = ("area", "probability_sum", "intersection")
@@ -27,7 +25,7 @@ _NEIGHBOURS = (*KEPT, *STAGE_OUTPUTS, "features", "mask_features", "cell_kernel"
 _ALIGNMENT = 256  # bytes, which TensorRT requires of addresses
 
 
-class Block:
+class OrtBlock:
     """Tensors one behind the other on a device, and their copy on the host.
 
     Args:
@@ -39,7 +37,7 @@ class Block:
         offsets, end = {}, 0
         for tensor in tensors:
             offsets[tensor.name] = end
-            end += aligned(_nbytes(tensor))
+            end += _padded(_nbytes(tensor))
         self.memory = device.allocate(end)
         self.host: Array = np.zeros(end, np.uint8)
         self.addresses = {name: self.memory.address + begin for name, begin in offsets.items()}
@@ -52,7 +50,7 @@ class Block:
         """Views of ``host``."""
 
 
-class DeviceTensors:
+class OrtTensors:
     """Memory for a number of rows.
 
     Args:
@@ -75,23 +73,23 @@ class DeviceTensors:
         batch: int,
     ) -> None:
         self._device, self._specs = device, specs
-        fits = all(self.row_bytes(name) == aligned(self.row_bytes(name)) for name in _NEIGHBOURS)
+        fits = all(self.row_bytes(name) == _padded(self.row_bytes(name)) for name in _NEIGHBOURS)
         self.batch = min(rows, batch) if fits else 1
         """Most neighbouring rows that go through together."""
-        self._strides = {name: aligned(self.row_bytes(name)) for name in KEPT}
+        self._strides = {name: _padded(self.row_bytes(name)) for name in KEPT}
         self._memories = {name: device.allocate(rows * self._strides[name]) for name in KEPT}
         for name in specs.keys() - {*KEPT, *CELL_OUTPUTS, *UPLOADED}:
             self._memories[name] = device.allocate(self.batch * self.row_bytes(name))
-        self.cells = Block(device, [self._sized(name, self.batch) for name in CELL_OUTPUTS])
+        self.cells = OrtBlock(device, [self._sized(name, self.batch) for name in CELL_OUTPUTS])
         """What comes down of each frame."""
-        self._uploads: dict[int, Block] = {}
+        self._uploads: dict[int, OrtBlock] = {}
         kernels = next(each for each in decode.inputs if each.name == "kernels")
         self.kernel_bytes = _nbytes(kernels, {MASKS: 1})
         self._kernels = device.allocate(DECODE_LIMIT * self.kernel_bytes)
         self.kernels = self._kernels.address
         """Of kernels that the host has chosen."""
         outputs = {each.name: _filled(each, {MASKS: DECODE_LIMIT}) for each in decode.outputs}
-        self.counts = Block(device, [outputs[name] for name in COUNTS])
+        self.counts = OrtBlock(device, [outputs[name] for name in COUNTS])
         """What comes down of each run of the decode graph."""
         self._masks = device.allocate(_nbytes(outputs["masks"]))
         self.masks = self._masks.address
@@ -104,11 +102,11 @@ class DeviceTensors:
             memory = self._memories[name]
             memory.fill(np.zeros(memory.nbytes, np.uint8))
 
-    def uploads(self, rows: int) -> Block:
+    def uploads(self, rows: int) -> OrtBlock:
         """What goes up of a frame of so many rows."""
         if rows not in self._uploads:
             tensors = [self._sized(name, rows) for name in UPLOADED]
-            self._uploads[rows] = Block(self._device, tensors)
+            self._uploads[rows] = OrtBlock(self._device, tensors)
         return self._uploads[rows]
 
     def kept(self, name: str, row: int) -> int:
@@ -134,7 +132,7 @@ class DeviceTensors:
         return replace(spec, shape=(rows, *spec.sized({STREAMS: rows})[1:]))
 
 
-def aligned(size: int) -> int:
+def _padded(size: int) -> int:
     """The next multiple of the alignment of addresses."""
     return -(-size // _ALIGNMENT) * _ALIGNMENT
 

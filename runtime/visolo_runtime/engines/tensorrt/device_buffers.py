@@ -27,6 +27,7 @@ from visolo_core.pixels import PixelGraph
 from visolo_runtime.engines.buffers import (
     CELL_OUTPUTS,
     DECODE_LIMIT,
+    KEPT,
     Array,
     Buffers,
     DecodedMasks,
@@ -43,7 +44,7 @@ from visolo_runtime.engines.engine import Engines
 from visolo_runtime.engines.raw_frame import usual_frames
 from visolo_runtime.engines.tensorrt.device import CudaGraph, CudaStream, Device
 from visolo_runtime.engines.tensorrt.device_block import DeviceBlock
-from visolo_runtime.engines.tensorrt.device_tensors import KEPT, DeviceTensors
+from visolo_runtime.engines.tensorrt.device_tensors import DeviceTensors
 from visolo_runtime.engines.tensorrt.engine import TensorRtContext, TensorRtEngine
 from visolo_runtime.engines.tensorrt.frame_resizer import FrameResizer
 from visolo_runtime.engines.tensorrt.stopwatch import DeviceStopwatch
