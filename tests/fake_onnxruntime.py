@@ -32,14 +32,21 @@ class FakeGpu:
 
     Args:
         lazy: leave work in the stream until somebody waits for it.
+
+    Recordings fail while ``breaks`` is set.
     """
 
     def __init__(self, lazy: bool = True) -> None:
-        self.lazy = lazy
+        self.lazy, self.breaks = lazy, False
         self.counts: Counter[str] = Counter()
         self.bytes: Counter[str] = Counter()
         self._stream: list[Callable[[], None]] = []
         self._spans: dict[int, int] = {}
+
+    @property
+    def live(self) -> int:
+        """Pieces of memory that exist."""
+        return len(self._spans)
 
     def give(self, work: Callable[[], None]) -> None:
         self._stream.append(work)
@@ -170,9 +177,11 @@ class FakeSession:
     def run_with_iobinding(self, binding: FakeBinding, options: FakeRunOptions) -> None:
         bound = dict(binding.inputs), dict(binding.outputs)
         waits = options.entries.get("disable_synchronize_execution_providers", "0") == "0"
-        if self._records:
-            # Recordings are kept for each thread; a run without a number has number 0.
-            key = threading.get_ident(), options.entries.get("gpu_graph_id", "0")
+        # Recordings are kept for each thread; a run without a number has number 0.
+        key = threading.get_ident(), options.entries.get("gpu_graph_id", "0")
+        if self._records and key[1] != "-1":
+            if self._gpu.breaks:
+                raise RuntimeError("CUDA error 900: operation not permitted")
             if key not in self._recordings:
                 self._gpu.counts["recording"] += 1
                 assert waits, "a recording ends with a wait"

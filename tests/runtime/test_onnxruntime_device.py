@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import os
 import shutil
@@ -352,6 +353,42 @@ def test_what_cannot_be_recorded_runs_plainly(
     ours, theirs = replace(host, engines=engines).session(), host.session()
     for frame in sample_frames(3):
         equal(ours.step(frame), theirs.step(frame))
+
+
+def test_memory_goes_with_the_model_and_its_sessions(on_gpu: OnGpu, lite_bundle: Path) -> None:
+    """At once, and not when Python looks for cycles."""
+    engines = on_gpu(lite_bundle)
+    buffers = engines.buffers()
+    gc.disable()
+    try:
+        del engines
+        a_frame(buffers, 1.0)
+        assert on_gpu.gpu.live > 10
+        del buffers
+        assert on_gpu.gpu.live == 0
+    finally:
+        gc.enable()
+
+
+def test_a_recording_that_breaks(
+    on_gpu: OnGpu, lite_bundle: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Somebody else has allocated meanwhile, so it goes on without; what is recorded stays so."""
+    host = load(lite_bundle, "onnxruntime", threads=1)
+    device = replace(host, engines=on_gpu(lite_bundle))
+    taken = device.engines.buffers()  # so that the session needs recordings of its own
+    ours, theirs = device.session(), host.session()
+    on_gpu.gpu.breaks = True
+    frames = list(sample_frames(4))
+    equal(ours.step(frames[0]), theirs.step(frames[0]))
+    on_gpu.gpu.breaks = False
+    on_gpu.gpu.counts.clear()
+    for frame in frames[1:]:
+        equal(ours.step(frame), theirs.step(frame))
+    a_frame(taken, 1.0)
+    assert "not recorded as a CUDA graph and costs more each frame" in caplog.text
+    assert "CUDA error 900" in caplog.text
+    assert on_gpu.gpu.counts["recording"] < 3  # of other numbers of masks
 
 
 def test_sessions_in_threads(on_gpu: OnGpu, lite_bundle: Path) -> None:

@@ -11,19 +11,21 @@ What is done when, on a GPU:
   ``disable_synchronize_execution_providers`` is 1. All sessions here have the same stream
   (``user_compute_stream``), on which the next run sees the outputs of the last without a wait, so
   only runs wait whose outputs the host reads. ``synchronize_outputs`` is not needed: it waits for
-  the provider's stream too. A recorded run waits all the same before ONNX Runtime 1.28, which
-  costs time and is not wrong.
+  the provider's stream too. In versions before pull request 28686 of ONNX Runtime a replayed
+  recording waits all the same, which costs time and is not wrong.
 * An output bound in the host's memory is copied there on that stream, and is complete when a run
   that waits returns. An input bound in the host's memory is copied when it is bound.
 * ``OrtValue.update_inplace`` with an array is ``cudaMemcpy`` on the legacy stream, for which the
   other does not wait, and is done when it returns. It must not overwrite what a run still reads.
 * A CUDA graph is recorded in the global mode of stream capture: meanwhile no other thread may
   allocate device memory or copy synchronously, or the recording breaks. So one thread at a time
-  uses the devices.
+  uses the devices. ONNX Runtime's source ends a recording with the run that failed, so that the
+  next run can go on plainly.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -36,6 +38,9 @@ from visolo_runtime.engines.buffers import Array
 from visolo_runtime.engines.onnxruntime.backend import COPY, Providers, open_session
 from visolo_runtime.engines.onnxruntime.cuda_stream import GpuStream
 
+_LOG = logging.getLogger(__name__)
+_PLAIN = -1
+"""As ``gpu_graph_id``: neither record this run nor replay it."""
 ONE_AT_A_TIME = threading.RLock()
 """Held by the thread that uses a device."""
 _COPY_MODEL = bytes.fromhex(
@@ -169,18 +174,21 @@ class OrtContext:
     ) -> None:
         self._device, self._session, self._spec = device, session, spec
         self._binding = session.io_binding()
-        self._options = {wait: self._run_options(wait, recording) for wait in (False, True)}
+        self._options = self._run_options(recording)
         self._recorded = recording is not None
         self._recorded_by: set[int] = set()
         """Threads; each has recordings of its own in ONNX Runtime."""
 
-    def _run_options(self, wait: bool, recording: int | None) -> Any:
-        options = self._device.onnxruntime.RunOptions()
-        options.add_run_config_entry(
-            "disable_synchronize_execution_providers", "0" if wait else "1"
-        )
-        if recording is not None:
-            options.add_run_config_entry("gpu_graph_id", str(recording))
+    def _run_options(self, recording: int | None) -> dict[bool, Any]:
+        """By whether a run waits at its end."""
+        options = {False: self._device.onnxruntime.RunOptions()}
+        options[True] = self._device.onnxruntime.RunOptions()
+        for wait, each in options.items():
+            each.add_run_config_entry(
+                "disable_synchronize_execution_providers", "0" if wait else "1"
+            )
+            if recording is not None:
+                each.add_run_config_entry("gpu_graph_id", str(recording))
         return options
 
     def bind(self, addresses: Mapping[str, int], lengths: Mapping[str, int]) -> None:
@@ -219,19 +227,30 @@ class OrtContext:
             VisoloError: if the library fails.
         """
         with ONE_AT_A_TIME:
-            thread = threading.get_ident()
-            first = self._recorded and thread not in self._recorded_by
-            try:
-                # The run that records is several, the last of which is what replays repeat.
-                options = self._options[wait or first]
-                self._session.run_with_iobinding(self._binding, options)
-            except Exception as error:  # onnxruntime raises a dozen types without a common base
-                what = "record a graph" if first else "run a graph"
-                raise VisoloError(
-                    f"ONNX Runtime cannot {what} on {self._device.kind}: {_short(error)}"
-                ) from error
-            if self._recorded:
-                self._recorded_by.add(thread)
+            if self._recorded and threading.get_ident() not in self._recorded_by:
+                self._record()
+            else:
+                self._run(wait)
+
+    def _record(self) -> None:
+        """Compute and record, in several runs; where that fails all goes on plainly."""
+        try:
+            self._run(wait=True)
+            self._recorded_by.add(threading.get_ident())
+        except VisoloError as error:  # ONNX Runtime ends the recording with the run that broke it
+            _LOG.warning(
+                "a graph is not recorded as a CUDA graph and costs more each frame: %s", str(error)
+            )
+            self._recorded, self._options = False, self._run_options(_PLAIN)
+            self._run(wait=True)
+
+    def _run(self, wait: bool) -> None:
+        try:
+            self._session.run_with_iobinding(self._binding, self._options[wait])
+        except Exception as error:  # onnxruntime raises a dozen types without a common base
+            raise VisoloError(
+                f"ONNX Runtime cannot run a graph on {self._device.kind}: {_short(error)}"
+            ) from error
 
 
 def _short(error: Exception) -> str:

@@ -44,7 +44,7 @@ class Workplace:
     """Device memory of a number of rows and the contexts bound to it, for one session at a time.
 
     ONNX Runtime keeps a recording until its session ends, so the next buffers take over what
-    earlier ones leave, recordings and all.
+    earlier ones leave, recordings and all; the memory is freed with the model.
 
     Args:
         device: where the engines work.
@@ -56,7 +56,9 @@ class Workplace:
     """
 
     def __init__(self, device: OrtDevice, engines: Engines, rows: int) -> None:
-        self.device, self._engines = device, engines
+        self.device = device
+        # Not the engines' backend, which keeps workplaces: all goes with the last who needs it.
+        self._contract, self._by_graph = engines.contract, engines.by_graph
         frame, mask, decode = (engines.contract[graph] for graph in ("frame", "mask", "decode"))
         specs = {each.name: each for each in (*frame.inputs, *frame.outputs, *mask.outputs)}
         self.tensors = OrtTensors(device, specs, decode, rows, engines.batch)
@@ -64,7 +66,7 @@ class Workplace:
 
     def frame(self, rows: range) -> OrtContext:
         """The frame graph of neighbouring rows."""
-        tensors, spec = self.tensors, self._engines.contract["frame"]
+        tensors, spec = self.tensors, self._contract["frame"]
 
         def addresses() -> dict[str, int]:
             kept = {name: tensors.kept(name, rows.start) for name in KEPT}
@@ -75,7 +77,7 @@ class Workplace:
 
     def mask(self, place: int, rows: int) -> OrtContext:
         """The mask graph of so many rows, from a place of the launch on."""
-        spec = self._engines.contract["mask"]
+        spec = self._contract["mask"]
 
         def addresses() -> dict[str, int]:
             names = spec.names("inputs") + spec.names("outputs")
@@ -111,7 +113,7 @@ class Workplace:
         lengths: Mapping[str, int],
     ) -> OrtContext:
         if key not in self._contexts:
-            engine: Engine[OrtContext] = self._engines.by_graph[key[0]]
+            engine: Engine[OrtContext] = self._by_graph[key[0]]
             self._contexts[key] = engine.context()
             self._contexts[key].bind(addresses(), lengths)
         return self._contexts[key]
