@@ -27,7 +27,7 @@ from visolo_core.instances import Instances
 from visolo_runtime.bundle import Bundle
 from visolo_runtime.engines.buffers import DECODE_LIMIT, KEPT, Buffers, FrameInput, Storage
 from visolo_runtime.engines.engine import Engines
-from visolo_runtime.engines.onnxruntime import gpu_backend
+from visolo_runtime.engines.onnxruntime import device_tensors, gpu_backend
 from visolo_runtime.engines.onnxruntime.backend import Providers
 from visolo_runtime.engines.onnxruntime.cuda_stream import GpuStream
 from visolo_runtime.engines.onnxruntime.device import _COPY_MODEL, OrtDevice
@@ -173,7 +173,6 @@ def test_a_clip_with_thinned_memory_and_empty_frames(opened: Opened, lite_bundle
     assert [number for number, count in enumerate(counts) if not count] == [3, 4, 8]
 
 
-@every_form
 def test_several_streams_that_come_and_go(opened: Opened, batched_bundle: Path) -> None:
     """Whoever has a frame takes part, in groups of all sizes."""
     host = load(batched_bundle, "onnxruntime", threads=1)
@@ -194,6 +193,23 @@ def test_several_streams_that_come_and_go(opened: Opened, batched_bundle: Path) 
                 equal(mine[stream], its[stream])
                 found += len(its[stream])
     assert found > 20
+
+
+def test_what_does_not_end_where_an_aligned_address_is(
+    opened: Opened, batched_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows are padded and go through alone, and values are copied into their slots."""
+    monkeypatch.setattr(device_tensors, "_ALIGNMENT", 2**16)
+    host = load(batched_bundle, "onnxruntime", threads=1)
+    device = replace(host, engines=opened(batched_bundle))
+    assert device.engines.buffers(2).batch == 1
+    with Streams(device, [None] * 2) as ours, Streams(host, [None] * 2) as theirs:
+        for frame in sample_frames(4):
+            frames = {0: frame, 1: frame[::-1].copy()}
+            for mine, its in zip(
+                ours.step(frames).values(), theirs.step(frames).values(), strict=True
+            ):
+                equal(mine, its)
 
 
 @pytest.mark.parametrize("count", [1, 9, 33, 65, 252])

@@ -211,13 +211,14 @@ class OrtDeviceBuffers(Buffers):
         """Start the memory graph, straight into each row's slot, and copy the keys."""
         tensors, copy = self._tensors, self._device.copy
         key_bytes = tensors.row_bytes("key")
-        value_bytes = tensors.row_bytes("memory_value") // self.slots
         for row, each in zip(rows, storage, strict=True):
             place = self._place(row)
             key, recent = tensors.placed("key", place), tensors.kept("recent_key", row)
             if each.slot is not None:
-                value = tensors.kept("memory_value", row) + each.slot * value_bytes
-                self._workplace.memory(place, value).run(wait=False)
+                value = tensors.kept("memory_value", row) + each.slot * tensors.slot_bytes
+                self._workplace.memory(place, tensors.values or value).run(wait=False)
+                if tensors.values:
+                    copy(value, tensors.values, tensors.slot_bytes)
                 slot = tensors.kept("memory_key", row) + each.slot * key_bytes
                 copy(slot, key, key_bytes)
             if each.keeps_previous:

@@ -80,6 +80,15 @@ class OrtTensors:
         self._memories = {name: device.allocate(rows * self._strides[name]) for name in KEPT}
         for name in specs.keys() - {*KEPT, *CELL_OUTPUTS, *UPLOADED}:
             self._memories[name] = device.allocate(self.batch * self.row_bytes(name))
+        self.slot_bytes = (
+            self.row_bytes("memory_value") // specs["memory_value"].sized({STREAMS: 1})[1]
+        )
+        """Of what a slot stores of a frame besides its key."""
+        self.values: int | None = None
+        """Where a frame's value is computed, if slots do not begin at aligned addresses."""
+        if self.slot_bytes != _padded(self.slot_bytes):
+            self._memories["value"] = device.allocate(self.slot_bytes)
+            self.values = self._memories["value"].address
         self.cells = OrtBlock(device, [self._sized(name, self.batch) for name in CELL_OUTPUTS])
         """What comes down of each frame."""
         self._uploads: dict[int, OrtBlock] = {}
