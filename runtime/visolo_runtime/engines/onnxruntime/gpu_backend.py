@@ -21,7 +21,7 @@ from visolo_runtime.engines.onnxruntime.backend import (
 )
 from visolo_runtime.engines.onnxruntime.cuda_stream import gpu_stream
 from visolo_runtime.engines.onnxruntime.device import OrtContext, OrtDevice
-from visolo_runtime.engines.onnxruntime.device_buffers import OrtDeviceBuffers, Workplace
+from visolo_runtime.engines.onnxruntime.device_buffers import OrtDeviceBuffers
 from visolo_runtime.engines.onnxruntime.libraries import load_gpu_libraries
 from visolo_runtime.engines.onnxruntime.provider_options import (
     cuda_options,
@@ -29,6 +29,7 @@ from visolo_runtime.engines.onnxruntime.provider_options import (
     tensorrt_options,
     without_tf32,
 )
+from visolo_runtime.engines.onnxruntime.workplace import Workplace
 
 _LOG = logging.getLogger(__name__)
 GpuProvider = Literal["cuda", "tensorrt"]
