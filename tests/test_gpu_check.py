@@ -12,7 +12,7 @@ from visolo_runtime.doctor import _PACKAGES
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / ".ci" / "gpu-check"
-STEPS = ("doctor", "test_device", "test_engines", "fps.py", "gpu_speed")
+STEPS = ("doctor", "test_device", "test_engines", "test_onnxruntime", "fps.py", "gpu_speed")
 DOCTOR = """Linux, 16 cores, Python 3.12
 
 NVIDIA

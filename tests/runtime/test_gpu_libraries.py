@@ -16,8 +16,8 @@ from skips import NO_COMPILER
 from visolo_core.errors import NotHereError
 from visolo_runtime.engines.nvidia import Driver, Gpu, check_driver, find_driver
 from visolo_runtime.engines.onnxruntime import libraries
-from visolo_runtime.engines.onnxruntime.backend import OnnxRuntimeBackend
 from visolo_runtime.engines.onnxruntime.libraries import load_gpu_libraries, needed_libraries
+from visolo_runtime.session.loading import load, shipped_model
 
 DRIVER = """
 #include <string.h>
@@ -195,7 +195,7 @@ def test_the_backend_asks_before_it_makes_a_session(
     monkeypatch.setitem(sys.modules, "onnxruntime", module)
     monkeypatch.setattr(libraries, "find_driver", no_driver)
     with pytest.raises(NotHereError, match="no NVIDIA driver"):
-        OnnxRuntimeBackend({}, provider="cuda")
+        load(shipped_model(), "onnxruntime-cuda")
 
 
 def test_pycuda_without_a_driver_names_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:

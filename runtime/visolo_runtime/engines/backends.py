@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from visolo_core.distribution import pip_install
 from visolo_core.errors import NotHereError, VisoloError
@@ -65,13 +65,19 @@ def _openvino(winograd: bool) -> Open:
     return open_engines
 
 
-def _onnxruntime(provider: str) -> Open:
-    def open_engines(bundle: Bundle, graphs: GraphFiles, threads: int) -> Engines:
-        from visolo_runtime.engines.engine import Engines
-        from visolo_runtime.engines.onnxruntime.backend import OnnxRuntimeBackend
+def _onnxruntime(bundle: Bundle, graphs: GraphFiles, threads: int) -> Engines:
+    from visolo_runtime.engines.engine import Engines
+    from visolo_runtime.engines.onnxruntime.backend import OnnxRuntimeBackend
 
-        backend = OnnxRuntimeBackend(bundle.files_of(graphs), threads, provider)
-        return Engines.compile(backend, bundle.manifest.contract, bundle.manifest.batch)
+    backend = OnnxRuntimeBackend(bundle.files_of(graphs), threads)
+    return Engines.compile(backend, bundle.manifest.contract, bundle.manifest.batch)
+
+
+def _onnxruntime_on_gpu(provider: Literal["cuda", "tensorrt"]) -> Open:
+    def open_engines(bundle: Bundle, graphs: GraphFiles, threads: int) -> Engines:
+        from visolo_runtime.engines.onnxruntime.gpu_backend import open_on_gpu
+
+        return open_on_gpu(bundle, graphs, provider)
 
     return open_engines
 
@@ -94,10 +100,10 @@ def _torch(bundle: Bundle, graphs: GraphFiles, threads: int) -> Engines:
 BACKENDS = (
     BackendSpec("tensorrt", ("tensorrt",), _tensorrt("tensorrt")),
     BackendSpec("tensorrt-rtx", ("tensorrt-rtx",), _tensorrt("tensorrt-rtx")),
-    BackendSpec("onnxruntime-tensorrt", ("onnx",), _onnxruntime("tensorrt")),
-    BackendSpec("onnxruntime-cuda", ("onnx",), _onnxruntime("cuda")),
+    BackendSpec("onnxruntime-tensorrt", ("onnx",), _onnxruntime_on_gpu("tensorrt")),
+    BackendSpec("onnxruntime-cuda", ("onnx",), _onnxruntime_on_gpu("cuda")),
     BackendSpec("openvino", ("openvino", "onnx"), _openvino(winograd=True)),
-    BackendSpec("onnxruntime", ("onnx",), _onnxruntime("cpu")),
+    BackendSpec("onnxruntime", ("onnx",), _onnxruntime),
     BackendSpec("torchscript", ("torchscript",), _torch),
     BackendSpec("pt2", ("pt2",), _torch),
     BackendSpec("aotinductor", ("aotinductor",), _torch, "it runs machine code"),

@@ -26,6 +26,11 @@ Array = NDArray[Any]
 DECODE_LIMIT = 32
 """Masks that go through the decode graph at once. It limits the engine's working memory, about 4 MB
 per mask at 352x624; frames with more cells take several runs."""
+_FIXED_COUNTS = (8, 16, DECODE_LIMIT)
+"""Numbers of masks that the decode graph computes on a device, where a shape that was seen before
+costs less than a few masks that nobody needs."""
+KEPT = ("memory_key", "memory_value", "recent_key")
+"""Inputs of the frame graph that a row keeps from frame to frame."""
 STAGE_OUTPUTS = ("res2", "res3", "res4")
 """Outputs of the frame graph that the mask graph reads."""
 CELL_OUTPUTS = ("count", "cell", "cell_score", "cell_classes", "cell_query", "cell_key")
@@ -165,7 +170,8 @@ class Buffers(ABC):
             VisoloError: if the engines' masks are in the host's memory.
         """
         raise VisoloError(
-            "masks are handed out on a GPU by the TensorRT backends only: leave device_masks out"
+            "this backend has no masks on a GPU to hand out: leave device_masks out, or use a "
+            "TensorRT backend, onnxruntime-tensorrt or onnxruntime-cuda"
         )
 
     def choose_from_all(self, row: int, score_threshold: float) -> Candidates:
@@ -207,6 +213,15 @@ def as_candidates(
         return buffers.choose_from_all(row, score_threshold)
     cell, *values = (each[:count] for each in cells)
     return Candidates(cell.astype(np.int64), *values)
+
+
+def fixed_count(masks: int, limit: int) -> int:
+    """How many masks a device computes where so many are needed, and at most ``limit``.
+
+    >>> [fixed_count(masks, 32) for masks in (1, 8, 9, 17)], fixed_count(17, 18)
+    ([8, 8, 16, 32], 18)
+    """
+    return next(min(count, limit) for count in _FIXED_COUNTS if min(count, limit) >= masks)
 
 
 def neighbouring_rows(rows: Sequence[int]) -> list[range]:

@@ -1,10 +1,13 @@
-"""ONNX Runtime on the CPU, or on a GPU through one of its execution providers."""
+"""ONNX Runtime on the CPU, and what all of its providers have in common."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Mapping
+from contextlib import nullcontext, redirect_stdout
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from visolo_core.contract import GraphName, GraphSpec
 from visolo_core.distribution import RUNTIMES, installed_distribution, pip_install
@@ -12,16 +15,16 @@ from visolo_core.errors import NotHereError, VisoloError
 from visolo_runtime.engines.buffers import Array
 from visolo_runtime.engines.engine import Engine, check_signature
 from visolo_runtime.engines.host_buffers import HostBackend, HostContext
-from visolo_runtime.engines.onnxruntime.libraries import load_gpu_libraries
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
-# On GPUs from Ampere on, float32 products have ten bits by default. fp16 graphs keep in float32
-# what needs it, so this suits every precision. The TensorRT provider has no such option.
-_OPTIONS = {PROVIDERS["cuda"]: {"use_tf32": "0"}}
+Providers: TypeAlias = list[tuple[str, Mapping[str, str]]]
+"""With their options, best first."""
+COPY = "copy"
+"""Name of the graph that copies bytes from one address to another."""
 _NUMPY_NAMES = {
     "tensor(float)": "float32",
     "tensor(int32)": "int32",
@@ -31,92 +34,105 @@ _NUMPY_NAMES = {
 
 
 class OnnxRuntimeBackend(HostBackend):
-    """Runs ONNX files.
+    """Runs ONNX files on the CPU.
 
     Args:
         files: the ONNX file of each graph.
         threads: within an operator; 0 lets ONNX Runtime choose.
-        provider: a key of ``PROVIDERS``.
 
     Raises:
-        NotHereError: if ONNX Runtime is not installed, or has no such provider, or that one needs
-            a driver or a library that is missing.
+        NotHereError: if ONNX Runtime is not installed.
     """
 
     name = "onnxruntime"
 
-    def __init__(
-        self, files: dict[GraphName, Path], threads: int = 0, provider: str = "cpu"
-    ) -> None:
-        self._files = files
-        self._threads = threads
-        self._ort = _import_onnxruntime()
-        self._provider = PROVIDERS[provider]
-        if self._provider not in self._ort.get_available_providers():
-            raise NotHereError(
-                f"this ONNX Runtime has no {self._provider}: run {pip_install('gpu')}, or "
-                "'visolo doctor' to see what is installed"
-            )
-        if provider != "cpu":
-            load_gpu_libraries(self._ort, provider)
+    def __init__(self, files: dict[GraphName, Path], threads: int = 0) -> None:
+        self._files, self._threads = files, threads
+        self._ort = import_with_provider("cpu")
 
     @property
     def description(self) -> str:
         """Library, version and device, for display."""
-        device = self._provider.removesuffix("ExecutionProvider")
-        return f"ONNX Runtime {self._ort.__version__}, {device}"
+        return f"ONNX Runtime {self._ort.__version__}, CPU"
 
     def engine(self, graph: GraphName, spec: GraphSpec) -> Engine[HostContext]:
         """Load and optimise a graph."""
-        options = self._ort.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.log_severity_level = 3
-        # Four sessions take turns on the same cores: none may keep spinning after its run.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
-        if graph == "decode":
-            # It would keep a memory plan for every number of masks that was ever decoded.
-            options.enable_mem_pattern = False
+        providers: Providers = [(PROVIDERS["cpu"], {})]
         file = self._files[graph]
-        try:
-            providers = [(self._provider, _OPTIONS.get(self._provider, {}))]
-            session = self._ort.InferenceSession(str(file), options, providers=providers)
-        except Exception as error:  # onnxruntime raises a dozen types without a common base
-            raise VisoloError(
-                f"ONNX Runtime cannot load '{file}': {' '.join(str(error).split())[:200]}"
-            ) from error
-        # A provider that does not start is dropped without an exception: only this list shows it.
-        if session.get_providers()[0] != self._provider:
-            raise NotHereError(
-                f"ONNX Runtime's {self._provider} does not start here, so it would run on the CPU: "
-                "check the driver, CUDA and cuDNN"
-            )
-        for nodes, tensors in (
-            (session.get_inputs(), spec.inputs),
-            (session.get_outputs(), spec.outputs),
-        ):
-            signature = {
-                node.name: (_NUMPY_NAMES.get(node.type, node.type), len(node.shape))
-                for node in nodes
-            }
-            check_signature(file.name, signature, list(tensors))
-        return OnnxEngine(session, on_gpu=self._provider != PROVIDERS["cpu"])
+        return _OnnxEngine(open_session(self._ort, graph, file, spec, providers, self._threads))
 
 
-class OnnxEngine(Engine[HostContext]):
-    """A session of ONNX Runtime.
+def open_session(
+    onnxruntime: Any,
+    graph: str,
+    model: Path | bytes,
+    spec: GraphSpec,
+    providers: Providers,
+    threads: int = 0,
+) -> Any:
+    """Load and optimise a graph.
 
     Args:
-        session: on one provider.
-        on_gpu: whether that one computes on a GPU.
-    """
+        onnxruntime: the module.
+        graph: its name.
+        model: ONNX, or the file that it is in.
+        spec: its contract.
+        providers: that are to compute it.
+        threads: within an operator on the CPU; 0 lets ONNX Runtime choose.
 
-    def __init__(self, session: Any, on_gpu: bool) -> None:
-        self._session, self._on_gpu = session, on_gpu
+    Raises:
+        NotHereError: if the first of the providers does not start.
+        VisoloError: if the file cannot be loaded, or does not match the contract.
+    """
+    source = graph if isinstance(model, bytes) else str(model)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    # Four sessions take turns on the same cores: none may keep spinning after its run.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if graph in ("decode", COPY):
+        # It would keep a memory plan for every number of masks, or of bytes, that there ever was.
+        options.enable_mem_pattern = False
+    # Where a provider refuses, old versions print so to stdout and go on with another provider; new
+    # ones do that unless they are told not to.
+    quiet = nullcontext() if providers[0][0] == PROVIDERS["cpu"] else redirect_stdout(sys.stderr)
+    try:
+        with quiet:
+            session = onnxruntime.InferenceSession(
+                model if isinstance(model, bytes) else source,
+                options,
+                providers=providers,
+                enable_fallback=False,
+            )
+    except Exception as error:  # onnxruntime raises a dozen types without a common base
+        raise VisoloError(
+            f"ONNX Runtime cannot load '{source}': {' '.join(str(error).split())[:200]}"
+        ) from error
+    # A provider that does not start is dropped without an exception: only this list shows it.
+    first = providers[0][0]
+    if session.get_providers()[0] != first:
+        raise NotHereError(
+            f"ONNX Runtime's {first} does not start here, so it would run on the CPU: check the "
+            "driver, CUDA and cuDNN"
+        )
+    for nodes, tensors in (
+        (session.get_inputs(), spec.inputs),
+        (session.get_outputs(), spec.outputs),
+    ):
+        signature = {
+            node.name: (_NUMPY_NAMES.get(node.type, node.type), len(node.shape)) for node in nodes
+        }
+        check_signature(Path(source).name, signature, list(tensors))
+    return session
+
+
+class _OnnxEngine(Engine[HostContext]):
+    def __init__(self, session: Any) -> None:
+        self._session = session
 
     def context(self) -> HostContext:
-        """A context with I/O binding. On the CPU, the graph reads and writes the buffers without
-        copies; a GPU's provider copies inputs and outputs at each run."""
-        return _GpuContext(self._session) if self._on_gpu else _OnnxContext(self._session)
+        """A context with I/O binding: the graph reads and writes the buffers without copies."""
+        return _OnnxContext(self._session)
 
 
 class _OnnxContext(HostContext):
@@ -139,15 +155,23 @@ class _OnnxContext(HostContext):
         self._session.run_with_iobinding(self._binding)
 
 
-class _GpuContext(_OnnxContext):
-    """Binds its inputs again before each run: a GPU's provider copies a buffer in host memory when
-    it is bound, and would otherwise go on computing with what was in it then."""
+def import_with_provider(provider: str) -> Any:
+    """ONNX Runtime, if it has a provider.
 
-    def run(self) -> None:
-        for name, buffer in self._inputs.items():
-            self.bind_input(name, buffer)
-        super().run()
-        self._binding.synchronize_outputs()
+    Args:
+        provider: a key of ``PROVIDERS``.
+
+    Raises:
+        NotHereError: if it is not installed, or has no such provider.
+    """
+    onnxruntime = _import_onnxruntime()
+    name = PROVIDERS[provider]
+    if name not in onnxruntime.get_available_providers():
+        raise NotHereError(
+            f"this ONNX Runtime has no {name}: run {pip_install('gpu')}, or 'visolo doctor' to see "
+            "what is installed"
+        )
+    return onnxruntime
 
 
 def _import_onnxruntime() -> Any:

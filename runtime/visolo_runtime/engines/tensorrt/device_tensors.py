@@ -13,11 +13,9 @@ from math import prod
 import numpy as np
 
 from visolo_core.contract import STREAMS, TensorSpec
+from visolo_runtime.engines.buffers import KEPT
 from visolo_runtime.engines.tensorrt.device import CudaStream, Device, DeviceMemory
 from visolo_runtime.engines.tensorrt.device_block import DeviceBlock, aligned
-
-KEPT = ("memory_key", "memory_value", "recent_key")
-"""What a row keeps from frame to frame."""
 
 
 class DeviceTensors:
