@@ -114,7 +114,7 @@ class DeviceBuffers(Buffers):
             if not self._tensors.have_neighbours:
                 self.batch = 1
             self._allocate()
-        self.resizes, self.gpu = bool(pixels), device.index
+        self.resizes, self.gpu, self.computes_ahead = bool(pixels), device.index, True
         self._resizer = FrameResizer(
             device, pixels, self.input_size, self._stream, rows, use_graphs
         )
