@@ -99,6 +99,16 @@ static counter *counter_of(const char *name) {
   abort();
 }
 
+/* From so many calls on, every one fails, but for those of the stack of contexts. */
+static long lost_after = -1;
+static CUresult lost_with;
+
+static int lost(const char *function) {
+  if (lost_after < 0 || !strncmp(function, "cuCtxP", 6)) return 0;
+  if (lost_after) lost_after--;
+  return !lost_after;
+}
+
 /* Whether this call has to fail. */
 static int ordered(counter *order) {
   if (!order->fail_at || (order->fail_at > 1 && order->fail_at--)) return 0;
@@ -128,7 +138,8 @@ static void unlock(int *unused) { (void)unused; pthread_mutex_unlock(&lock); }
     misuse("%s inside a host function", __func__);                                                 \
     return CUDA_ERROR_NOT_PERMITTED;                                                               \
   }                                                                                                \
-  if (ordered(called)) return called->failure;
+  if (ordered(called)) return called->failure;                                                     \
+  if (lost(__func__)) return lost_with;
 
 #define CURRENT                                                                                    \
   ENTER                                                                                            \
@@ -150,6 +161,7 @@ void standin_reset(int new_mode, unsigned long seed) {
   mode = new_mode;
   chance_state = seed * 2654435761u + 88172645463325252u;
   memset(counters, 0, sizeof counters);
+  lost_after = -1;
   misuses[0] = 0;
   pthread_mutex_unlock(&lock);
 }
@@ -165,6 +177,12 @@ void standin_fail(const char *function, long nth, int failure, long times) {
   pthread_mutex_lock(&lock);
   counter_of(function)->fail_at = nth, counter_of(function)->times = times;
   counter_of(function)->failure = failure;
+  pthread_mutex_unlock(&lock);
+}
+
+void standin_lose(long calls, int failure) {
+  pthread_mutex_lock(&lock);
+  lost_after = calls, lost_with = failure;
   pthread_mutex_unlock(&lock);
 }
 

@@ -83,6 +83,10 @@ class StandIn:
         order = ctypes.c_long(nth), status, ctypes.c_long(times)
         self.library.standin_fail(function.encode(), *order)
 
+    def lose(self, after: int, status: int) -> None:
+        """Let every call fail with an error, the nth from now being the first."""
+        self.library.standin_lose(ctypes.c_long(after), status)
+
     def misuses(self) -> list[str]:
         """What no program may do, a line each."""
         return str(self.library.standin_misuses().decode()).splitlines()

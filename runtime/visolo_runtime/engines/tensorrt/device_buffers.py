@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from math import prod
 from types import MappingProxyType
@@ -125,7 +125,8 @@ class DeviceBuffers(Buffers):
         # The memory must not go while the device still works in it; not every call waits.
         stream: CudaStream | None = getattr(self, "_stream", None)
         if stream is not None:
-            with self._device.current():
+            # Of a device that fails here, the next call reports it.
+            with suppress(VisoloError), self._device.current():
                 stream.wait()
 
     # ------------------------------------------------------------------------------- set-up

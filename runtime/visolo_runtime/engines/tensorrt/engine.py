@@ -14,6 +14,7 @@ from typing import Any
 from visolo_core.contract import GraphSpec
 from visolo_core.errors import NotHereError, VisoloError
 from visolo_runtime.engines.engine import Engine, check_signature
+from visolo_runtime.engines.tensorrt.current_context import never_free
 from visolo_runtime.engines.tensorrt.device import CudaStream, Device
 from visolo_runtime.engines.tensorrt.kernel_cache import KernelCache
 from visolo_runtime.engines.tensorrt.library import Library, import_library, new_error_recorder
@@ -118,6 +119,8 @@ class TensorRtContext:
             raise VisoloError(f"{self._runtime.name} cannot {what}: {self._runtime.take_reason()}")
 
     def __del__(self) -> None:
+        if self._runtime.device.failed:
+            never_free(self._context)
         with self._runtime.device.current():
             del self._context
 
@@ -190,6 +193,8 @@ class TensorRtEngine(Engine[TensorRtContext]):
         return settings
 
     def __del__(self) -> None:
+        if self._runtime.device.failed:
+            never_free(self._engine)
         with self._runtime.device.current():
             del self._engine
 
