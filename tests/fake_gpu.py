@@ -10,6 +10,7 @@ too early, or frees too early, comes out wrong, as it would on a GPU.
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -137,6 +138,12 @@ class FakeGraph(CudaGraph):
                 stream.give(work)
 
 
+class _Depth(threading.local):
+    """Of blocks in which the device is current in a thread: buffers may be dropped in any."""
+
+    depth = 0
+
+
 class FakeDevice(Device):
     """Args: capacity: bytes that can be allocated."""
 
@@ -146,13 +153,15 @@ class FakeDevice(Device):
         self.free = capacity
         self.counts: Counter[str] = Counter()
         self.streams: dict[int, FakeStream] = {}
-        self._depth = 0
+        self._current = _Depth()
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        self._depth += 1
-        yield
-        self._depth -= 1
+        self._current.depth += 1
+        try:
+            yield
+        finally:
+            self._current.depth -= 1
 
     def allocate(self, nbytes: int, stream: CudaStream) -> DeviceMemory:
         self.check_current()
@@ -229,7 +238,7 @@ class FakeDevice(Device):
         self.counts[f"{what} bytes"] += nbytes
 
     def check_current(self) -> None:
-        assert self._depth, "the device is not current"
+        assert self._current.depth, "the device is not current"
 
 
 class Queues(Protocol):

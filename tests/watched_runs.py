@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from helpers import LIMIT_S, ended
 from visolo_core.instances import Instances
 from visolo_core.results import Track
 from visolo_runtime.engines.tensorrt.device_buffers import DeviceBuffers
@@ -18,8 +19,6 @@ from visolo_runtime.video.sinks import Sink
 from visolo_runtime.video.sources import Clip, Skipped
 
 Frame = NDArray[np.uint8]
-LIMIT_S = 30.0
-"""Longest wait of a test for another thread, which takes milliseconds."""
 
 
 class WatchedClip:
@@ -52,8 +51,7 @@ class WatchedClip:
         """Until a frame is at hand, or the clip is over."""
         assert self._at_hand[number].wait(LIMIT_S), f"frame {number} was not read in time"
         if number == len(self._frames) or isinstance(self._frames[number], Exception):
-            self._reader.join(LIMIT_S)
-            assert not self._reader.is_alive(), "the clip did not end in time"
+            ended(self._reader)
 
     def _read(self) -> Iterator[Frame | Skipped]:
         self._reader = threading.current_thread()

@@ -15,7 +15,7 @@ from alone import alone, same
 from fake_gpu import (
     FakeDevice,
 )
-from helpers import first_frame
+from helpers import LIMIT_S, first_frame
 from played_engines import load_plans, run
 from visolo_core.decoding import Candidates
 from visolo_core.errors import VisoloError
@@ -27,6 +27,10 @@ from visolo_runtime.session.loading import load
 from visolo_runtime.session.session import Session
 from visolo_runtime.session.streams import Streams
 from visolo_runtime.video.sample_clip import sample_frames
+
+pytestmark = pytest.mark.timeout(2 * LIMIT_S, func_only=True)
+"""What waits for ever is shown with the stacks of all threads."""
+
 
 NOTHING, SOMETHING = 0, 12
 """Numbers of candidates in a frame."""

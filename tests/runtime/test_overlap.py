@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fake_gpu import FakeDevice
+from helpers import LIMIT_S
 from visolo_core.errors import VisoloError
 from visolo_core.instances import Instances
 from visolo_core.results import Track
@@ -19,6 +20,10 @@ from visolo_runtime.session.streams import Streams
 from visolo_runtime.video.sample_clip import sample_frames
 from visolo_runtime.video.sources import Skipped
 from watched_runs import Frame, WatchedClip, Watcher, agree
+
+pytestmark = pytest.mark.timeout(2 * LIMIT_S, func_only=True)
+"""What waits for ever is shown with the stacks of all threads."""
+
 
 FRAMES = list(sample_frames(6, 96, 160))
 

@@ -21,6 +21,7 @@ from fake_gpu import (
     FakeRuntimeConfig,
     fake_tensorrt,
 )
+from helpers import LIMIT_S
 from played_engines import load_plans, run
 from visolo_core.contract import GRAPHS, GraphSpec
 from visolo_core.errors import NotHereError, VisoloError
@@ -31,6 +32,9 @@ from visolo_runtime.engines.tensorrt.backend import check_fit, open_tensorrt
 from visolo_runtime.engines.tensorrt.engine import TensorRtRuntime
 from visolo_runtime.engines.tensorrt.kernel_cache import KernelCache, kernel_file
 from visolo_runtime.session.loading import load
+
+pytestmark = pytest.mark.timeout(2 * LIMIT_S, func_only=True)
+"""What waits for ever is shown with the stacks of all threads."""
 
 
 def test_layers_are_not_named_to_a_profiler(engines: Engines, device: FakeDevice) -> None:

@@ -192,6 +192,13 @@ void standin_misuse(const char *text) {
   pthread_mutex_unlock(&lock);
 }
 
+int standin_captures(CUstream stream) {
+  pthread_mutex_lock(&lock);
+  int captures = stream->capture != NULL;
+  pthread_mutex_unlock(&lock);
+  return captures;
+}
+
 int standin_depth(void) { return depth; }
 int standin_users(int device) { return primary[device].users; }
 

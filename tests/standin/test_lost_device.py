@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from helpers import LIMIT_S
 from standin.stand_in import CHANCE, StandIn
 from visolo_core.errors import NotHereError, VisoloError
 from visolo_runtime.engines.engine import Engines
@@ -120,7 +121,7 @@ def test_nothing_is_said_when_the_process_ends(
         env={"PYTHONPATH": ":".join(path)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=LIMIT_S,
         check=False,
     )
     assert done.stderr == ""
