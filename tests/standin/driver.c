@@ -37,6 +37,7 @@ typedef struct op {
   void *data;
   CUevent event; /* RECORD, WAIT */
   long version;  /* of the event */
+  int queued;    /* and belongs to the queue: freed when it is done */
   struct op *next;
 } op;
 
@@ -363,6 +364,7 @@ static void step(CUstream stream) {
   if (work->kind != RECORD && work->kind != WAIT) clock_ticks++;
   stream->first = work->next;
   if (!stream->first) stream->last = NULL;
+  if (work->queued) free(work);
   stream->done++;
   stream->busy = 0;
   pthread_cond_broadcast(&progress);
@@ -407,12 +409,16 @@ static CUresult give(CUstream stream, op work) {
   op *new = malloc(sizeof *new);
   *new = work, new->next = NULL;
   if (stream->capture) {
-    if (stream->invalid) return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+    if (stream->invalid) {
+      free(new);
+      return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+    }
     CUgraph graph = stream->capture;
     if (graph->last) graph->last->next = new; else graph->first = new;
     graph->last = new;
     return CUDA_SUCCESS;
   }
+  new->queued = 1;
   if (stream->last) stream->last->next = new; else stream->first = new;
   stream->last = new;
   stream->given++;
