@@ -10,9 +10,11 @@ too early, or frees too early, comes out wrong, as it would on a GPU.
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -36,6 +38,7 @@ _TYPES = {
     "tensor(float)": "FLOAT", "tensor(int32)": "INT32", "tensor(uint8)": "UINT8",
     "tensor(bool)": "BOOL",
 }  # fmt: skip
+_computed = count()
 _NUMPY = {"FLOAT": np.float32, "INT32": np.int32, "UINT8": np.uint8, "BOOL": np.bool_}
 
 
@@ -135,6 +138,12 @@ class FakeGraph(CudaGraph):
                 stream.give(work)
 
 
+class _Depth(threading.local):
+    """Of blocks in which the device is current in a thread: buffers may be dropped in any."""
+
+    depth = 0
+
+
 class FakeDevice(Device):
     """Args: capacity: bytes that can be allocated."""
 
@@ -144,13 +153,15 @@ class FakeDevice(Device):
         self.free = capacity
         self.counts: Counter[str] = Counter()
         self.streams: dict[int, FakeStream] = {}
-        self._depth = 0
+        self._current = _Depth()
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        self._depth += 1
-        yield
-        self._depth -= 1
+        self._current.depth += 1
+        try:
+            yield
+        finally:
+            self._current.depth -= 1
 
     def allocate(self, nbytes: int, stream: CudaStream) -> DeviceMemory:
         self.check_current()
@@ -227,7 +238,7 @@ class FakeDevice(Device):
         self.counts[f"{what} bytes"] += nbytes
 
     def check_current(self) -> None:
-        assert self._depth, "the device is not current"
+        assert self._current.depth, "the device is not current"
 
 
 class Queues(Protocol):
@@ -247,9 +258,12 @@ class FakeContext:
 
     nvtx_verbosity = "detailed"
 
-    def __init__(self, queues: Queues, session: Any) -> None:
+    def __init__(self, queues: Queues, session: Any, scratch_bytes: int, strategy: str) -> None:
         self._queues, self._session = queues, session
         queues.check_current()
+        self._scratch_bytes, self._strategy = scratch_bytes, strategy
+        self._scratch = 0
+        queues.counts["contexts with memory of their own"] += strategy == "static"
         self._addresses: dict[str, int] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
 
@@ -261,16 +275,26 @@ class FakeContext:
         self._shapes[name] = shape
         return all(side > 0 for side in shape)
 
+    def set_device_memory(self, memory: int, size: int) -> None:
+        assert self._strategy == "user managed"
+        assert memory % 256 == 0
+        assert size >= self._scratch_bytes
+        self._queues.counts[f"scratch at {memory}"] += 1
+        self._scratch = memory
+
     def execute_async_v3(self, stream: int) -> bool:
         """What is bound now counts, not what will be bound when the work is done."""
         self._queues.check_current()
+        if self._strategy == "user managed" and not self._scratch:
+            return False
         addresses, shapes = dict(self._addresses), dict(self._shapes)
         session, shapes_now = self._session, self._shapes
+        scratch = _bytes(self._scratch, self._scratch_bytes if self._scratch else 0)
         self._queues.counts["engine"] += 1
         return self._queues.launch(
             stream,
-            lambda: _compute(session, addresses, shapes, shapes_now),
-            list(addresses.values()),
+            lambda: _compute(session, addresses, shapes, shapes_now, scratch),
+            [*addresses.values(), *([self._scratch] if self._scratch else [])],
         )
 
     def __del__(self) -> None:
@@ -283,15 +307,20 @@ def _compute(
     addresses: dict[str, int],
     shapes: dict[str, tuple[int, ...]],
     shapes_now: dict[str, tuple[int, ...]],
+    scratch: Array,
 ) -> None:
     """Run an engine. A context whose shapes have changed since its work was recorded replays it
-    wrongly (TensorRT issue 3798), and so does one that is gone: zeros come out."""
+    wrongly (TensorRT issue 3798), and so does one that is gone: zeros come out. So they do if
+    somebody else writes to its scratch memory meanwhile."""
+    own = next(_computed) % 256
+    scratch[:] = own
     feeds = {
         node.name: _view(addresses[node.name], shapes.get(node.name, node.shape), node.type)
         for node in session.get_inputs()
     }
     for node, found in zip(session.get_outputs(), session.run(None, feeds), strict=True):
-        values = found if shapes == shapes_now else np.zeros_like(found)
+        undisturbed = shapes == shapes_now and bool((scratch == own).all())
+        values = found if undisturbed else np.zeros_like(found)
         _view(addresses[node.name], found.shape, node.type)[...] = values
 
 
@@ -326,9 +355,16 @@ class FakeRuntimeConfig:
 
     dynamic_shapes_kernel_specialization_strategy = "lazy"
     _cache: FakeRuntimeCache | None = None
+    _strategy = "static"
 
     def __init__(self, queues: Queues) -> None:
         self._queues = queues
+
+    def set_execution_context_allocation_strategy(self, strategy: str) -> None:
+        self._strategy = strategy
+
+    def get_execution_context_allocation_strategy(self) -> str:
+        return self._strategy
 
     def create_runtime_cache(self) -> FakeRuntimeCache:
         return FakeRuntimeCache(self._queues)
@@ -355,6 +391,7 @@ class FakeEngine:
         self._nodes = [(mode, node) for mode, nodes in sides for node in nodes]
         self._by_name = {node.name: (mode, node) for mode, node in self._nodes}
         self.num_io_tensors = len(self._nodes)
+        self.device_memory_size_v2 = 4096 * len(onnx_file.stem)
 
     def get_tensor_name(self, index: int) -> str:
         return str(self._nodes[index][1].name)
@@ -369,8 +406,8 @@ class FakeEngine:
         shape = self._by_name[name][1].shape
         return tuple(side if isinstance(side, int) else -1 for side in shape)
 
-    def create_execution_context(self) -> FakeContext:
-        return FakeContext(self._queues, self._session)
+    def create_execution_context(self, strategy: str = "static") -> FakeContext:
+        return FakeContext(self._queues, self._session, self.device_memory_size_v2, strategy)
 
     def __del__(self) -> None:
         self._queues.check_current()
@@ -382,15 +419,16 @@ class FakeRtxEngine(FakeEngine):
     def create_runtime_config(self) -> FakeRuntimeConfig:
         return FakeRuntimeConfig(self._queues)
 
-    def create_execution_context(self, config: FakeRuntimeConfig | None = None) -> FakeContext:
-        assert config is not None
+    def create_execution_context(self, config: Any = None) -> FakeContext:
+        assert isinstance(config, FakeRuntimeConfig)
         self._queues.counts[f"{config.dynamic_shapes_kernel_specialization_strategy} context"] += 1
         cache = config.get_runtime_cache()
         if cache is None or self._file.stem not in cache.kernels:
             self._queues.counts["compiled"] += 1
         if cache is not None:
             cache.kernels.add(self._file.stem)
-        return FakeRtxContext(self._queues, self._session)
+        strategy = config.get_execution_context_allocation_strategy()
+        return FakeRtxContext(self._queues, self._session, self.device_memory_size_v2, strategy)
 
 
 def fake_tensorrt(queues: Queues, version: str = "11.4.0", rtx: bool = False) -> Any:
@@ -427,6 +465,9 @@ def fake_tensorrt(queues: Queues, version: str = "11.4.0", rtx: bool = False) ->
         IErrorRecorder=ErrorRecorder,
         Runtime=Runtime,
         ProfilingVerbosity=SimpleNamespace(NONE="none"),
+        ExecutionContextAllocationStrategy=SimpleNamespace(
+            STATIC="static", USER_MANAGED="user managed"
+        ),
         DynamicShapesKernelSpecializationStrategy=SimpleNamespace(EAGER="eager"),
     )
 
@@ -434,6 +475,12 @@ def fake_tensorrt(queues: Queues, version: str = "11.4.0", rtx: bool = False) ->
 def _view(address: int, shape: Any, kind: str) -> Array:
     dtype = np.dtype(_NUMPY[_TYPES[kind]])
     sides = tuple(int(side) for side in shape)
-    buffer = (ctypes.c_uint8 * (int(np.prod(sides)) * dtype.itemsize)).from_address(address)
-    view: Array = np.frombuffer(memoryview(buffer), np.uint8).view(dtype).reshape(sides)
+    view: Array = _bytes(address, int(np.prod(sides)) * dtype.itemsize).view(dtype).reshape(sides)
     return view
+
+
+def _bytes(address: int, size: int) -> Array:
+    if not size:
+        return np.empty(0, np.uint8)
+    buffer = (ctypes.c_uint8 * size).from_address(address)
+    return np.frombuffer(memoryview(buffer), np.uint8)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
+import threading
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +26,8 @@ from visolo_runtime.engines.buffers import Buffers, FrameInput
 Array = NDArray[Any]
 BoundsOf = Callable[[int, int], MaskBounds]
 """From a frame and a cell, the bounds of the mask [1, H, W] of that cell in that frame."""
+LIMIT_S = 60.0
+"""Longest wait of a test for another thread."""
 TINY = ModelConfig(
     backbone="resnet18", width=16, groups=4, grid=(4, 6), classes=3, input_size=(64, 96)
 )
@@ -68,6 +72,18 @@ def first_frame(buffers: Buffers, image: NDArray[np.uint8], threshold: float = 0
     """What the frame graph needs for the first frame of a video."""
     valid = np.arange(buffers.slots + 1) == buffers.slots
     return FrameInput(image, valid, np.zeros(2, bool), threshold)
+
+
+def ended(thread: threading.Thread) -> None:
+    """Wait for a thread that takes milliseconds, and fail if it does not end."""
+    thread.join(LIMIT_S)
+    assert not thread.is_alive(), f"thread '{thread.name}' did not end within {LIMIT_S} s"
+
+
+def resident() -> int:
+    """Bytes of host memory that this process holds."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def run_visolo(*arguments: object) -> Outcome:

@@ -1,4 +1,4 @@
-"""Rebuilds the engines of a bundle for the TensorRT and the GPU of this machine.
+"""Builds engines into a bundle, or again, for the TensorRT and the GPU of this machine.
 
 The new engines are built in a folder of their own. Once all are built, the manifest is replaced in
 one step by one that names them. A failure before that leaves the bundle as it was, and a program
@@ -17,34 +17,36 @@ from pathlib import Path
 from visolo_core.contract import GRAPHS, GraphName
 from visolo_core.errors import VisoloError
 from visolo_core.files import reason
-from visolo_export.formats import QUANTISED
+from visolo_export.formats import QUANTISED, parse_precisions
 from visolo_export.pixel_export import build_pixel_engines
 from visolo_export.precision import convolutions, to_bf16
 from visolo_export.tensorrt_build import TensorRt, check_takes_targets, usual_lengths
 from visolo_runtime.bundle import Bundle, GraphFiles, Manifest, Precision, file_entry
-from visolo_runtime.engines.tensorrt.library import LIBRARIES
+from visolo_runtime.engines.tensorrt.library import LIBRARIES, Library
 
 
 def rebuild_engines(
     folder: Path, format: str, precision: str = "", targets: Sequence[str] = ()
 ) -> GraphFiles:
-    """Replace engines by new ones, built from the ONNX graphs in the same bundle: those of the same
-    precision, or, for bf16, which ONNX graphs for CPUs do not have, those of float32.
+    """Build engines from the ONNX graphs in the same bundle: those of the same precision, or, for
+    bf16, which ONNX graphs for CPUs do not have, those of float32. They replace the engines of this
+    format and precision, if the bundle has any.
 
-    The bundle keeps its other graphs; the figures of its last verification are removed, since they
-    describe the old engines.
+    The bundle keeps its other graphs. If engines are replaced, the figures of its last verification
+    are removed, since they may describe the old ones.
 
     Args:
-        folder: a bundle with such engines, and the ONNX graphs for them.
+        folder: a bundle with the ONNX graphs for them.
         format: ``tensorrt`` or ``tensorrt-rtx``.
-        precision: of the engines; if empty, the first that the bundle has.
+        precision: of the engines; if empty, the first of the bundle's engines in this format, or of
+            its ONNX graphs.
         targets: GPUs to build for; if empty, the GPU of this machine.
 
     Returns:
         the new engines, as the manifest lists them.
 
     Raises:
-        VisoloError: if the format has no engines, or the bundle has none in it; if the library
+        VisoloError: if the format has no engines, or the precision is unknown; if the library
             cannot build for one of the targets; if the ONNX graphs are missing; if the engines are
             int8 or fp8, since a bundle holds no such graphs for TensorRT; if building or writing
             fails.
@@ -52,11 +54,11 @@ def rebuild_engines(
     if format not in LIBRARIES:
         raise VisoloError(f"format '{format}' has no engines: choose from {', '.join(LIBRARIES)}")
     bundle = Bundle(folder)
-    old = bundle.graphs(format, precision)
+    old = _present(bundle, format, precision) or _none_yet(bundle, format, precision)
     check_takes_targets(format, targets)
     if old.precision in QUANTISED:
         raise VisoloError(
-            f"{old.precision} engines cannot be rebuilt from '{folder}', which has no "
+            f"{old.precision} engines cannot be built from '{folder}', which has no "
             f"{old.precision} graphs for TensorRT: export from the weights, with --calibrate"
         )
     with tempfile.TemporaryDirectory(prefix="visolo-") as scratch:
@@ -64,6 +66,23 @@ def rebuild_engines(
         new = _build(bundle, old, onnx_files, targets)
     _remove(folder, old)
     return new
+
+
+def _present(bundle: Bundle, format: Library, precision: str) -> GraphFiles | None:
+    """The engines to replace."""
+    for graphs in bundle.manifest.graphs:
+        if graphs.format == format and precision in ("", graphs.precision):
+            return graphs
+    return None
+
+
+def _none_yet(bundle: Bundle, format: Library, precision: str) -> GraphFiles:
+    """What stands for the engines of a bundle that has none of this format and precision."""
+    if precision:
+        known = parse_precisions([precision], [format])[0]
+    else:
+        known = bundle.graphs("onnx").precision
+    return GraphFiles(format=format, precision=known, files={})
 
 
 def _graphs_for(bundle: Bundle, precision: Precision, scratch: Path) -> dict[GraphName, Path]:
@@ -129,13 +148,10 @@ def _with_engines(bundle: Bundle, old: GraphFiles, new: GraphFiles) -> Manifest:
     files = {name: entry for name, entry in manifest.files.items() if name not in replaced}
     for name in new.all_files:
         files[name] = file_entry(bundle.folder / name)
-    return manifest.model_copy(
-        update={
-            "graphs": [new if each == old else each for each in manifest.graphs],
-            "files": files,
-            "parity": None,
-        }
-    )
+    graphs = [new if each == old else each for each in manifest.graphs]
+    if replaced:
+        return manifest.model_copy(update={"graphs": graphs, "files": files, "parity": None})
+    return manifest.model_copy(update={"graphs": [*graphs, new], "files": files})
 
 
 def _remove(folder: Path, graphs: GraphFiles) -> None:

@@ -156,9 +156,14 @@ class Bundle:
                 return graphs
         present = ", ".join(f"{each.format} {each.precision}" for each in self.manifest.graphs)
         form = f"{format} {precision}".strip()
+        in_onnx = [each.precision for each in self.manifest.graphs if each.format == "onnx"]
+        engines = format in ("tensorrt", "tensorrt-rtx") and in_onnx
+        can_build = engines and (not precision or precision in {*in_onnx} - {"int8"})
         raise VisoloError(
             f"'{self.folder}' has no {form} graphs, only {present}: "
-            f"export it with --format {format}" + (f" --precision {precision}" if precision else "")
+            + (f"run visolo rebuild {self.folder}" if can_build else "export it with")
+            + f" --format {format}"
+            + (f" --precision {precision}" if precision else "")
         )
 
     def graph_files(self, format: str, precision: str = "") -> dict[GraphName, Path]:

@@ -2,127 +2,25 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from visolo_core.errors import VisoloError
+from visolo_core.instances import Instances
+from visolo_runtime.run_summary import RunSummary, StreamCounts
 from visolo_runtime.session.loading import Model
-from visolo_runtime.session.session import Session
-from visolo_runtime.session.stream import STAGES
-from visolo_runtime.session.streams import Streams
+from visolo_runtime.session.streams import Streams, StreamsStep
+from visolo_runtime.stop_flag import StopFlag
 from visolo_runtime.video.feed import Feed, Policy, Ready
-from visolo_runtime.video.frames import Frame, Picture
+from visolo_runtime.video.frames import Frame
 from visolo_runtime.video.sinks import Sink
 from visolo_runtime.video.sources import Clip, Skipped
 
 _POLL_S = 0.1  # how often a wait checks for an interrupt
-
-
-@dataclass
-class StreamCounts:
-    """What a run did with one clip."""
-
-    name: str
-    frames: int = 0
-    """frames that went through the network"""
-    dropped: int = 0
-    """frames of a live source that arrived too fast"""
-    instances: int = 0
-    tracks: int = 0
-    latency_seconds: float = 0.0
-    """from a frame's arrival to its instances, summed over the frames"""
-    worst_latency_seconds: float = 0.0
-
-    def count(self, instances: int, latency_seconds: float) -> None:
-        """Count a frame.
-
-        Args:
-            instances: number of instances in it.
-            latency_seconds: from its arrival to its instances.
-        """
-        self.frames += 1
-        self.instances += instances
-        self.latency_seconds += latency_seconds
-        self.worst_latency_seconds = max(self.worst_latency_seconds, latency_seconds)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Ready for json."""
-        return {
-            "name": self.name,
-            "frames": self.frames,
-            "dropped": self.dropped,
-            "instances": self.instances,
-            "tracks": self.tracks,
-            "latency_ms": 1e3 * self.latency_seconds / max(1, self.frames),
-            "worst_latency_ms": 1e3 * self.worst_latency_seconds,
-        }
-
-
-@dataclass
-class RunSummary:
-    """What a run did."""
-
-    clips: int = 0
-    frames: int = 0
-    """frames that went through the network"""
-    skipped: int = 0
-    """frames that could not be read"""
-    instances: int = 0
-    tracks: int = 0
-    seconds: float = 0.0
-    """from the first frame to the last, including reading and writing"""
-    step_seconds: float = 0.0
-    """inside ``Session.step``"""
-    interrupted: bool = False
-    streams: list[StreamCounts] = field(default_factory=list)
-    """one per clip"""
-    stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
-
-    @property
-    def fps(self) -> float:
-        """Frames per second, including reading and writing."""
-        return self.frames / self.seconds if self.seconds else 0.0
-
-    def as_dict(self) -> dict[str, Any]:
-        """All counts, ready for json."""
-        return asdict(self) | {
-            "fps": self.fps,
-            "streams": [counts.as_dict() for counts in self.streams],
-        }
-
-
-class StopFlag:
-    """A flag that the first Ctrl-C sets; the second one is not caught."""
-
-    def __init__(self) -> None:
-        self.is_set = False
-
-    @contextmanager
-    def on_interrupt(self) -> Iterator[None]:
-        """Let SIGINT and SIGTERM set the flag instead of ending the program."""
-        if threading.current_thread() is not threading.main_thread():
-            yield  # only the main thread can handle signals
-            return
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-        def stop(number: int, frame: object) -> None:
-            self.is_set = True
-            for each, handler in before.items():
-                signal.signal(each, handler)
-
-        for number in before:
-            signal.signal(number, stop)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 @dataclass(frozen=True)
@@ -192,6 +90,16 @@ class _Playing:
     counts: StreamCounts
 
 
+@dataclass(frozen=True)
+class _Begun:
+    """Frames that were begun together, by stream."""
+
+    step: StreamsStep
+    ready: dict[int, Ready]
+    skipped: dict[int, tuple[int, Skipped]]
+    """those that cannot be read, and their numbers in the video"""
+
+
 class _Run:
     """Plays the clips in the streams, one after another in each; other arguments as for ``run``.
 
@@ -219,12 +127,25 @@ class _Run:
         self._bell = threading.Condition()  # notified when any feed has a frame
 
     def play(self) -> None:
-        """Run a frame of every clip that has one, all together, until all clips are over."""
+        """Run a frame of every clip that has one, all together, until all clips are over.
+
+        On a device the next frames are begun before these are followed, if they are at hand: no
+        frame waits for another to be read.
+        """
+        ahead: _Begun | None = None
         try:
             self._begin_clips()
             while self._playing:
-                self._step(self._take())
-                self._end_clips()
+                begun, ahead = ahead or self._begin(self._take()), None
+                self._report_skipped(begun)
+                with self._timed():
+                    begun.step.compute()
+                try:
+                    if ready := self._take_ahead():
+                        ahead = self._begin(ready)
+                finally:  # whatever is wrong with the next frames, these are known
+                    self._follow(begun)
+                self._end_clips(but=ahead.ready if ahead else ())
                 if not self._interrupted.is_set:
                     self._begin_clips()
         finally:
@@ -251,8 +172,15 @@ class _Run:
         with self._bell:
             while self._must_wait() and not self._interrupted.is_set:
                 self._bell.wait(_POLL_S)
-        if self._interrupted.is_set:
+        return {} if self._interrupted.is_set else self._take_now()
+
+    def _take_ahead(self) -> dict[int, Ready]:
+        """The same without waiting: empty unless a device could begin them at once."""
+        if not self._streams.overlap or any(map(self._is_over, self._playing)):
             return {}
+        return {} if self._must_wait() else self._take_now()
+
+    def _take_now(self) -> dict[int, Ready]:
         frames = {stream: each.feed.take(timeout=0) for stream, each in self._playing.items()}
         return {stream: ready for stream, ready in frames.items() if ready is not None}
 
@@ -261,50 +189,68 @@ class _Run:
         files = [each.feed.waiting for each in self._playing.values() if not each.clip.live]
         return any(files) if files else all(each.feed.waiting for each in self._playing.values())
 
-    def _step(self, ready_frames: dict[int, Ready]) -> None:
+    def _begin(self, ready: dict[int, Ready]) -> _Begun:
         frames: dict[int, Frame] = {}
-        pictures: dict[int, Picture] = {}
-        for stream, ready in ready_frames.items():
-            playing, session = self._playing[stream], self._streams.sessions[stream]
-            for _ in range(ready.dropped):
-                session.skip()
-            playing.counts.dropped += ready.dropped
-            if isinstance(ready.frame, Skipped):
-                self._skip(playing, session, ready.frame)
-            else:
-                frames[stream] = ready.resized or ready.frame
-                pictures[stream] = ready.frame
-        if not frames:
-            return
-        begin = time.perf_counter()
-        instances_of = self._streams.step(frames)
-        end = time.perf_counter()
-        self._summary.step_seconds += end - begin
-        for stream, instances in instances_of.items():
-            playing, session = self._playing[stream], self._streams.sessions[stream]
-            for stage, spent_ms in session.stage_ms.items():
-                self._summary.stage_seconds[stage] += spent_ms / 1e3
-            playing.counts.count(len(instances), end - ready_frames[stream].since)
-            self._summary.frames += 1
-            self._summary.instances += len(instances)
-            for sink in self._sinks:
-                sink.frame(playing.clip, pictures[stream], instances)
-            self._progress(playing.clip, session.frames, self._summary)
-
-    def _skip(self, playing: _Playing, session: Session, skipped: Skipped) -> None:
-        self._warn(f"{playing.clip.name}: frame {session.frames} is skipped, {skipped.reason}")
-        for sink in self._sinks:
-            sink.skipped(playing.clip, session.frames, skipped)
-        session.skip()
-        self._summary.skipped += 1
-        self._progress(playing.clip, session.frames, self._summary)
-
-    def _end_clips(self) -> None:
-        for stream, playing in list(self._playing.items()):
+        skipped: dict[int, tuple[int, Skipped]] = {}
+        for stream, each in ready.items():
             session = self._streams.sessions[stream]
-            full = session.frames == self._options.max_frames
-            if not (self._interrupted.is_set or full or playing.feed.over):
+            for _ in range(each.dropped):
+                session.skip()
+            self._playing[stream].counts.dropped += each.dropped
+            if isinstance(each.frame, Skipped):
+                skipped[stream] = session.frames, each.frame
+                session.skip()
+            else:
+                frames[stream] = each.resized or each.frame
+        with self._timed():
+            return _Begun(self._streams.begin(frames), ready, skipped)
+
+    def _report_skipped(self, begun: _Begun) -> None:
+        for stream, (number, skipped) in begun.skipped.items():
+            clip = self._playing[stream].clip
+            self._warn(f"{clip.name}: frame {number} is skipped, {skipped.reason}")
+            for sink in self._sinks:
+                sink.skipped(clip, number, skipped)
+            self._summary.skipped += 1
+            self._progress(clip, number + 1, self._summary)
+
+    def _follow(self, begun: _Begun) -> None:
+        with self._timed():
+            instances_of = begun.step.follow()
+        end = time.perf_counter()
+        for stream, instances in instances_of.items():
+            self._pass_on(stream, begun.ready[stream], instances, end)
+
+    def _pass_on(self, stream: int, ready: Ready, instances: Instances, end: float) -> None:
+        assert not isinstance(ready.frame, Skipped)
+        playing = self._playing[stream]
+        for stage, spent_ms in self._streams.sessions[stream].stage_ms.items():
+            self._summary.stage_seconds[stage] += spent_ms / 1e3
+        playing.counts.count(len(instances), end - ready.since)
+        self._summary.frames += 1
+        self._summary.instances += len(instances)
+        for sink in self._sinks:
+            sink.frame(playing.clip, ready.frame, instances)
+        self._progress(playing.clip, instances.frame + 1, self._summary)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._summary.step_seconds += time.perf_counter() - begin
+
+    def _is_over(self, stream: int) -> bool:
+        full = self._streams.sessions[stream].frames == self._options.max_frames
+        return self._interrupted.is_set or full or self._playing[stream].feed.over
+
+    def _end_clips(self, but: Collection[int]) -> None:
+        """End those that are over, but for streams with a frame under way."""
+        for stream, playing in list(self._playing.items()):
+            if stream in but or not self._is_over(stream):
                 continue
+            session = self._streams.sessions[stream]
             playing.feed.close()
             if not playing.counts.frames and not self._interrupted.is_set:
                 raise VisoloError(

@@ -73,12 +73,62 @@ def test_again_and_again(bundle: Path, visolo: Visolo) -> None:
     assert {path.name for path in bundle.iterdir() if path.is_dir()} == {"tensorrt-rtx"}
 
 
+def test_a_bundle_without_engines_gets_them(
+    bundle: Path, lite_weights: Path, visolo: Visolo
+) -> None:
+    """All else stays as it is, with the figures of its last verification."""
+    without_engines(bundle)
+    visolo("verify", bundle, "--reference", lite_weights, "--frames", 2, "--record").succeeded()
+    before, manifest = contents(bundle), Bundle(bundle).manifest
+    visolo("rebuild", bundle, *RTX, "--target", "sm86").succeeded()
+    grown = Bundle(bundle)
+    grown.check_files()
+    engines = grown.graphs("tensorrt-rtx")
+    assert (engines.precision, engines.targets) == ("fp32", ["sm86"])
+    assert engines.pixels.keys() == grown.graphs("onnx").pixels.keys()
+    assert grown.manifest.graphs == [*manifest.graphs, engines]
+    assert grown.manifest.parity == manifest.parity
+    assert grown.manifest.parity is not None
+    after = contents(bundle)
+    assert set(after) == {*before, *engines.all_files}
+    assert {name: after[name] for name in before if name != "manifest.json"} == {
+        name: data for name, data in before.items() if name != "manifest.json"
+    }
+
+
+def test_engines_of_another_precision_are_added(bundle: Path, visolo: Visolo) -> None:
+    visolo("rebuild", bundle, *RTX, "--precision", "bf16", "--target", "sm86").succeeded()
+    present = [(each.format, each.precision) for each in Bundle(bundle).manifest.graphs]
+    assert present == [("onnx", "fp32"), ("tensorrt-rtx", "fp32"), ("tensorrt-rtx", "bf16")]
+
+
+def test_what_has_no_engines_names_the_command(bundle: Path, visolo: Visolo) -> None:
+    without_engines(bundle)
+    visolo("bench", bundle, "--backend", "tensorrt-rtx").refused(
+        "has no tensorrt-rtx graphs", f"run visolo rebuild {bundle} --format tensorrt-rtx"
+    )
+
+
+def without_engines(bundle: Path) -> None:
+    """Take the engines out of a bundle."""
+
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["graphs"].pop(1)
+        files = manifest["files"]
+        for name in [name for name in files if name.startswith("tensorrt-rtx/")]:
+            del files[name]
+
+    rewrite_manifest(bundle, change)
+    shutil.rmtree(bundle / "tensorrt-rtx")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("--format", "onnx"), ("format 'onnx' has no engines", "tensorrt-rtx")),
-        (("--format", "tensorrt"), ("has no tensorrt graphs", "--format tensorrt")),
-        ((*RTX, "--precision", "fp16"), ("has no tensorrt-rtx fp16 graphs",)),
+        ((*RTX, "--precision", "fp16"), ("has no onnx fp16 graphs", "--precision fp16")),
+        ((*RTX, "--precision", "fp12"), ("precision 'fp12' is unknown", "bf16")),
+        ((*RTX, "--precision", "fp8"), ("cannot be built", "has no fp8 graphs", "--calibrate")),
         ((*RTX, "--target", "sm1"), ("target 'sm1' is unknown", "sm86")),
     ],
 )

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from helpers import ended
 from visolo_core.errors import VisoloError
 from visolo_runtime.engines.nvidia import LIBRARY, find_driver
 from visolo_runtime.engines.tensorrt.device import CudaDevice, CudaStream, cuda_device
@@ -30,7 +31,7 @@ def free_bytes(gpu: CudaDevice) -> int:
 def in_a_thread(work: Any) -> None:
     thread = threading.Thread(target=work)
     thread.start()
-    thread.join()
+    ended(thread)
 
 
 def test_the_driver_knows_the_gpu(gpu: CudaDevice) -> None:

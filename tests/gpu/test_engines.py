@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from helpers import run_visolo
+from helpers import ended, resident, run_visolo
 from skips import NO_CUDA
 from visolo_core.results import Track
 from visolo_export.comparison import compare_tracks
@@ -41,12 +40,6 @@ def options(bundle: Path) -> StreamOptions:
 def opened(bundle: Path, library: Library, use_graphs: bool = True) -> Engines:
     graphs = Bundle(bundle).graphs(library)
     return open_tensorrt(Bundle(bundle), graphs, library, use_graphs=use_graphs)
-
-
-def resident() -> int:
-    """Bytes of host memory that this process holds."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def follow(session: Session, frames: int) -> list[Track]:
@@ -120,7 +113,7 @@ def test_two_threads(engines: Engines, options: StreamOptions) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        ended(thread)
     for tracks in found.values():
         assert compare_tracks(alone, tracks).same_tracks
     assert len(found) == 2

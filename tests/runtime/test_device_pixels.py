@@ -40,11 +40,6 @@ FRAMES = list(sample_frames(5, 120, 200))
 
 
 @pytest.fixture
-def device() -> FakeDevice:
-    return FakeDevice()
-
-
-@pytest.fixture
 def on_gpu(
     device: FakeDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[Path], Model]:
@@ -323,3 +318,26 @@ def test_masks_stay_on_the_host_unless_asked_for(
         model.session(device_masks=True)
     with pytest.raises(VisoloError, match="leave device_masks out"):
         Streams(model, [None], device_masks=True)
+
+
+def test_engines_of_a_stream_share_what_they_work_in(
+    on_gpu: Callable[[Path], Model], device: FakeDevice, batched_bundle: Path
+) -> None:
+    """One piece of memory for every engine, number of rows, number of masks and kind of frame, and
+    another for another session, which may run at the same time."""
+    model = on_gpu(batched_bundle)
+
+    def pieces() -> set[str]:
+        return {name for name in device.counts if name.startswith("scratch at")}
+
+    device.counts.clear()
+    with Streams(model, [None] * 3) as streams:
+        for frame in FRAMES:
+            streams.step({0: frame, 1: nv12(frame), 2: frame[:96]})
+            streams.step({1: nv12(frame), 2: frame[:96]})
+    assert len(pieces()) == 1
+    assert sum(device.counts[name] for name in pieces()) > 8
+    assert device.counts["contexts with memory of their own"] == 0
+    other = model.session()
+    other.step(FRAMES[0])
+    assert len(pieces()) == 2

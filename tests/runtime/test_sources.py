@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from clips import data_set, write_folder, write_video
-from helpers import Outcome
+from helpers import Outcome, ended
 from visolo_core.errors import VisoloError
 from visolo_runtime.video.sample_clip import sample_frames
 from visolo_runtime.video.sources import Skipped, natural_order, open_source
@@ -163,7 +163,7 @@ def test_a_live_stream(tmp_path: Path) -> None:
     (clip,) = open_source(f"tcp://127.0.0.1:{server.getsockname()[1]}")
     assert clip.live
     frames = list(clip.frames())
-    thread.join()
+    ended(thread)
     server.close()
     assert [np.asarray(frame).shape for frame in frames] == [(96, 160, 3)] * 12
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from alone import alone, same
 from clips import data_set, write_folder, write_video
-from helpers import Outcome, tracks_of_results
+from helpers import Outcome, ended, tracks_of_results
 from visolo_core.errors import VisoloError
 from visolo_core.instances import Instances
 from visolo_core.results import Track
@@ -270,7 +270,7 @@ def test_numpys_threads_come_back_after_the_last_block() -> None:
         assert set(threads()) == {1}
     assert set(threads()) == {1}  # the other is still in
     leave.set()
-    thread.join()
+    ended(thread)
     assert threads() == before
     with one_thread():  # in a thread that has not set it before
         assert set(threads()) == {1}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fake_gpu import fake_tensorrt
-from helpers import TINY, Outcome
+from helpers import LIMIT_S, TINY, Outcome
 from standin.stand_in import LAZY, DriverQueues, StandIn, build
 from visolo_core.config import InferenceConfig
 from visolo_core.contract import GRAPHS
@@ -24,6 +24,13 @@ from visolo_runtime.session.loading import Model, load
 
 if TYPE_CHECKING:
     from visolo_runtime.engines.tensorrt.device import CudaDevice
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Show what waits for ever, with the stacks of all threads."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent and item.path.stem != "test_long":
+            item.add_marker(pytest.mark.timeout(2 * LIMIT_S, func_only=True))
 
 
 @pytest.fixture(scope="session")

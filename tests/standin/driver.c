@@ -37,6 +37,7 @@ typedef struct op {
   void *data;
   CUevent event; /* RECORD, WAIT */
   long version;  /* of the event */
+  int queued;    /* and belongs to the queue: freed when it is done */
   struct op *next;
 } op;
 
@@ -99,6 +100,16 @@ static counter *counter_of(const char *name) {
   abort();
 }
 
+/* From so many calls on, every one fails, but for those of the stack of contexts. */
+static long lost_after = -1;
+static CUresult lost_with;
+
+static int lost(const char *function) {
+  if (lost_after < 0 || !strncmp(function, "cuCtxP", 6)) return 0;
+  if (lost_after) lost_after--;
+  return !lost_after;
+}
+
 /* Whether this call has to fail. */
 static int ordered(counter *order) {
   if (!order->fail_at || (order->fail_at > 1 && order->fail_at--)) return 0;
@@ -128,7 +139,8 @@ static void unlock(int *unused) { (void)unused; pthread_mutex_unlock(&lock); }
     misuse("%s inside a host function", __func__);                                                 \
     return CUDA_ERROR_NOT_PERMITTED;                                                               \
   }                                                                                                \
-  if (ordered(called)) return called->failure;
+  if (ordered(called)) return called->failure;                                                     \
+  if (lost(__func__)) return lost_with;
 
 #define CURRENT                                                                                    \
   ENTER                                                                                            \
@@ -150,6 +162,7 @@ void standin_reset(int new_mode, unsigned long seed) {
   mode = new_mode;
   chance_state = seed * 2654435761u + 88172645463325252u;
   memset(counters, 0, sizeof counters);
+  lost_after = -1;
   misuses[0] = 0;
   pthread_mutex_unlock(&lock);
 }
@@ -168,10 +181,23 @@ void standin_fail(const char *function, long nth, int failure, long times) {
   pthread_mutex_unlock(&lock);
 }
 
+void standin_lose(long calls, int failure) {
+  pthread_mutex_lock(&lock);
+  lost_after = calls, lost_with = failure;
+  pthread_mutex_unlock(&lock);
+}
+
 void standin_misuse(const char *text) {
   pthread_mutex_lock(&lock);
   misuse("%s", text);
   pthread_mutex_unlock(&lock);
+}
+
+int standin_captures(CUstream stream) {
+  pthread_mutex_lock(&lock);
+  int captures = stream->capture != NULL;
+  pthread_mutex_unlock(&lock);
+  return captures;
 }
 
 int standin_depth(void) { return depth; }
@@ -338,6 +364,7 @@ static void step(CUstream stream) {
   if (work->kind != RECORD && work->kind != WAIT) clock_ticks++;
   stream->first = work->next;
   if (!stream->first) stream->last = NULL;
+  if (work->queued) free(work);
   stream->done++;
   stream->busy = 0;
   pthread_cond_broadcast(&progress);
@@ -382,12 +409,16 @@ static CUresult give(CUstream stream, op work) {
   op *new = malloc(sizeof *new);
   *new = work, new->next = NULL;
   if (stream->capture) {
-    if (stream->invalid) return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+    if (stream->invalid) {
+      free(new);
+      return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
+    }
     CUgraph graph = stream->capture;
     if (graph->last) graph->last->next = new; else graph->first = new;
     graph->last = new;
     return CUDA_SUCCESS;
   }
+  new->queued = 1;
   if (stream->last) stream->last->next = new; else stream->first = new;
   stream->last = new;
   stream->given++;

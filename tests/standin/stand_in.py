@@ -6,8 +6,9 @@ import ctypes
 import os
 import subprocess
 import sys
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from fake_gpu import Work
 
 FOLDER = Path(os.environ.get("VISOLO_STANDIN", Path(__file__).parents[2] / ".standin"))
 """Where ``prepare.py`` put pycuda and the headers."""
+_STILL_RETURNING = 64  # functions that a thread may not have left, at most
 LAZY, EAGER, CHANCE = range(3)
 """When queued work is done: when it is waited for, at once, or at any time between."""
 
@@ -83,6 +85,10 @@ class StandIn:
         order = ctypes.c_long(nth), status, ctypes.c_long(times)
         self.library.standin_fail(function.encode(), *order)
 
+    def lose(self, after: int, status: int) -> None:
+        """Let every call fail with an error, the nth from now being the first."""
+        self.library.standin_lose(ctypes.c_long(after), status)
+
     def misuses(self) -> list[str]:
         """What no program may do, a line each."""
         return str(self.library.standin_misuses().decode()).splitlines()
@@ -109,12 +115,26 @@ class DriverQueues:
         self.counts: Counter[str] = Counter()
         self._driver = driver
         self._kept: list[Any] = []  # recordings may use them for as long as they like
+        self._waiting: dict[int, Any] = {}
+        self._done: deque[int] = deque()
+        self._numbers = count()
 
     def launch(self, stream: int, work: Work, addresses: list[int]) -> bool:
         """False if the driver refuses it."""
-        function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(lambda data: work())
+        number = next(self._numbers)
+
+        def do(data: int) -> None:
+            work()
+            self._done.append(number)
+
+        function = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(do)
         used = (ctypes.c_void_p * (len(addresses) + 1))(*addresses, None)
-        self._kept += function, used
+        if self._driver.library.standin_captures(ctypes.c_void_p(stream)):
+            self._kept += function, used
+        else:
+            self._waiting[number] = function, used
+        while len(self._done) > _STILL_RETURNING:
+            self._waiting.pop(self._done.popleft(), None)
         launch = self._driver.library.cuLaunchHostFunc
         return int(launch(ctypes.c_void_p(stream), function, used)) == 0
 

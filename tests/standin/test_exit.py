@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers import LIMIT_S
 from standin.stand_in import StandIn
 
 pytestmark = pytest.mark.standin
@@ -58,6 +59,7 @@ def test_the_end_of_the_interpreter(whole_driver: StandIn, tmp_path: Path, where
         env={"PYTHONPATH": ":".join(path), "STANDIN_REPORT": str(report)},
         capture_output=True,
         text=True,
+        timeout=LIMIT_S,
         check=True,
     )
     assert done.stderr == ""

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from fake_gpu import fake_tensorrt
-from helpers import Array
+from helpers import Array, ended
 from pixels_on_gpu import write_plans
 from standin.stand_in import CHANCE, DriverQueues, StandIn
 from visolo_core.errors import VisoloError
@@ -241,7 +241,7 @@ def test_sessions_that_give_and_take_device_memory(
     del theirs, ours, mine
     thread = threading.Thread(target=masks.clear)
     thread.start()
-    thread.join()
+    ended(thread)
 
 
 def downloaded(device: CudaDevice, mask: DeviceArray) -> Array:

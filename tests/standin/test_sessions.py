@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from helpers import blank
+from helpers import LIMIT_S, blank, ended
 from standin.stand_in import CHANCE, EAGER, LAZY, DriverQueues, StandIn
 from visolo_core.errors import VisoloError
 from visolo_core.instances import Instances
@@ -115,7 +115,7 @@ def test_a_session_opens_while_another_records(
         with device.current():
             device.upload(memory.address, source, stream)
         with ThreadPoolExecutor(1) as other:
-            others.append(other.submit(follow, engines, model, VIDEOS[0]).result())
+            others.append(other.submit(follow, engines, model, VIDEOS[0]).result(LIMIT_S))
 
     with device.current():
         stream = device.stream()
@@ -142,7 +142,7 @@ def test_other_libraries_do_not_break_a_recording(driver: StandIn, device: CudaD
     def record() -> None:
         thread = threading.Thread(target=others_work)
         thread.start()
-        thread.join()
+        ended(thread)
 
     with device.current():
         stream = device.stream()
@@ -161,7 +161,7 @@ def test_dropped_in_another_thread(
     assert driver.live().recordings > 0
     thread = threading.Thread(target=sessions.clear)
     thread.start()
-    thread.join()
+    ended(thread)
     assert sessions == []
 
 

@@ -7,7 +7,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from visolo_runtime.runner import RunSummary
+from visolo_runtime.run_summary import RunSummary
 from visolo_runtime.session.loading import Model
 from visolo_runtime.video.sources import Clip
 

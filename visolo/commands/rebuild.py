@@ -9,12 +9,15 @@ import typer
 
 
 def rebuild(
-    bundle: Annotated[Path, typer.Argument(help="A bundle with TensorRT engines.")],
+    bundle: Annotated[Path, typer.Argument(help="A bundle with ONNX graphs.")],
     format: Annotated[
         str, typer.Option(metavar="FORMAT", help="tensorrt or tensorrt-rtx.")
     ] = "tensorrt",
     precision: Annotated[
-        str, typer.Option(help="fp32, fp16 or bf16; by default the first that the bundle has.")
+        str,
+        typer.Option(
+            help="fp32, fp16 or bf16; by default that of the bundle's first engines or ONNX graphs."
+        ),
     ] = "",
     target: Annotated[
         list[str] | None,
@@ -24,11 +27,11 @@ def rebuild(
         ),
     ] = None,
 ) -> None:
-    """Rebuild a bundle's TensorRT engines from its ONNX graphs.
+    """Build TensorRT engines from a bundle's ONNX graphs, into it or in place of those it has.
 
     An engine runs only with the version of TensorRT that built it and, in format tensorrt, on the
-    GPU that it was built on. The bundle keeps its other graphs; the figures of its last
-    verification are removed.
+    GPU that it was built on. The bundle keeps its other graphs; when engines are replaced, the
+    figures of its last verification are removed.
     """
     from rich.console import Console
 

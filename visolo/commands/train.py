@@ -40,7 +40,7 @@ def train(
     several GPUs: torchrun --nproc-per-node N --no-python visolo train RECIPE.
     """
     from visolo.commands.train_progress import TrainProgress
-    from visolo_runtime.runner import StopFlag
+    from visolo_runtime.stop_flag import StopFlag
     from visolo_train.learning.recipe import read_recipe
     from visolo_train.learning.team import join
     from visolo_train.learning.training import WEIGHTS, Training, set_threads

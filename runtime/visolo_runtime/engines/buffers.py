@@ -106,6 +106,8 @@ class Buffers(ABC):
         """Whether frames as they came are accepted; a device resizes them."""
         self.gpu: int | None = None
         """Index of the GPU that the engines work on."""
+        self.computes_ahead = False
+        """Whether a frame is computed while the host does something else after :meth:`submit`."""
         self.measured = False
         """Whether :meth:`device_ms` is going to be asked for: measuring makes a frame slower."""
 

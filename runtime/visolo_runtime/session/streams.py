@@ -3,6 +3,9 @@
 Each stream has its own session, and no stream affects the results of another. Where the engines
 take several frames at once, neighbouring streams that have a frame go through the frame and memory
 graphs together. Their frames are resized in parallel threads.
+
+On a device the host's part of a step takes no time of the engines: while the host follows some
+frames, the device computes the next ones.
 """
 
 from __future__ import annotations
@@ -13,9 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 from visolo_core.errors import VisoloError
 from visolo_core.instances import Instances
+from visolo_runtime.engines.buffers import Buffers
 from visolo_runtime.session.loading import Model
 from visolo_runtime.session.session import Session
 from visolo_runtime.session.step import Step
+from visolo_runtime.session.stream import StreamFrame
 from visolo_runtime.video.frames import ChannelOrder, Frame
 
 
@@ -70,27 +75,29 @@ class Streams:
         Raises:
             VisoloError: if the type, shape or size of a frame is wrong. No stream advances then.
         """
+        step = self.begin(frames)
+        step.compute()
+        return step.follow()
+
+    def begin(self, frames: Mapping[int, Frame]) -> StreamsStep:
+        """Begin a step, whose parts can then overlap with those of the next one.
+
+        Args:
+            frames: by stream, each as for :meth:`Session.step`.
+
+        Raises:
+            VisoloError: if the type, shape or size of a frame is wrong. No stream advances then.
+        """
         numbers = sorted(frames)
         each = self._pool.map if len(numbers) > 1 else map
         sessions = [self.sessions[number] for number in numbers]
-        prepared = dict(
-            zip(
-                numbers,
-                each(Session.prepare, sessions, [frames[number] for number in numbers]),
-                strict=True,
-            )
-        )
-        instances: dict[int, Instances] = {}
-        computed: tuple[range, Step] | None = None
-        for run in neighbours(numbers, self._buffers.batch):
-            step = Step(self._buffers, [prepared[number] for number in run])
-            if computed:  # while a device works on this run
-                instances |= zip(computed[0], computed[1].follow(), strict=True)
-            step.compute()
-            computed = run, step
-        if computed:
-            instances |= zip(computed[0], computed[1].follow(), strict=True)
-        return instances
+        prepared = each(Session.prepare, sessions, [frames[number] for number in numbers])
+        return StreamsStep(self._buffers, dict(zip(numbers, prepared, strict=True)))
+
+    @property
+    def overlap(self) -> bool:
+        """Whether it pays to begin a step before the last one was followed."""
+        return self._buffers.computes_ahead
 
     def close(self) -> None:
         """End the threads."""
@@ -105,6 +112,48 @@ class Streams:
     def _session(self, stream: int, size: tuple[int, int] | None) -> Session:
         options = self._model.stream_options(self._record, size, self._device_masks)
         return Session(self._buffers, options, stream, self._channel_order)
+
+
+class StreamsStep:
+    """The next frame of each of some streams, on its way from images to instances.
+
+    :meth:`compute` and :meth:`follow` are called once each, in this order. The next step may begin
+    when ``compute`` has returned, and computes when ``follow`` has.
+
+    Args:
+        buffers: with a row for each stream.
+        frames: by stream.
+    """
+
+    def __init__(self, buffers: Buffers, frames: Mapping[int, StreamFrame]) -> None:
+        self._buffers, self._frames = buffers, frames
+        self._runs = neighbours(sorted(frames), buffers.batch)
+        self._instances: dict[int, Instances] = {}
+        self._begun = self._submit()
+
+    def compute(self) -> None:
+        """Everything that engines do; the host follows each run while a device is at the next."""
+        while self._begun:
+            run, step = self._begun
+            step.compute()
+            following = self._submit()
+            if not following:
+                break
+            self._instances |= zip(run, step.follow(), strict=True)
+            self._begun = following
+
+    def follow(self) -> dict[int, Instances]:
+        """What the host does: the instances of each frame, by stream."""
+        if self._begun:
+            run, step = self._begun
+            self._instances |= zip(run, step.follow(), strict=True)
+        return self._instances
+
+    def _submit(self) -> tuple[range, Step] | None:
+        run = next(self._runs, None)
+        if run is None:
+            return None
+        return run, Step(self._buffers, [self._frames[stream] for stream in run])
 
 
 def neighbours(streams: Sequence[int], most: int) -> Iterator[range]:

@@ -23,6 +23,7 @@ from visolo_core.distribution import pip_install
 from visolo_core.errors import NotHereError, VisoloError
 from visolo_runtime.engines.buffers import Array
 from visolo_runtime.engines.nvidia import LIBRARY, find_driver
+from visolo_runtime.engines.tensorrt.current_context import CurrentContext, never_free
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, for which pycuda has no name
 _NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING, which makes it cheaper
@@ -94,6 +95,11 @@ class Device(ABC):
     name: str
     architecture: str
     """Such as ``sm86``."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether it failed in such a way that this process can neither use nor free anything."""
+        return False
 
     @abstractmethod
     def current(self) -> AbstractContextManager[None]:
@@ -173,8 +179,14 @@ class CudaDevice(Device):
             raise NotHereError(f"there is no GPU {index} to be used: {error}") from error
         self.index, self.name = index, str(device.name())
         self.architecture = "sm" + "".join(map(str, device.compute_capability()))
-        self._current = _Current(self._context.push, self._cuda.Context.pop)
         self._driver = _Driver()
+        self._current = CurrentContext(
+            f"GPU {index}, {self.name},",
+            self._context.push,
+            self._cuda.Context.pop,
+            self._cuda.Error,
+            self._answers,
+        )
         # Nobody can say in which order the interpreter drops things at its end, nor whether.
         atexit.register(self._release)
 
@@ -184,14 +196,28 @@ class CudaDevice(Device):
         pycuda's destructor calls cuCtxDetach, which fails for a primary context. Its ``detach``
         releases it, but leaves it on the driver's stack.
         """
+        if self.failed:
+            self._current.closed = True
+            never_free(self._context)
+            return
         self._context.push()
         with suppress(self._cuda.Error):  # a device that has failed is not waited for
             self._cuda.Context.synchronize()
         self._context.detach()
         self._driver.try_call("cuCtxPopCurrent_v2", ctypes.byref(ctypes.c_void_p()))
-        self._current.close()
+        self._current.closed = True
 
-    def current(self) -> _Current:
+    def _answers(self) -> bool:
+        """Whether calls that need nothing still succeed: after some errors none does."""
+        free, total = ctypes.c_size_t(), ctypes.c_size_t()
+        return not self._driver.try_call("cuMemGetInfo_v2", ctypes.byref(free), ctypes.byref(total))
+
+    @property
+    def failed(self) -> bool:
+        """By its answer after an error."""
+        return self._current.failed
+
+    def current(self) -> CurrentContext:
         """The primary context, pushed and popped."""
         return self._current
 
@@ -281,35 +307,15 @@ def cuda_device(index: int = 0) -> CudaDevice:
         return _devices[index]
 
 
-class _Current(AbstractContextManager[None]):
-    """A context that is current in a block.
-
-    A block leaves no state in it, so that blocks can lie in one another and in several threads.
-    """
-
-    def __init__(self, push: Callable[[], None], pop: Callable[[], None]) -> None:
-        self._push, self._pop = push, pop
-        self.closed = False
-
-    def close(self) -> None:
-        """There is nothing left to be freed: make nothing current any more."""
-        self.closed = True
-
-    def __enter__(self) -> None:
-        if not self.closed:
-            self._push()
-
-    def __exit__(self, *error: object) -> None:
-        if not self.closed:
-            self._pop()
-
-
 class _PycudaMemory(DeviceMemory):
     def __init__(self, device: CudaDevice, allocation: Any, nbytes: int) -> None:
         self._device, self._allocation = device, allocation
         self.address, self.nbytes = int(allocation), nbytes
 
     def __del__(self) -> None:
+        if self._device.failed:
+            never_free(self._allocation)
+            return
         with self._device.current():
             self._allocation.free()
 
@@ -322,6 +328,9 @@ class _PinnedMemory:
         self.__array_interface__ = array.__array_interface__
 
     def __del__(self) -> None:
+        if self._device.failed:
+            never_free(self._array)
+            return
         with self._device.current():
             self._array.base.free()
 
@@ -331,10 +340,12 @@ class _PycudaStream(CudaStream):
         self._device, self.inner, self.handle = device, stream, int(stream.handle)
 
     def wait(self) -> None:
-        if not self._device.current().closed:
+        if self._device.current().usable:
             self.inner.synchronize()
 
     def __del__(self) -> None:
+        if self._device.failed:
+            never_free(self.inner)
         with self._device.current():
             del self.inner
 
@@ -354,6 +365,8 @@ class _PycudaEvent(CudaEvent):
         return float(self.inner.time_since(earlier.inner))
 
     def __del__(self) -> None:
+        if self._device.failed:
+            never_free(self.inner)
         with self._device.current():
             del self.inner
 
@@ -386,7 +399,7 @@ class _DriverSignal(CudaSignal):
 
     def __del__(self) -> None:
         event, current = getattr(self, "_event", None), self._device.current()
-        if event is not None and not current.closed:
+        if event is not None and current.usable:
             with current:
                 self._driver.try_call("cuEventDestroy_v2", event)
 
@@ -424,7 +437,7 @@ class _DriverGraph(CudaGraph):
 
     def __del__(self) -> None:
         executable, current = getattr(self, "_executable", None), self._device.current()
-        if executable is not None and not current.closed:
+        if executable is not None and current.usable:
             with current:
                 self._driver.try_call("cuGraphExecDestroy", executable)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from math import prod
 from types import MappingProxyType
@@ -40,12 +40,12 @@ from visolo_runtime.engines.buffers import (
 )
 from visolo_runtime.engines.device_array import DeviceArray
 from visolo_runtime.engines.dlpack import CUDA
-from visolo_runtime.engines.engine import Engines
+from visolo_runtime.engines.engine import Engine, Engines
 from visolo_runtime.engines.raw_frame import usual_frames
 from visolo_runtime.engines.tensorrt.device import CudaGraph, CudaStream, Device
 from visolo_runtime.engines.tensorrt.device_block import DeviceBlock
 from visolo_runtime.engines.tensorrt.device_tensors import DeviceTensors
-from visolo_runtime.engines.tensorrt.engine import TensorRtContext, TensorRtEngine
+from visolo_runtime.engines.tensorrt.engine import Scratch, TensorRtContext, TensorRtEngine
 from visolo_runtime.engines.tensorrt.frame_resizer import FrameResizer
 from visolo_runtime.engines.tensorrt.stopwatch import DeviceStopwatch
 
@@ -114,9 +114,10 @@ class DeviceBuffers(Buffers):
             if not self._tensors.have_neighbours:
                 self.batch = 1
             self._allocate()
-        self.resizes, self.gpu = bool(pixels), device.index
+            self._scratch = self._allocate_scratch([*engines.by_graph.values(), *pixels.values()])
+        self.resizes, self.gpu, self.computes_ahead = bool(pixels), device.index, True
         self._resizer = FrameResizer(
-            device, pixels, self.input_size, self._stream, rows, use_graphs
+            device, pixels, self.input_size, self._stream, rows, use_graphs, self._scratch
         )
         self._stopwatch = DeviceStopwatch(device)
 
@@ -124,7 +125,8 @@ class DeviceBuffers(Buffers):
         # The memory must not go while the device still works in it; not every call waits.
         stream: CudaStream | None = getattr(self, "_stream", None)
         if stream is not None:
-            with self._device.current():
+            # Of a device that fails here, the next call reports it.
+            with suppress(VisoloError), self._device.current():
                 stream.wait()
 
     # ------------------------------------------------------------------------------- set-up
@@ -149,6 +151,11 @@ class DeviceBuffers(Buffers):
         self._kernels = tensors.allocate(DECODE_LIMIT * self._kernel_bytes)
         self._pinned_kernels = device.pinned((DECODE_LIMIT, depth), "float32")
 
+    def _allocate_scratch(self, engines: Sequence[Engine[TensorRtContext]]) -> Scratch:
+        """Enough for any of the engines, once and for all: recordings use it where it is."""
+        sizes = [each.scratch_bytes for each in engines if isinstance(each, TensorRtEngine)]
+        return Scratch(self._tensors.allocate(max(sizes)), max(sizes))
+
     def _result_tensors(self, batch: int) -> list[TensorSpec]:
         """What comes down of every frame; the counts of each row are on their own, since engines
         write to aligned addresses."""
@@ -171,7 +178,7 @@ class DeviceBuffers(Buffers):
         if context is None:
             engine = self._engines.by_graph[graph]
             assert isinstance(engine, TensorRtEngine)
-            context = engine.context(recorded=self._use_graphs)
+            context = engine.context(self._use_graphs, self._scratch)
             context.set_lengths({MASKS if graph == "decode" else STREAMS: count})
             self._contexts[graph, count] = context
         return context

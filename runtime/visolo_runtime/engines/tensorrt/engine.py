@@ -7,17 +7,31 @@ report as False or None becomes an exception with the errors that they recorded.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from visolo_core.contract import GraphSpec
 from visolo_core.errors import NotHereError, VisoloError
 from visolo_runtime.engines.engine import Engine, check_signature
+from visolo_runtime.engines.tensorrt.current_context import never_free
 from visolo_runtime.engines.tensorrt.device import CudaStream, Device
 from visolo_runtime.engines.tensorrt.kernel_cache import KernelCache
 from visolo_runtime.engines.tensorrt.library import Library, import_library, new_error_recorder
 
 _NUMPY_NAMES = {"FLOAT": "float32", "INT32": "int32", "UINT8": "uint8", "BOOL": "bool"}
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """Device memory for what engines compute on the way, which holds nothing between two runs.
+
+    Contexts may share it if their work is done one after the other, as on one stream. Recorded work
+    goes on using it where it is.
+    """
+
+    address: int
+    nbytes: int
 
 
 class TensorRtRuntime:
@@ -105,6 +119,8 @@ class TensorRtContext:
             raise VisoloError(f"{self._runtime.name} cannot {what}: {self._runtime.take_reason()}")
 
     def __del__(self) -> None:
+        if self._runtime.device.failed:
+            never_free(self._context)
         with self._runtime.device.current():
             del self._context
 
@@ -129,32 +145,44 @@ class TensorRtEngine(Engine[TensorRtContext]):
             }
             check_signature(file, signature, list(tensors))
 
-    def context(self, recorded: bool = False) -> TensorRtContext:
+    @property
+    def scratch_bytes(self) -> int:
+        """Bytes of :class:`Scratch` that it needs, whatever the shapes."""
+        return int(self._engine.device_memory_size_v2)
+
+    def context(self, recorded: bool = False, scratch: Scratch | None = None) -> TensorRtContext:
         """A new use of it, with addresses of its own; the device's context must be current.
 
         Args:
             recorded: its work is going to be recorded.
+            scratch: at least ``scratch_bytes``, which outlives it; None lets the library allocate
+                as much for this context alone.
 
         Raises:
             VisoloError: if the device has no room for it.
         """
-        settings = self._settings(recorded)
-        context = self._engine.create_execution_context(*settings)
+        strategies = self._runtime.trt.ExecutionContextAllocationStrategy
+        strategy = strategies.STATIC if scratch is None else strategies.USER_MANAGED
+        context = self._engine.create_execution_context(self._settings(recorded, strategy))
         if context is None:
             raise VisoloError(f"{self._runtime.name} has no room: {self._runtime.take_reason()}")
+        if scratch is not None:
+            context.set_device_memory(scratch.address, scratch.nbytes)
         # Engines are built to say what every layer is, and would say it to a profiler every time.
         context.nvtx_verbosity = self._runtime.trt.ProfilingVerbosity.NONE
         return TensorRtContext(self._runtime, context, self._spec)
 
-    def _settings(self, recorded: bool) -> tuple[Any, ...]:
-        """How TensorRT-RTX, which compiles kernels when it runs, shall go about it.
+    def _settings(self, recorded: bool, strategy: Any) -> Any:
+        """How a context is made. For TensorRT that is where its scratch memory comes from;
+        TensorRT-RTX, which compiles kernels when it runs, is also told how to go about it.
 
         Its own recording (``cuda_graph_strategy``) stays off as it is by default: the engines' work
         is recorded here, for each slot that it writes to, and one recording cannot hold another.
         """
         if self._runtime.name != "tensorrt-rtx":
-            return ()
+            return strategy
         settings = self._engine.create_runtime_config()
+        settings.set_execution_context_allocation_strategy(strategy)
         if recorded:
             # By default kernels for a shape are compiled in the background, and others run until
             # they are ready: those would be recorded, and replayed for good.
@@ -162,9 +190,11 @@ class TensorRtEngine(Engine[TensorRtContext]):
             settings.dynamic_shapes_kernel_specialization_strategy = strategy
         if self._runtime.kernels is not None:
             self._runtime.kernels.share(settings)
-        return (settings,)
+        return settings
 
     def __del__(self) -> None:
+        if self._runtime.device.failed:
+            never_free(self._engine)
         with self._runtime.device.current():
             del self._engine
 

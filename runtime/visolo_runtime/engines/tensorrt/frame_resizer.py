@@ -32,7 +32,7 @@ from visolo_core.pixels import (
 from visolo_runtime.engines.buffers import Array
 from visolo_runtime.engines.raw_frame import DeviceFrame, HostFrame, RawFrame
 from visolo_runtime.engines.tensorrt.device import CudaGraph, CudaStream, Device, DeviceMemory
-from visolo_runtime.engines.tensorrt.engine import TensorRtContext, TensorRtEngine
+from visolo_runtime.engines.tensorrt.engine import Scratch, TensorRtContext, TensorRtEngine
 
 _LOG = logging.getLogger(__name__)
 _LEAST_KINDS = 4
@@ -52,6 +52,7 @@ class FrameResizer:
         stream: the work goes there.
         streams: videos with frames of their own size and format.
         use_graphs: record the engines' work and replay it.
+        scratch: for what the engines compute on the way; None gives each its own.
     """
 
     def __init__(
@@ -62,9 +63,10 @@ class FrameResizer:
         stream: CudaStream,
         streams: int = 1,
         use_graphs: bool = True,
+        scratch: Scratch | None = None,
     ) -> None:
         self._device, self._engines, self._size = device, engines, size
-        self._stream, self._use_graphs = stream, use_graphs
+        self._stream, self._use_graphs, self._scratch = stream, use_graphs, scratch
         self._most_kinds = max(_LEAST_KINDS, streams)
         self._kinds: OrderedDict[_Key, _Kind] = OrderedDict()
         self._pinned: dict[int, NDArray[np.uint8]] = {}
@@ -126,7 +128,7 @@ class FrameResizer:
 
     def _new_kind(self, key: _Key) -> _Kind:
         before, layout, pitches = key
-        context = self._engines[pixel_graph(layout)].context(recorded=self._use_graphs)
+        context = self._engines[pixel_graph(layout)].context(self._use_graphs, self._scratch)
         inputs = resize_inputs(before, self._size, layout)
         context.set_lengths(_lengths(before, pitches, inputs))
         try:
