@@ -162,7 +162,9 @@ def test_compiled_for_this_machine(
     command = ("verify", bundle, "--reference", lite_weights, "--frames", 4, "--backend")
     run_visolo(*command, "aotinductor").succeeded()
     run_visolo(*command, "auto").refused("machine code, name it with --backend")
-    monkeypatch.setattr("visolo_runtime.engines.torch.backend.processor", lambda: "abacus")
+    monkeypatch.setattr(
+        "visolo_runtime.engines.torch.placing.compiled_for", lambda device: "abacus"
+    )
     run_visolo(*command, "aotinductor").refused("on abacus", "export --format aotinductor")
 
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from visolo.commands.options import (
     EXIT_CHECK_FAILED,
     BackendName,
+    Device,
     Json,
     PrecisionName,
     Settings,
     Threads,
     changed,
 )
+
+if TYPE_CHECKING:
+    from visolo_core.config import InferenceConfig
 
 
 def bench(
@@ -29,6 +33,7 @@ def bench(
     ] = None,
     backend: BackendName = "auto",
     precision: PrecisionName = "",
+    device: Device = "",
     against: Annotated[
         Path | None, typer.Option(help="Another model to compare with; by default the same one.")
     ] = None,
@@ -38,6 +43,12 @@ def bench(
     ] = "",
     against_precision: Annotated[
         str, typer.Option(help="Precision of the other model; by default the same.")
+    ] = "",
+    against_device: Annotated[
+        str,
+        typer.Option(
+            metavar="cpu|cuda|cuda:N", help="Device of the other model; by default the same."
+        ),
     ] = "",
     frames: Annotated[int, typer.Option(min=1, help="Frames measured in each round.")] = 100,
     warm_up: Annotated[
@@ -65,7 +76,7 @@ def bench(
 ) -> None:
     """Measure frames per second end to end, and the time of every stage of a step.
 
-    With --against, --against-backend or --against-precision two models take turns in one process,
+    With --against or one of the options that begin with it, two models take turns in one process,
     and the ratio of their speeds is reported for each pair of rounds.
     """
     from rich.console import Console
@@ -81,14 +92,24 @@ def bench(
     if picture is not None and not picture.absolute().parent.is_dir():
         raise VisoloError(f"cannot write '{picture}': its folder does not exist")
     play, source_name = frame_source(source, warm_up + frames, idle)
-    sides = [("A", model, backend, precision)]
-    if against or against_backend or against_precision:
+    sides = [("A", model, backend, precision, device)]
+    if against or against_backend or against_precision or against_device:
         sides.append(
-            ("B", against or model, against_backend or backend, against_precision or precision)
+            (
+                "B",
+                against or model,
+                against_backend or backend,
+                against_precision or precision,
+                against_device or device,
+            )
         )
+
+    def inference(config: InferenceConfig) -> InferenceConfig:
+        return changed(config, settings)
+
     entrants = [
-        Entrant(name, load(path, library, lambda config: changed(config, settings), threads, bits))
-        for name, path, library, bits in sides
+        Entrant(name, load(path, library, inference, threads, bits, place))
+        for name, path, library, bits, place in sides
     ]
     console = Console(stderr=True, highlight=False)
     with console.status("") as status:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from visolo.commands.options import EXIT_INTERRUPTED
+from visolo.commands.options import EXIT_INTERRUPTED, Device
 
 _CLIP_SEED, _CLIP_NUMBER = 2026, 13  # of 48 clips, one with an IDF1 (89) near the median (90)
 _VALIDATION_SEED = 2027  # not a seed that the model was trained on
@@ -21,6 +21,7 @@ def demo(
     videos: Annotated[
         int, typer.Option(min=1, help="Drawn videos of 16 frames to score the model on.")
     ] = 30,
+    device: Device = "",
 ) -> None:
     """Run the shipped small model on a drawn clip, and score it on drawn videos.
 
@@ -35,12 +36,12 @@ def demo(
     from visolo_train.data.drawn_data import drawn_clip, drawn_data
     from visolo_train.evaluation.scoring import TrackCollector, score_tracks
 
+    bundle = shipped_model()
+    model = load(bundle, device=device)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise VisoloError(f"cannot write '{output}': {reason(error)}") from error
-    bundle = shipped_model()
-    model = load(bundle)
     typer.echo(f"{bundle}: the shipped model", err=True)
 
     clip = drawn_clip(_CLIP_SEED, _CLIP_NUMBER, frames, (360, 640))

@@ -19,6 +19,7 @@ from visolo.commands.figures import (
 from visolo.commands.options import (
     EXIT_INTERRUPTED,
     BackendName,
+    Device,
     Json,
     PrecisionName,
     Settings,
@@ -43,6 +44,7 @@ def evaluate(
     ] = None,
     backend: BackendName = "auto",
     precision: PrecisionName = "",
+    device: Device = "",
     threads: Threads = 0,
     settings: Settings = None,
     identity: WithIdentity = False,
@@ -63,7 +65,9 @@ def evaluate(
     figure_options.check()
     annotations = read_annotations(data)
     clips = open_source(str(data), images)
-    loaded = load(model, backend, lambda config: changed(config, settings), threads, precision)
+    loaded = load(
+        model, backend, lambda config: changed(config, settings), threads, precision, device
+    )
     check_labels(loaded.labels, annotations.labels)
     collector = TrackCollector(loaded.labels)
     sinks: list[Sink] = [collector]

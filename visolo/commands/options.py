@@ -42,6 +42,14 @@ PrecisionName = Annotated[
         "--precision", help="Such as fp16 or int8; by default the first that the bundle has."
     ),
 ]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar="cpu|cuda|cuda:N",
+        help="Where to run; by default what the backend is for, and the CPU where it has both.",
+    ),
+]
 Threads = Annotated[
     int,
     typer.Option("--threads", min=0, help="Threads for the engines; 0 lets the library choose."),

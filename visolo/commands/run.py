@@ -14,6 +14,7 @@ from visolo.commands.options import (
     EXIT_INTERRUPTED,
     EXIT_PIPE_CLOSED,
     BackendName,
+    Device,
     Json,
     PrecisionName,
     Settings,
@@ -46,6 +47,7 @@ def run(
     ] = None,
     backend: BackendName = "auto",
     precision: PrecisionName = "",
+    device: Device = "",
     images: Annotated[
         Path | None,
         typer.Option(help="Folder of a json source's frames; by default JPEGImages beside it."),
@@ -92,7 +94,9 @@ def run(
     if live not in get_args(Policy):
         raise VisoloError(f"--live {live} is unknown: choose from {', '.join(get_args(Policy))}")
     clips = open_sources(sources, images)
-    loaded = load(model, backend, lambda config: changed(config, settings), threads, precision)
+    loaded = load(
+        model, backend, lambda config: changed(config, settings), threads, precision, device
+    )
     sinks = open_sinks(clips, loaded.labels, results, frames, video)
     options = RunOptions(
         size, max_frames, results is not None, streams or len(sources), cast(Policy, live)

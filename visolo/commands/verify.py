@@ -11,6 +11,7 @@ import typer
 from visolo.commands.options import (
     EXIT_CHECK_FAILED,
     BackendName,
+    Device,
     Json,
     PrecisionName,
     Threads,
@@ -18,18 +19,29 @@ from visolo.commands.options import (
 
 
 def verify(
-    bundle: Annotated[Path, typer.Argument(help="A bundle.")],
+    model: Annotated[
+        Path,
+        typer.Argument(help="A bundle; or weights, to compare PyTorch on a GPU with the CPU."),
+    ],
     reference: Annotated[
         Path, typer.Option(help="The weights it was exported from, or any bundle.")
     ],
     backend: BackendName = "auto",
     precision: PrecisionName = "",
+    device: Device = "",
     reference_backend: Annotated[
         str, typer.Option(metavar="BACKEND", help="Backend of the reference.")
     ] = "auto",
     reference_precision: Annotated[
         str,
         typer.Option(help="Precision of the reference; by default the first that it has."),
+    ] = "",
+    reference_device: Annotated[
+        str,
+        typer.Option(
+            metavar="cpu|cuda|cuda:N",
+            help="Device of the reference; by default what its backend is for, of weights the CPU.",
+        ),
     ] = "",
     source: Annotated[
         str | None,
@@ -55,7 +67,7 @@ def verify(
     threads: Threads = 0,
     as_json: Json = False,
 ) -> None:
-    """Check that a bundle computes the same as its weights or as another form of it.
+    """Check that a model computes the same as its weights or as another form of it.
 
     First every tensor of every graph is compared on the same inputs, then whole clips are run
     closed-loop, each side with its own memory. The tolerances depend on the precision. Exit status
@@ -74,8 +86,8 @@ def verify(
     console = Console(stderr=True, highlight=False)
     with console.status("") as status:
         report = verify_bundle(
-            Side(bundle, backend, precision),
-            Side(reference, reference_backend, reference_precision),
+            Side(model, backend, precision, device),
+            Side(reference, reference_backend, reference_precision, reference_device),
             VerificationOptions(source, frames, data, ap_tolerance, bisect, record, threads),
             status.update,
             lambda sentence: console.print(f"visolo: {sentence}", markup=False, soft_wrap=True),

@@ -37,6 +37,7 @@ class OnnxRuntimeBackend(HostBackend):
         files: the ONNX file of each graph.
         threads: within an operator; 0 lets ONNX Runtime choose.
         provider: a key of ``PROVIDERS``.
+        gpu: index of the GPU, for providers that use one.
 
     Raises:
         NotHereError: if ONNX Runtime is not installed, or has no such provider, or that one needs
@@ -46,12 +47,19 @@ class OnnxRuntimeBackend(HostBackend):
     name = "onnxruntime"
 
     def __init__(
-        self, files: dict[GraphName, Path], threads: int = 0, provider: str = "cpu"
+        self,
+        files: dict[GraphName, Path],
+        threads: int = 0,
+        provider: str = "cpu",
+        gpu: int = 0,
     ) -> None:
         self._files = files
         self._threads = threads
         self._ort = _import_onnxruntime()
         self._provider = PROVIDERS[provider]
+        self._options = dict(_OPTIONS.get(self._provider, {}))
+        if provider != "cpu":
+            self._options["device_id"] = str(gpu)
         if self._provider not in self._ort.get_available_providers():
             raise NotHereError(
                 f"this ONNX Runtime has no {self._provider}: run {pip_install('gpu')}, or "
@@ -78,7 +86,7 @@ class OnnxRuntimeBackend(HostBackend):
             options.enable_mem_pattern = False
         file = self._files[graph]
         try:
-            providers = [(self._provider, _OPTIONS.get(self._provider, {}))]
+            providers = [(self._provider, self._options)]
             session = self._ort.InferenceSession(str(file), options, providers=providers)
         except Exception as error:  # onnxruntime raises a dozen types without a common base
             raise VisoloError(
