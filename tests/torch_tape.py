@@ -19,9 +19,9 @@ _TO_HOST = {getattr(torch.Tensor, name) for name in _NAMES}
 """Methods that give a tensor to the host."""
 
 
-class _Tape(TorchDispatchMode):
+class _Tape(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.steps: list[tuple[Any, Any, Any, Any]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -61,7 +61,7 @@ class TapeRecorder:
         return replay, result
 
 
-class HostTraffic(TorchDispatchMode):
+class HostTraffic(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the copies between some blocks of host memory and all other tensors, which stand for
     a device's; whatever else touches those blocks, or makes the host wait, is listed.
 
@@ -70,7 +70,7 @@ class HostTraffic(TorchDispatchMode):
     """
 
     def __init__(self, blocks: Sequence[Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._host = {block.untyped_storage().data_ptr() for block in blocks}
         self._functions = _HostFunctions(self)
         self.up: list[int] = []
@@ -80,13 +80,13 @@ class HostTraffic(TorchDispatchMode):
         self.others: list[str] = []
 
     def __enter__(self) -> HostTraffic:
-        self._functions.__enter__()
-        super().__enter__()
+        self._functions.__enter__()  # type: ignore[no-untyped-call]
+        super().__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
-        self._functions.__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        self._functions.__exit__(*error)  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.overloadpacket.__name__

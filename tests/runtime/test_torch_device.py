@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -44,7 +44,7 @@ SLOTS = 3
 USUAL = InferenceConfig(
     memory_slots=SLOTS, keep_every=2, score_threshold=0.03, update_threshold=0.01
 )
-Modules = dict[GraphName, nn.Module]
+Modules = Mapping[GraphName, Callable[..., Any]]
 Frame = NDArray[np.uint8]
 
 
@@ -57,7 +57,10 @@ class RowByRow(nn.Module):
         self.module = module
 
     def forward(self, *inputs: Tensor) -> Any:
-        rows = [self.module(*row) for row in zip(*(each.split(1) for each in inputs), strict=True)]
+        rows = [
+            self.module(*row)
+            for row in zip(*(torch.split(each, 1) for each in inputs), strict=True)
+        ]
         if isinstance(rows[0], Tensor):
             return torch.cat(rows).contiguous()
         return tuple(torch.cat(each).contiguous() for each in zip(*rows, strict=True))
@@ -94,8 +97,14 @@ def checkpoint() -> Checkpoint:
 def modules(checkpoint: Checkpoint) -> Modules:
     """Graphs that compute the same to the last bit wherever their tensors lie."""
     plain = graph_modules(checkpoint.build())
-    exact: Modules = {graph: RowByRow(module) for graph, module in plain.items()}
-    return exact | {"decode": OneByOne()}
+    return changed(
+        {graph: RowByRow(module) for graph, module in plain.items()}, "decode", OneByOne()
+    )
+
+
+def changed(modules: Modules, graph: GraphName, function: Callable[..., Any]) -> Modules:
+    """The same graphs with another in the place of one."""
+    return {**modules, graph: function}
 
 
 @pytest.fixture(scope="module")
@@ -251,14 +260,16 @@ def test_an_empty_frame(
 ) -> None:
     """No masks are computed, and less than 100 KB comes down."""
     calls = dict.fromkeys(modules, 0)
-    for graph, module in modules.items():
 
-        def counted(*inputs: Tensor, graph: GraphName = graph, module: nn.Module = module) -> Any:
+    def counted(graph: GraphName) -> Callable[..., Any]:
+        def call(*inputs: Tensor) -> Any:
             calls[graph] += 1
-            return module(*inputs)
+            return modules[graph](*inputs)
 
-        monkeypatch.setitem(modules, graph, counted)  # type: ignore[arg-type]
-    watched = Watched(both(checkpoint, modules, batch=3)[1], monkeypatch)
+        return call
+
+    watching = {graph: counted(graph) for graph in modules}
+    watched = Watched(both(checkpoint, watching, batch=3)[1], monkeypatch)
     watched.step(threshold=1.0)
     calls.update(dict.fromkeys(calls, 0))
     traffic = watched.step(threshold=1.0)
@@ -296,7 +307,7 @@ def test_masks_are_handed_out(checkpoint: Checkpoint, modules: Modules, clip: li
         instances = session.step(frame)
         assert instances.device_masks is not None
         assert len(instances.device_masks) == len(instances)
-        masks = [torch.from_dlpack(each) for each in instances.device_masks]
+        masks = [torch.utils.dlpack.from_dlpack(each) for each in instances.device_masks]
         taken.append((masks, [each.copy() for each in instances.input_masks]))
     assert sum(len(masks) for masks, _ in taken) > 5
     for masks, expected in taken:
@@ -313,7 +324,7 @@ def test_what_cannot_be_recorded_runs_plainly(
             return super().forward(mask_features, kernels)
 
     tape = TapeRecorder()
-    asking = modules | {"decode": Asking()}
+    asking = changed(modules, "decode", Asking())
     with caplog.at_level(logging.WARNING):
         host, device = both(checkpoint, asking, recorder=tape)
         options = options_of(checkpoint)
@@ -343,7 +354,7 @@ def test_a_device_that_fails(
             raise error
         return modules["frame"](*inputs)
 
-    host, device = both(checkpoint, modules | {"frame": frame})  # type: ignore[dict-item]
+    host, device = both(checkpoint, changed(modules, "frame", frame))
     options = options_of(checkpoint)
     theirs, ours = Session(host.buffers(), options), Session(device.buffers(), options)
     check_same(ours.step(clip[1]), theirs.step(clip[1]))
@@ -365,7 +376,7 @@ def test_every_tensor_is_compared_by_verify(checkpoint: Checkpoint, clip: list[F
     reference, _ = both(checkpoint, graph_modules(checkpoint.build()))
     folded = modules_on(checkpoint.build(), CPU)
     for module in folded.values():
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module.to(memory_format=torch.channels_last)
     _, device = both(checkpoint, folded, recorder=TapeRecorder())
     models = [model_of(checkpoint, engines) for engines in (reference, device)]
     result = verify(models[0], models[1], clip[1:7], TOLERANCES["fp32"], lambda _: None)
@@ -381,7 +392,7 @@ def test_a_wrong_tensor_is_found_by_verify(checkpoint: Checkpoint, clip: list[Fr
         return plain["memory"](features) + 0.01
 
     reference, _ = both(checkpoint, plain)
-    _, device = both(checkpoint, plain | {"memory": memory})  # type: ignore[dict-item]
+    _, device = both(checkpoint, changed(plain, "memory", memory))
     models = [model_of(checkpoint, engines) for engines in (reference, device)]
     result = verify(models[0], models[1], clip[1:4], TOLERANCES["fp32"], lambda _: None)
     assert any(each.startswith("memory.value") for each in result.failures)

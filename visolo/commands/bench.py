@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from visolo.commands.options import (
+    DEVICES,
     EXIT_CHECK_FAILED,
     BackendName,
     Device,
@@ -17,6 +18,7 @@ from visolo.commands.options import (
     Settings,
     Threads,
     changed,
+    known_device,
 )
 
 if TYPE_CHECKING:
@@ -47,7 +49,9 @@ def bench(
     against_device: Annotated[
         str,
         typer.Option(
-            metavar="cpu|cuda|cuda:N", help="Device of the other model; by default the same."
+            metavar=DEVICES,
+            callback=known_device,
+            help="Device of the other model; by default the same.",
         ),
     ] = "",
     frames: Annotated[int, typer.Option(min=1, help="Frames measured in each round.")] = 100,

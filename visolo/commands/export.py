@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from visolo.commands.options import Json, Settings, changed
+from visolo.commands.options import DEVICES, Json, Settings, changed, known_device
 
 
 def export(
@@ -80,7 +80,8 @@ def export(
     device: Annotated[
         str,
         typer.Option(
-            metavar="cpu|cuda|cuda:N",
+            metavar=DEVICES,
+            callback=known_device,
             help="What aotinductor compiles for, on this machine; by default its CPU.",
         ),
     ] = "",

@@ -10,6 +10,7 @@ import typer
 from visolo_core.config import InferenceConfig
 from visolo_core.errors import VisoloError
 from visolo_runtime.engines.backends import AUTO
+from visolo_runtime.engines.device_name import parse_device
 from visolo_runtime.session.loading import BACKEND_NAMES, TORCH
 
 EXIT_CHECK_FAILED = 1
@@ -42,11 +43,25 @@ PrecisionName = Annotated[
         "--precision", help="Such as fp16 or int8; by default the first that the bundle has."
     ),
 ]
+
+
+def known_device(text: str) -> str:
+    """The text, if it names a device or is empty.
+
+    Raises:
+        VisoloError: otherwise.
+    """
+    parse_device(text)
+    return text
+
+
+DEVICES = "cpu|cuda|cuda:N"
 Device = Annotated[
     str,
     typer.Option(
         "--device",
-        metavar="cpu|cuda|cuda:N",
+        metavar=DEVICES,
+        callback=known_device,
         help="Where to run; by default what the backend is for, and the CPU where it has both.",
     ),
 ]

@@ -9,12 +9,14 @@ from typing import Annotated
 import typer
 
 from visolo.commands.options import (
+    DEVICES,
     EXIT_CHECK_FAILED,
     BackendName,
     Device,
     Json,
     PrecisionName,
     Threads,
+    known_device,
 )
 
 
@@ -39,7 +41,8 @@ def verify(
     reference_device: Annotated[
         str,
         typer.Option(
-            metavar="cpu|cuda|cuda:N",
+            metavar=DEVICES,
+            callback=known_device,
             help="Device of the reference; by default what its backend is for, of weights the CPU.",
         ),
     ] = "",
