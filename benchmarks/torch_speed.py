@@ -24,8 +24,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-from benchmarks.gpu_prediction import ASSUMED_START_MS, card_named, predicted_ms
-from benchmarks.layer_counts import count_bundle
+from benchmarks.gpu_prediction import card_named
+from benchmarks.gpu_speed import predicted_fps
 from visolo_core.categories import LabelSet
 from visolo_core.checkpoint_header import CheckpointHeader
 from visolo_core.config import PRESETS, InferenceConfig
@@ -43,9 +43,9 @@ from visolo_runtime.video.frames import ResizedFrame
 from visolo_runtime.video.resizing import resized
 from visolo_runtime.video.sample_clip import sample_frames
 
-Form = Literal["eager", "CUDA graphs", "AOTInductor"]
-FORMS: tuple[Form, ...] = ("eager", "CUDA graphs", "AOTInductor")
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
+Way = Literal["eager", "CUDA graphs", "AOTInductor"]
+WAYS: tuple[Way, ...] = ("eager", "CUDA graphs", "AOTInductor")
+TORCH_PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
 _MASKS = 8  # in a frame
 _COMPILING_S = 40.0  # assumed for the first network
 
@@ -68,7 +68,7 @@ class Case:
     network: str
     precision: Precision
     streams: int
-    form: Form
+    way: Way
 
 
 def checkpoint_of(network: str) -> Checkpoint:
@@ -118,18 +118,18 @@ def measure_plain(network: str, amount: Amount, device: DeviceName) -> Iterator[
     """Eager and with CUDA graphs, in both precisions; on the CPU eager float32."""
     checkpoint = checkpoint_of(network)
     on_gpu = device.kind == "cuda"
-    for precision in PRECISIONS if on_gpu else PRECISIONS[:1]:
-        for form in FORMS[: 2 if on_gpu else 1]:
+    for precision in TORCH_PRECISIONS if on_gpu else TORCH_PRECISIONS[:1]:
+        for way in WAYS[: 2 if on_gpu else 1]:
             engines = weights_engines(
                 checkpoint,
                 InferenceConfig().memory_slots,
                 device=device,
                 half=precision == "fp16",
-                use_graphs=form == "CUDA graphs",
+                use_graphs=way == "CUDA graphs",
             )
             for count in amount.streams:
                 fps = frames_a_second(checkpoint, engines, count, amount)
-                yield Case(network, precision, count, form), fps
+                yield Case(network, precision, count, way), fps
 
 
 def measure_compiled(
@@ -150,31 +150,28 @@ def measure_compiled(
             yield Case(network, precision, count, "AOTInductor"), fps
 
 
-def predicted_fps(network: str, card_name: str) -> str:
+def prediction(network: str, card_name: str) -> str:
     """Frames a second that data sheets promise in float16; ``-`` for an unknown card."""
-    card = card_named(card_name)
-    if card is None:
+    if card_named(card_name) is None:
         return "-"
     if network == "lite":
-        layers = count_bundle(Bundle(shipped_model()), _MASKS)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.visolo"
-            write_bundle(checkpoint_of(network), path, InferenceConfig())
-            layers = count_bundle(Bundle(path), _MASKS)
-    return f"{1000 / predicted_ms(layers, card, start=ASSUMED_START_MS):.0f}"
+        return predicted_fps(Bundle(shipped_model()), card_name)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.visolo"
+        write_bundle(checkpoint_of(network), path, InferenceConfig())
+        return predicted_fps(Bundle(path), card_name)
 
 
 def print_table(measured: dict[Case, float], predicted: dict[str, str]) -> None:
     """In Markdown, a row for each network, precision and number of streams."""
-    print(f"\n| network | precision | streams | {' | '.join(FORMS)} | predicted |")
-    print("|---" * (4 + len(FORMS)) + "|")
+    print(f"\n| network | precision | streams | {' | '.join(WAYS)} | predicted |")
+    print("|---" * (4 + len(WAYS)) + "|")
     rows = dict.fromkeys((each.network, each.precision, each.streams) for each in measured)
     for network, precision, streams in rows:
         cells = [
-            f"{measured[case]:.1f}" if (case := Case(network, precision, streams, form)) in measured
+            f"{measured[case]:.1f}" if (case := Case(network, precision, streams, way)) in measured
             else "-"
-            for form in FORMS
+            for way in WAYS
         ]  # fmt: skip
         known = predicted[network] if (precision, streams) == ("fp16", 1) else "-"
         print(f"| {network} | {precision} | {streams} | {' | '.join(cells)} | {known} |")
@@ -200,9 +197,9 @@ def main(arguments: list[str] | None = None) -> None:
     amount = Amount(options.streams, options.steps, options.warm_up)
     for network in options.network:
         measured |= measure_plain(network, amount, device)
-    predicted = {network: predicted_fps(network, name) for network in options.network}
+    predicted = {network: prediction(network, name) for network in options.network}
     lasted = _COMPILING_S
-    for precision in reversed(PRECISIONS):
+    for precision in reversed(TORCH_PRECISIONS):
         for network in options.network:
             started = time.perf_counter()
             if options.seconds - (started - begin) < 1.5 * lasted:

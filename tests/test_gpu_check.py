@@ -141,15 +141,15 @@ def test_the_speed_of_pytorch_as_far_as_a_cpu_goes(capsys: pytest.CaptureFixture
 
 def test_the_speed_of_pytorch_for_a_card(capsys: pytest.CaptureFixture[str]) -> None:
     """What the table says where everything was measured, and what is predicted."""
-    from benchmarks.torch_speed import FORMS, PRECISIONS, Case, predicted_fps, print_table
+    from benchmarks.torch_speed import TORCH_PRECISIONS, WAYS, Case, prediction, print_table
 
-    predicted = predicted_fps("lite", "NVIDIA H100 80GB HBM3")
+    predicted = prediction("lite", "NVIDIA H100 80GB HBM3")
     assert 100 < float(predicted) < 10_000
-    assert predicted_fps("lite", "Voodoo 2") == "-"
-    cases = [Case("lite", p, s, form) for p in PRECISIONS for s in (1, 8) for form in FORMS]
+    assert prediction("lite", "Voodoo 2") == "-"
+    cases = [Case("lite", p, s, way) for p in TORCH_PRECISIONS for s in (1, 8) for way in WAYS]
     print_table(dict.fromkeys(cases, 100.0), {"lite": predicted})
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1] == "| network | precision | streams | " + " | ".join(FORMS) + " | predicted |"
+    assert lines[1] == "| network | precision | streams | " + " | ".join(WAYS) + " | predicted |"
     assert lines[3] == "| lite | fp32 | 1 | 100.0 | 100.0 | 100.0 | - |"
     assert lines[5] == f"| lite | fp16 | 1 | 100.0 | 100.0 | 100.0 | {predicted} |"
     assert len(lines) == 7

@@ -32,10 +32,10 @@ from visolo_core.errors import NotHereError, VisoloError
 from visolo_core.results import Track
 from visolo_runtime.bundle import Bundle, GraphFiles, file_entry
 from visolo_runtime.doctor import examine
-from visolo_runtime.engines.buffers import DECODE_LIMIT, Buffers, Storage
+from visolo_runtime.engines.buffers import DECODE_LIMIT, Buffers, Storage, fixed_count
 from visolo_runtime.engines.engine import Engines
 from visolo_runtime.engines.tensorrt.backend import TensorRtBackend, check_fit, open_tensorrt
-from visolo_runtime.engines.tensorrt.device_buffers import DeviceBuffers, fixed_count
+from visolo_runtime.engines.tensorrt.device_buffers import DeviceBuffers
 from visolo_runtime.engines.tensorrt.engine import TensorRtRuntime
 from visolo_runtime.engines.tensorrt.kernel_cache import KernelCache, kernel_file
 from visolo_runtime.session.loading import load

@@ -30,7 +30,7 @@ from visolo_runtime.engines.buffers import Storage
 from visolo_runtime.engines.engine import Engines
 from visolo_runtime.engines.torch.backend import TorchBackend
 from visolo_runtime.engines.torch.device_backend import TorchDeviceBackend
-from visolo_runtime.engines.torch.device_buffers import DeviceBuffers
+from visolo_runtime.engines.torch.device_buffers import TorchBuffers
 from visolo_runtime.engines.torch.placing import modules_on
 from visolo_runtime.engines.torch.recording import Recorder
 from visolo_runtime.session.loading import Model
@@ -120,8 +120,8 @@ class OnDevice(TorchDeviceBackend):
 
     recorder: Recorder | None = None
 
-    def buffers(self, engines: Engines, rows: int) -> DeviceBuffers:
-        return DeviceBuffers(engines, rows, CPU, recorder=self.recorder)
+    def buffers(self, engines: Engines, rows: int) -> TorchBuffers:
+        return TorchBuffers(engines, rows, CPU, recorder=self.recorder)
 
 
 def both(
@@ -210,13 +210,13 @@ class Watched:
 
     def __init__(self, engines: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
         blocks: list[Tensor] = []
-        allocate = DeviceBuffers._host_block
+        allocate = TorchBuffers._host_block
 
-        def noted(buffers: DeviceBuffers, nbytes: int) -> Tensor:
+        def noted(buffers: TorchBuffers, nbytes: int) -> Tensor:
             blocks.append(allocate(buffers, nbytes))
             return blocks[-1]
 
-        monkeypatch.setattr(DeviceBuffers, "_host_block", noted)
+        monkeypatch.setattr(TorchBuffers, "_host_block", noted)
         self.buffers = engines.buffers(3)
         self._blocks = blocks
 

@@ -12,7 +12,7 @@ from visolo.commands.options import (
     DEVICES,
     EXIT_CHECK_FAILED,
     BackendName,
-    Device,
+    DeviceOption,
     Json,
     PrecisionName,
     Settings,
@@ -35,7 +35,7 @@ def bench(
     ] = None,
     backend: BackendName = "auto",
     precision: PrecisionName = "",
-    device: Device = "",
+    device: DeviceOption = "",
     against: Annotated[
         Path | None, typer.Option(help="Another model to compare with; by default the same one.")
     ] = None,

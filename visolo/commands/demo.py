@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from visolo.commands.options import EXIT_INTERRUPTED, Device
+from visolo.commands.options import EXIT_INTERRUPTED, DeviceOption
 
 _CLIP_SEED, _CLIP_NUMBER = 2026, 13  # of 48 clips, one with an IDF1 (89) near the median (90)
 _VALIDATION_SEED = 2027  # not a seed that the model was trained on
@@ -21,7 +21,7 @@ def demo(
     videos: Annotated[
         int, typer.Option(min=1, help="Drawn videos of 16 frames to score the model on.")
     ] = 30,
-    device: Device = "",
+    device: DeviceOption = "",
 ) -> None:
     """Run the shipped small model on a drawn clip, and score it on drawn videos.
 

@@ -19,7 +19,7 @@ from visolo.commands.figures import (
 from visolo.commands.options import (
     EXIT_INTERRUPTED,
     BackendName,
-    Device,
+    DeviceOption,
     Json,
     PrecisionName,
     Settings,
@@ -44,7 +44,7 @@ def evaluate(
     ] = None,
     backend: BackendName = "auto",
     precision: PrecisionName = "",
-    device: Device = "",
+    device: DeviceOption = "",
     threads: Threads = 0,
     settings: Settings = None,
     identity: WithIdentity = False,

@@ -56,7 +56,7 @@ def known_device(text: str) -> str:
 
 
 DEVICES = "cpu|cuda|cuda:N"
-Device = Annotated[
+DeviceOption = Annotated[
     str,
     typer.Option(
         "--device",

@@ -14,7 +14,7 @@ from visolo.commands.options import (
     EXIT_INTERRUPTED,
     EXIT_PIPE_CLOSED,
     BackendName,
-    Device,
+    DeviceOption,
     Json,
     PrecisionName,
     Settings,
@@ -47,7 +47,7 @@ def run(
     ] = None,
     backend: BackendName = "auto",
     precision: PrecisionName = "",
-    device: Device = "",
+    device: DeviceOption = "",
     images: Annotated[
         Path | None,
         typer.Option(help="Folder of a json source's frames; by default JPEGImages beside it."),

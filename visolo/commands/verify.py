@@ -12,7 +12,7 @@ from visolo.commands.options import (
     DEVICES,
     EXIT_CHECK_FAILED,
     BackendName,
-    Device,
+    DeviceOption,
     Json,
     PrecisionName,
     Threads,
@@ -30,7 +30,7 @@ def verify(
     ],
     backend: BackendName = "auto",
     precision: PrecisionName = "",
-    device: Device = "",
+    device: DeviceOption = "",
     reference_backend: Annotated[
         str, typer.Option(metavar="BACKEND", help="Backend of the reference.")
     ] = "auto",

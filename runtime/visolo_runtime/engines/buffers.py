@@ -26,6 +26,8 @@ Array = NDArray[Any]
 DECODE_LIMIT = 32
 """Masks that go through the decode graph at once. It limits the engine's working memory, about 4 MB
 per mask at 352x624; frames with more cells take several runs."""
+FIXED_COUNTS = (8, 16, DECODE_LIMIT)
+"""Numbers of masks that devices run the decode graph for together with the frame graph."""
 STAGE_OUTPUTS = ("res2", "res3", "res4")
 """Outputs of the frame graph that the mask graph reads."""
 CELL_OUTPUTS = ("count", "cell", "cell_score", "cell_classes", "cell_query", "cell_key")
@@ -207,6 +209,15 @@ def as_candidates(
         return buffers.choose_from_all(row, score_threshold)
     cell, *values = (each[:count] for each in cells)
     return Candidates(cell.astype(np.int64), *values)
+
+
+def fixed_count(masks: int, limit: int) -> int:
+    """How many masks the decode graph computes where so many are needed, and at most ``limit``.
+
+    >>> [fixed_count(masks, 32) for masks in (1, 8, 9, 17)], fixed_count(17, 18)
+    ([8, 8, 16, 32], 18)
+    """
+    return next(min(count, limit) for count in FIXED_COUNTS if min(count, limit) >= masks)
 
 
 def neighbouring_rows(rows: Sequence[int]) -> list[range]:

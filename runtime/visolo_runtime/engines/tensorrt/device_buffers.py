@@ -33,6 +33,7 @@ from visolo_runtime.engines.buffers import (
     FrameInput,
     Storage,
     as_candidates,
+    fixed_count,
     join_parts,
     neighbouring_rows,
 )
@@ -53,8 +54,6 @@ _COUNTS = ("area", "probability_sum", "intersection")
 _TARGETS = 2
 """Arrays for results in host memory, in turns: the next frame may be launched while the host still
 works on the last one."""
-_FIXED_COUNTS = (8, 16, DECODE_LIMIT)
-"""Numbers of masks that the decode graph is launched for together with the frame graph."""
 
 
 @dataclass(frozen=True)
@@ -485,15 +484,6 @@ class DeviceBuffers(Buffers):
 
     def _slot_bytes(self, name: str) -> int:
         return self._tensors.row_bytes(name) // self.slots
-
-
-def fixed_count(masks: int, limit: int) -> int:
-    """How many masks the decode graph computes where so many are needed, and at most ``limit``.
-
-    >>> [fixed_count(masks, 32) for masks in (1, 8, 9, 17)], fixed_count(17, 18)
-    ([8, 8, 16, 32], 18)
-    """
-    return next(min(count, limit) for count in _FIXED_COUNTS if min(count, limit) >= masks)
 
 
 def _of_place(name: str, place: int) -> str:

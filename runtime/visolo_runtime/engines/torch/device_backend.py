@@ -8,7 +8,7 @@ import torch
 
 from visolo_core.contract import GraphName, GraphSpec
 from visolo_runtime.engines.engine import Backend, Engine, Engines
-from visolo_runtime.engines.torch.device_buffers import DeviceBuffers
+from visolo_runtime.engines.torch.device_buffers import TorchBuffers
 from visolo_runtime.engines.torch.graph_files import Function
 
 
@@ -46,9 +46,9 @@ class TorchDeviceBackend(Backend):
         """The module itself."""
         return _TorchDeviceEngine(self._modules[graph])
 
-    def buffers(self, engines: Engines, rows: int) -> DeviceBuffers:
+    def buffers(self, engines: Engines, rows: int) -> TorchBuffers:
         """On the device."""
-        return DeviceBuffers(engines, rows, self._device, self._use_graphs)
+        return TorchBuffers(engines, rows, self._device, self._use_graphs)
 
 
 class _TorchDeviceEngine(Engine[Function]):

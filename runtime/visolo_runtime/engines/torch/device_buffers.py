@@ -39,6 +39,7 @@ from visolo_runtime.engines.buffers import (
     FrameInput,
     Storage,
     as_candidates,
+    fixed_count,
     join_parts,
     neighbouring_rows,
 )
@@ -57,8 +58,6 @@ _UPLOADED = ("image", "memory_valid", "recent_valid", "score_threshold")
 _TARGETS = 2
 """Blocks for results in host memory, in turns: the next frame may be launched while the host still
 works on the last one."""
-_FIXED_COUNTS = (8, 16, DECODE_LIMIT)
-"""Numbers of masks that the decode graph runs for together with the frame graph."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class _Results:
     """uint8 [bytes], what the host reads"""
 
 
-class DeviceBuffers(Buffers):
+class TorchBuffers(Buffers):
     """Tensors for a number of rows, and the modules that work on them.
 
     What a row keeps from frame to frame has a place for every row. All else exists once for each
@@ -514,15 +513,6 @@ class DeviceBuffers(Buffers):
         if name in _UPLOADED:
             return self._upload_views(len(rows) or 1)[3][name][place : place + 1]
         return self._outputs[name][place : place + 1]
-
-
-def fixed_count(masks: int, limit: int) -> int:
-    """How many masks the decode graph computes where so many are needed, and at most ``limit``.
-
-    >>> [fixed_count(masks, 32) for masks in (1, 8, 9, 17)], fixed_count(17, 18)
-    ([8, 8, 16, 32], 18)
-    """
-    return next(min(count, limit) for count in _FIXED_COUNTS if min(count, limit) >= masks)
 
 
 def _first_words(error: BaseException) -> str:
