@@ -301,7 +301,8 @@ def test_results_outlive_the_next_launch(
 def test_masks_are_handed_out(checkpoint: Checkpoint, modules: Modules, clip: list[Frame]) -> None:
     """They are the masks, and nothing writes to them afterwards."""
     options = replace(options_of(checkpoint, score_threshold=0.015), device_masks=True)
-    session = Session(both(checkpoint, modules)[1].buffers(), options)
+    _, device = both(checkpoint, modules, recorder=TapeRecorder())
+    session = Session(device.buffers(), options)
     taken = []
     for frame in clip:
         instances = session.step(frame)
@@ -396,3 +397,22 @@ def test_a_wrong_tensor_is_found_by_verify(checkpoint: Checkpoint, clip: list[Fr
     models = [model_of(checkpoint, engines) for engines in (reference, device)]
     result = verify(models[0], models[1], clip[1:4], TOLERANCES["fp32"], lambda _: None)
     assert any(each.startswith("memory.value") for each in result.failures)
+
+
+def test_what_is_written_is_used(
+    checkpoint: Checkpoint, modules: Modules, clip: list[Frame]
+) -> None:
+    """Nothing that was computed ahead of it."""
+    _, device = both(checkpoint, modules)
+    buffers = device.buffers()
+    buffers.submit(range(1), [first_frame(buffers, clip[1], 0.03)])
+    (candidates,) = buffers.frame()
+    buffers.mask([0])
+    buffers.write("mask_features", np.zeros_like(buffers.read("mask_features")))
+    assert buffers.decode(0, candidates.cell).area.max() == 0  # no logit is above zero
+    features = np.ones_like(buffers.read("features"))
+    buffers.write("features", features)
+    buffers.store(range(1), [Storage(1, keeps_previous=False)])
+    with torch.inference_mode():
+        expected = modules["memory"](torch.from_numpy(features)).numpy()
+    np.testing.assert_array_equal(buffers.read("memory_value")[:, 1], expected)
