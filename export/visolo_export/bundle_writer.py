@@ -19,13 +19,18 @@ from visolo_core.files import replaced_folder
 from visolo_core.nn.checkpoint import Checkpoint
 from visolo_core.pixels import PixelGraph
 from visolo_export.formats import QUANTISED, CalibrationOptions, EngineOptions
-from visolo_export.graph_export import export_graphs
+from visolo_export.graph_export import export_graphs, exported_modules
 from visolo_export.graph_source import GraphSource
 from visolo_export.onnx_export import OPSET
 from visolo_export.openvino_export import export_openvino
 from visolo_export.pixel_export import build_pixel_engines
 from visolo_export.tensorrt_build import TensorRt, usual_lengths
-from visolo_export.torch_formats import WRITERS, check_compiler
+from visolo_export.torch_formats import (
+    AOTINDUCTOR_SUFFIX,
+    WRITERS,
+    aotinductor_writer,
+    check_compiler,
+)
 from visolo_runtime.bundle import (
     FORMAT_VERSION,
     Format,
@@ -35,8 +40,9 @@ from visolo_runtime.bundle import (
     file_entry,
     is_bundle,
 )
+from visolo_runtime.engines.device_name import DeviceName
 from visolo_runtime.engines.tensorrt.library import LIBRARIES, Library
-from visolo_runtime.engines.torch.backend import processor
+from visolo_runtime.engines.torch.placing import compiled_for, modules_on, torch_device
 
 
 def write_bundle(
@@ -51,6 +57,7 @@ def write_bundle(
     calibration: CalibrationOptions | None = None,
     float32_modules: Sequence[str] = (),
     batch: int = 1,
+    device: DeviceName = DeviceName("cpu"),  # noqa: B008 - it is frozen
 ) -> Manifest:
     """Export a checkpoint as a bundle.
 
@@ -66,6 +73,7 @@ def write_bundle(
         calibration: how ranges are calibrated; required for int8 and fp8.
         float32_modules: modules of the network that stay float32 in every precision.
         batch: number of streams that the frame and memory graphs can process together.
+        device: that AOTInductor compiles for; other formats do not depend on it.
 
     Raises:
         VisoloError: if the folder cannot be written, or exists and is not a bundle; if a format's
@@ -78,6 +86,7 @@ def write_bundle(
         raise VisoloError(
             f"{quantised[0]} needs frames to calibrate on: name them with --calibrate"
         )
+    place = torch_device(device)
     for format in formats:
         if format == "aotinductor":
             check_compiler()
@@ -90,7 +99,7 @@ def write_bundle(
         source = GraphSource(
             checkpoint, inference, Path(scratch), calibration, report, float32_modules, batch
         )
-        writer = _Writer(source, work, engine_options, report, batch)
+        writer = _Writer(source, work, engine_options, report, batch, place)
         graphs = [
             writer.graphs(format, precision)
             for precision in dict.fromkeys(precisions)
@@ -126,8 +135,10 @@ class _Writer:
         engine_options: EngineOptions,
         report: Callable[[str], None],
         batch: int,
+        device: torch.device,
     ) -> None:
         self._source, self._folder, self._batch = source, folder, batch
+        self._device = device
         self._engine_options, self._report = engine_options, report
 
     def graphs(self, format: Format, precision: Precision) -> GraphFiles:
@@ -140,6 +151,7 @@ class _Writer:
         extra: list[str] = []
         pixels: dict[PixelGraph, str] = {}
         opset = None
+        built_for: dict[str, Any] = {}
         if format == "onnx":
             opset = OPSET
             onnx_files = self._source.onnx(precision)
@@ -153,18 +165,17 @@ class _Writer:
             onnx_files = self._source.onnx(precision)
             files = export_openvino(onnx_files, place, self._reporting(name))
             extra = [f"{name}/{Path(each).with_suffix('.bin')}" for each in files.values()]
+        elif format == "aotinductor":
+            files = self._compiled(precision, place)
+            built_for = {"library": torch.__version__, "targets": [compiled_for(self._device)]}
         else:
             write, suffix = WRITERS[format]
-            source = self._source
-            files = export_graphs(
-                write, suffix, source.model, source.contract, place, self._reporting(name)
-            )
+            modules = exported_modules(self._source.model)
+            report = self._reporting(name)
+            files = export_graphs(write, suffix, modules, self._source.contract, place, report)
         if place != self._folder:
             files = {graph: f"{name}/{file}" for graph, file in files.items()}
             pixels = {graph: f"{name}/{file}" for graph, file in pixels.items()}
-        built_for: dict[str, Any] = {}
-        if format == "aotinductor":
-            built_for = {"library": torch.__version__, "targets": [processor()]}
         return GraphFiles(
             format=format,
             precision=precision,
@@ -173,6 +184,15 @@ class _Writer:
             pixels=pixels,
             extra=extra,
             **built_for,
+        )
+
+    def _compiled(self, precision: Precision, place: Path) -> dict[GraphName, str]:
+        """Compile the graphs with AOTInductor; returns the file name of each."""
+        source, device = self._source, self._device
+        modules = modules_on(source.model, device, precision == "fp16", source.float32_modules)
+        report = self._reporting(place.name)
+        return export_graphs(
+            aotinductor_writer(device), AOTINDUCTOR_SUFFIX, modules, source.contract, place, report
         )
 
     def _engines(self, format: Library, precision: Precision, place: Path) -> GraphFiles:

@@ -18,7 +18,7 @@ _PRECISIONS: dict[Format, tuple[Precision, ...]] = {
     "openvino": _ON_CPUS,
     "torchscript": ("fp32",),
     "pt2": ("fp32",),
-    "aotinductor": ("fp32",),
+    "aotinductor": ("fp32", "fp16"),
     "tensorrt-rtx": PRECISIONS,
     "tensorrt": PRECISIONS,
 }
@@ -85,8 +85,7 @@ def parse_precisions(texts: Iterable[str], formats: Iterable[Format]) -> list[Pr
             raise VisoloError(f"format {format} is float32 only: leave --precision out for it")
         if wrong:
             raise VisoloError(
-                f"format {format} has no {wrong[0]}, which is for TensorRT: choose from "
-                f"{', '.join(_PRECISIONS[format])}"
+                f"format {format} has no {wrong[0]}: choose from {', '.join(_PRECISIONS[format])}"
             )
     return cast("list[Precision]", words)
 

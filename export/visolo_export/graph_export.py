@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from visolo_core.nn.graphs import graph_modules
 WriteGraph = Callable[[nn.Module, GraphSpec, Path], None]
 """Writes a module, whose inputs and outputs are those of the contract, into a file."""
 
+_CPU = torch.device("cpu")
 # Any lengths but 0 and 1, which exporters treat as constants.
 _EXAMPLE = defaultdict(lambda: 4, {MASKS: 3, STREAMS: 2})
 
@@ -25,19 +26,17 @@ _EXAMPLE = defaultdict(lambda: 4, {MASKS: 3, STREAMS: 2})
 def export_graphs(
     write: WriteGraph,
     suffix: str,
-    model: Visolo,
+    modules: Mapping[GraphName, nn.Module],
     contract: dict[GraphName, GraphSpec],
     folder: Path,
     report: Callable[[str], None],
 ) -> dict[GraphName, str]:
     """Write every graph of a network.
 
-    Batch norms are folded into the convolutions first, since exporters may keep them separate.
-
     Args:
         write: writes one graph to a file.
         suffix: of the files' names.
-        model: the network.
+        modules: the graphs, such as :func:`exported_modules` returns.
         contract: names and shapes of all inputs and outputs.
         folder: where the files go; it exists.
         report: called with the name of each graph before it is exported.
@@ -45,7 +44,6 @@ def export_graphs(
     Returns:
         the file name of each graph.
     """
-    modules = graph_modules(fold_batch_norms(model))
     files: dict[GraphName, str] = {}
     for graph in GRAPHS:
         report(graph)
@@ -54,10 +52,16 @@ def export_graphs(
     return files
 
 
-def example_inputs(spec: GraphSpec) -> tuple[Tensor, ...]:
+def exported_modules(model: Visolo) -> dict[GraphName, nn.Module]:
+    """The graphs of a copy of a network, with batch norms folded into the convolutions, since
+    exporters may keep them separate."""
+    return graph_modules(fold_batch_norms(model))
+
+
+def example_inputs(spec: GraphSpec, device: torch.device = _CPU) -> tuple[Tensor, ...]:
     """Zeros with the type and shape of each input, in order."""
     return tuple(
-        torch.zeros(tensor.sized(_EXAMPLE), dtype=getattr(torch, tensor.dtype))
+        torch.zeros(tensor.sized(_EXAMPLE), dtype=getattr(torch, tensor.dtype), device=device)
         for tensor in spec.inputs
     )
 

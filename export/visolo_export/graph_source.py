@@ -15,7 +15,7 @@ from visolo_core.nn.checkpoint import Checkpoint
 from visolo_core.pixels import PixelGraph
 from visolo_export.calibration import MaskFeeds, record_feeds
 from visolo_export.formats import QUANTISED, CalibrationOptions
-from visolo_export.graph_export import export_graphs
+from visolo_export.graph_export import export_graphs, exported_modules
 from visolo_export.onnx_export import write_onnx
 from visolo_export.pixel_export import write_pixel_graphs
 from visolo_export.precision import nodes_of, to_bf16, to_fp16
@@ -72,7 +72,7 @@ class GraphSource:
                     f"the network has no module '{module}': name one such as backbone.layer1; "
                     "'visolo verify --bisect' reports the first layer that differs"
                 )
-        self._float32_modules = list(float32_modules)
+        self.float32_modules = list(float32_modules)
         self.slots = max(1, inference.memory_slots)
         self.contract = contract(self.model.config, self.slots, batch)
         self.calibration: Calibration | None = None
@@ -110,7 +110,7 @@ class GraphSource:
     def _make(self, precision: Precision, engines: bool, place: Path) -> dict[GraphName, Path]:
         if precision == "fp32":
             names = export_graphs(
-                write_onnx, ".onnx", self.model, self.contract, place,
+                write_onnx, ".onnx", exported_modules(self.model), self.contract, place,
                 lambda graph: self._report(f"{graph} graph"),
             )  # fmt: skip
             return {graph: place / name for graph, name in names.items()}
@@ -130,7 +130,7 @@ class GraphSource:
         self, graph: GraphName, plain: Path, target: Path, precision: Precision, engines: bool
     ) -> None:
         """Write a graph in another precision than float32."""
-        float32 = self._float32_modules
+        float32 = self.float32_modules
         if precision == "fp16":
             to_fp16(plain, target, float32)
         elif precision == "bf16":

@@ -1,8 +1,9 @@
-"""The three graphs in PyTorch's own formats.
+"""The graphs in PyTorch's own formats.
 
 ``torchscript`` is read by every PyTorch since 1.0, also from C++, and is deprecated.
 ``pt2`` is its successor: the program that ``torch.export`` traced, as operators and weights.
-``aotinductor`` is that program compiled by this machine's C++ compiler, for its processor.
+``aotinductor`` is that program compiled by this machine's C++ compiler for its processor, or by
+Triton for its GPU.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from torch import nn
 from visolo_core.contract import GraphSpec
 from visolo_core.errors import VisoloError
 from visolo_export.graph_export import WriteGraph, dynamic_shapes, example_inputs
+from visolo_runtime.engines.torch.precision import exact_float32
+
+_CPU = torch.device("cpu")
 
 
 def write_torchscript(module: nn.Module, spec: GraphSpec, file: Path) -> None:
@@ -31,30 +35,33 @@ def write_pt2(module: nn.Module, spec: GraphSpec, file: Path) -> None:
     torch.export.save(_program(module, spec), file)
 
 
-def write_aotinductor(module: nn.Module, spec: GraphSpec, file: Path) -> None:
-    """Write a graph as machine code. Takes a minute.
+def aotinductor_writer(device: torch.device) -> WriteGraph:
+    """A function that writes a graph as machine code for a device of this machine.
 
-    Raises:
-        VisoloError: if there is no C++ compiler, or it fails.
+    It takes minutes. The modules that it is given are on that device.
     """
-    from torch._inductor import aoti_compile_and_package
 
-    check_compiler()
-    program = _program(module, spec)
-    try:
-        with torch.no_grad():
-            aoti_compile_and_package(program, package_path=str(file))
-    except Exception as error:  # compilers fail in many ways
-        reason = " ".join(str(error).split())[:200]
-        raise VisoloError(f"AOTInductor cannot compile '{file.name}': {reason}") from error
+    def write(module: nn.Module, spec: GraphSpec, file: Path) -> None:
+        from torch._inductor import aoti_compile_and_package
+
+        program = _program(module, spec, device)
+        try:
+            with torch.no_grad(), exact_float32():
+                aoti_compile_and_package(program, package_path=str(file))
+        except Exception as error:  # compilers fail in many ways
+            reason = " ".join(str(error).split())[:200]
+            raise VisoloError(f"AOTInductor cannot compile '{file.name}': {reason}") from error
+
+    return write
 
 
+AOTINDUCTOR_SUFFIX = ".so.pt2"
 WRITERS: dict[str, tuple[WriteGraph, str]] = {
     "torchscript": (write_torchscript, ".ts"),
     "pt2": (write_pt2, ".pt2"),
-    "aotinductor": (write_aotinductor, ".so.pt2"),
 }
-"""The function that writes each format, and the suffix of its files."""
+"""The function that writes each format, and the suffix of its files. For ``aotinductor``, which is
+compiled for a device, it is :func:`aotinductor_writer` that gives the function."""
 
 
 def check_compiler() -> None:
@@ -74,5 +81,8 @@ def check_compiler() -> None:
         ) from error
 
 
-def _program(module: nn.Module, spec: GraphSpec) -> torch.export.ExportedProgram:
-    return torch.export.export(module, example_inputs(spec), dynamic_shapes=dynamic_shapes(spec))
+def _program(
+    module: nn.Module, spec: GraphSpec, device: torch.device = _CPU
+) -> torch.export.ExportedProgram:
+    inputs = example_inputs(spec, device)
+    return torch.export.export(module, inputs, dynamic_shapes=dynamic_shapes(spec))

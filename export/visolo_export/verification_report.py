@@ -1,7 +1,7 @@
 """Verifies a bundle against its weights, or against any other form of the same network.
 
-Each side is opened with its own backend and precision. Bundles need no PyTorch: it is imported only
-if weights are the reference.
+Each side is opened with its own backend, precision and device. Bundles need no PyTorch: it is
+imported only if weights are compared.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Side:
     path: Path
     backend: str = "auto"
     precision: str = ""
+    device: str = ""
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def verify_bundle(
     """Open both sides and compare them on a clip, and on a data set if one is named.
 
     Args:
-        candidate: a bundle.
+        candidate: a bundle; or weights, run by PyTorch on another device than the reference.
         reference: weights, or any bundle of the same network.
         options: what is run and compared.
         progress: called with what is being run.
@@ -163,18 +164,26 @@ def verify_bundle(
     Raises:
         VisoloError: if a side cannot be opened; if the two are different networks; if the source
             has no readable frame; if ``bisect`` is set and the reference is not a weights file; if
-            the figures cannot be recorded.
+            the figures cannot be recorded; if ``bisect`` or ``record`` is set without a bundle.
     """
-    bundle = Bundle(candidate.path)
+    bundle = None if is_weights_file(candidate.path) else Bundle(candidate.path)
+    if bundle is None and (options.bisect or options.record):
+        raise VisoloError(
+            f"'{candidate.path}' holds weights: --bisect and --record are for bundles"
+        )
     if options.bisect and reference.path.exists() and not is_weights_file(reference.path):
         raise VisoloError(
             f"'{reference.path}' is not a weights file: --bisect needs weights as the --reference"
         )
-    if options.record:
+    if bundle and options.record:
         check_recordable(bundle, reference.path)
     frames, source = _read_frames(options.source, options.frames)
     model = load(
-        candidate.path, candidate.backend, threads=options.threads, precision=candidate.precision
+        candidate.path,
+        candidate.backend,
+        threads=options.threads,
+        precision=candidate.precision,
+        device=candidate.device,
     )
     reference_model = load(
         reference.path,
@@ -182,14 +191,16 @@ def verify_bundle(
         lambda _: model.inference,
         options.threads,
         reference.precision,
+        reference.device,
     )
-    if bundle.manifest.model != reference_model.config:
+    if model.config != reference_model.config:
+        form = "bundle" if bundle else "weights"
         raise VisoloError(
-            f"'{reference.path}' holds another network than the bundle '{bundle.folder}': "
+            f"'{reference.path}' holds another network than the {form} '{candidate.path}': "
             "name weights or a bundle of the same network with --reference"
         )
     checksum = file_entry(reference.path).sha256 if reference.path.is_file() else ""
-    if checksum and bundle.manifest.weights_sha256 not in (None, checksum):
+    if bundle and checksum and bundle.manifest.weights_sha256 not in (None, checksum):
         warn(f"'{bundle.folder}' was exported from other weights than '{reference.path}'")
     report = VerificationReport(
         verify(reference_model, model, frames, TOLERANCES[model.precision], progress),
@@ -202,9 +213,11 @@ def verify_bundle(
             if options.data
             else None
         ),
-        bisection=_bisect(bundle, model, reference.path, frames) if options.bisect else None,
+        bisection=(
+            _bisect(bundle, model, reference.path, frames) if bundle and options.bisect else None
+        ),
     )
-    if options.record:
+    if bundle and options.record:
         record_parity(bundle, report.parity())
     return report
 

@@ -21,6 +21,7 @@ def track(
     source: str | Path | int | Iterable[Any],
     *,
     backend: str = "auto",
+    device: str = "",
     channel_order: ChannelOrder = "rgb",
     output_size: tuple[int, int] | None = None,
 ) -> Generator[tuple[Picture, Instances]]:
@@ -32,6 +33,7 @@ def track(
             ``rtsp://camera/stream``, or any iterable of frames. A live source always yields its
             latest frame and drops those that arrived in the meantime.
         backend: as for :func:`load`; ignored if the model is already open.
+        device: as for :func:`load`; ignored if the model is already open.
         channel_order: of the frames of an iterable, ``rgb`` or ``bgr``.
         output_size: (height, width) of the masks; None means the frame's own size.
 
@@ -49,7 +51,7 @@ def track(
             "a source must be a path, an address, a camera's number or an iterable of frames, "
             f"not a {type(source).__name__}"
         )
-    opened = model if isinstance(model, Model) else load(model, backend)
+    opened = model if isinstance(model, Model) else load(model, backend, device=device)
     session = opened.session(False, output_size, channel_order)
     if isinstance(source, (str, Path, int)):
         return _of_clip(session, _only_clip(str(source)))

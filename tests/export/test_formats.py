@@ -159,11 +159,15 @@ def test_compiled_for_this_machine(
     except VisoloError as error:
         pytest.skip(str(error))
     bundle = tmp_path / "m.visolo"
-    run_visolo("export", lite_weights, "-o", bundle, "--format", "aotinductor").succeeded()
+    export = ("export", lite_weights, "-o", bundle, "--format", "aotinductor")
+    run_visolo(*export, "--precision", "fp32,fp16").succeeded()
     command = ("verify", bundle, "--reference", lite_weights, "--frames", 4, "--backend")
     run_visolo(*command, "aotinductor").succeeded()
+    run_visolo(*command, "aotinductor", "--precision", "fp16").succeeded()
     run_visolo(*command, "auto").refused("machine code, name it with --backend")
-    monkeypatch.setattr("visolo_runtime.engines.torch.backend.processor", lambda: "abacus")
+    monkeypatch.setattr(
+        "visolo_runtime.engines.torch.placing.compiled_for", lambda device: "abacus"
+    )
     run_visolo(*command, "aotinductor").refused("on abacus", "export --format aotinductor")
 
 

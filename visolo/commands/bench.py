@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from visolo.commands.options import (
+    DEVICES,
     EXIT_CHECK_FAILED,
     BackendName,
+    DeviceOption,
     Json,
     ModelName,
     PrecisionName,
     Settings,
     Threads,
     changed,
+    known_device,
 )
+
+if TYPE_CHECKING:
+    from visolo_core.config import InferenceConfig
 
 
 def bench(
@@ -30,6 +36,7 @@ def bench(
     ] = None,
     backend: BackendName = "auto",
     precision: PrecisionName = "",
+    device: DeviceOption = "",
     against: Annotated[
         str | None, typer.Option(help="Another model to compare with; by default the same one.")
     ] = None,
@@ -39,6 +46,14 @@ def bench(
     ] = "",
     against_precision: Annotated[
         str, typer.Option(help="Precision of the other model; by default the same.")
+    ] = "",
+    against_device: Annotated[
+        str,
+        typer.Option(
+            metavar=DEVICES,
+            callback=known_device,
+            help="Device of the other model; by default the same.",
+        ),
     ] = "",
     frames: Annotated[int, typer.Option(min=1, help="Frames measured in each round.")] = 100,
     warm_up: Annotated[
@@ -66,7 +81,7 @@ def bench(
 ) -> None:
     """Measure frames per second end to end, and the time of every stage of a step.
 
-    With --against, --against-backend or --against-precision two models take turns in one process,
+    With --against or one of the options that begin with it, two models take turns in one process,
     and the ratio of their speeds is reported for each pair of rounds.
     """
     from rich.console import Console
@@ -82,14 +97,24 @@ def bench(
     if picture is not None and not picture.absolute().parent.is_dir():
         raise VisoloError(f"cannot write '{picture}': its folder does not exist")
     play, source_name = frame_source(source, warm_up + frames, idle)
-    sides = [("A", model, backend, precision)]
-    if against or against_backend or against_precision:
+    sides = [("A", model, backend, precision, device)]
+    if against or against_backend or against_precision or against_device:
         sides.append(
-            ("B", against or model, against_backend or backend, against_precision or precision)
+            (
+                "B",
+                against or model,
+                against_backend or backend,
+                against_precision or precision,
+                against_device or device,
+            )
         )
+
+    def inference(config: InferenceConfig) -> InferenceConfig:
+        return changed(config, settings)
+
     entrants = [
-        Entrant(name, load(path, library, lambda config: changed(config, settings), threads, bits))
-        for name, path, library, bits in sides
+        Entrant(name, load(path, library, inference, threads, bits, place))
+        for name, path, library, bits, place in sides
     ]
     console = Console(stderr=True, highlight=False)
     with console.status("") as status:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visolo.commands.options import EXIT_INTERRUPTED
+from visolo.commands.options import EXIT_INTERRUPTED, DeviceOption
 
 if TYPE_CHECKING:
     from visolo_runtime.session.loading import Model
@@ -35,6 +35,7 @@ def demo(
     videos: Annotated[
         int, typer.Option(min=1, help="Drawn videos of 16 frames to score the model on.")
     ] = 30,
+    device: DeviceOption = "",
 ) -> None:
     """Run a model of the package, and write an annotated video and its results.
 
@@ -60,9 +61,9 @@ def demo(
     except OSError as error:
         raise VisoloError(f"cannot write '{output}': {reason(error)}") from error
     if source is not None:
-        _show(shipped_model("everyday"), clips, output, frames)
+        _show(shipped_model("everyday"), clips, output, frames, device)
         return
-    model = _show(shipped_model("shapes"), clips, output, None)
+    model = _show(shipped_model("shapes"), clips, output, None, device)
     annotations, clips = drawn_data(_VALIDATION_SEED, videos, 16, (192, 336))
     collector = TrackCollector(model.labels)
     with RunProgress(clips, None) as progress:
@@ -77,14 +78,14 @@ def demo(
     )
 
 
-def _show(bundle: Path, clips: list[Clip], output: Path, frames: int | None) -> Model:
+def _show(bundle: Path, clips: list[Clip], output: Path, frames: int | None, device: str) -> Model:
     """Run a bundle over clips, into a folder."""
     from visolo.commands.progress import RunProgress
     from visolo_runtime.runner import RunOptions, run
     from visolo_runtime.session.loading import load
     from visolo_runtime.video.outputs import Outputs, open_sinks
 
-    model = load(bundle)
+    model = load(bundle, device=device)
     typer.echo(f"{bundle}: {model.labels.name}, a model in the package", err=True)
     video, results = output / "annotated.mp4", output / "results.json"
     sinks = open_sinks(clips, model.labels, Outputs(results, output / "frames.jsonl", video))

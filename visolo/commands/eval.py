@@ -19,6 +19,7 @@ from visolo.commands.figures import (
 from visolo.commands.options import (
     EXIT_INTERRUPTED,
     BackendName,
+    DeviceOption,
     Json,
     ModelName,
     PrecisionName,
@@ -44,6 +45,7 @@ def evaluate(
     ] = None,
     backend: BackendName = "auto",
     precision: PrecisionName = "",
+    device: DeviceOption = "",
     threads: Threads = 0,
     settings: Settings = None,
     identity: WithIdentity = False,
@@ -64,7 +66,9 @@ def evaluate(
     figure_options.check()
     annotations = read_annotations(data)
     clips = open_source(str(data), images)
-    loaded = load(model, backend, lambda config: changed(config, settings), threads, precision)
+    loaded = load(
+        model, backend, lambda config: changed(config, settings), threads, precision, device
+    )
     check_labels(loaded.labels, annotations.labels)
     collector = TrackCollector(loaded.labels)
     sinks: list[Sink] = [collector]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from visolo.commands.options import Json, Settings, changed
+from visolo.commands.options import DEVICES, Json, Settings, changed, known_device
 
 
 def export(
@@ -77,15 +77,24 @@ def export(
         int,
         typer.Option(min=1, help="Most streams that can go through the graphs together."),
     ] = 1,
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar=DEVICES,
+            callback=known_device,
+            help="What aotinductor compiles for, on this machine; by default its CPU.",
+        ),
+    ] = "",
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
-    """Export weights as a bundle: three graphs and a manifest in one directory."""
+    """Export weights as a bundle: four graphs and a manifest in one directory."""
     from dataclasses import replace
 
     from rich.console import Console
 
     from visolo_core.config import InferenceConfig
+    from visolo_core.errors import VisoloError
     from visolo_core.nn.checkpoint import load_checkpoint
     from visolo_export.bundle_writer import write_bundle
     from visolo_export.formats import (
@@ -96,9 +105,16 @@ def export(
         parse_precisions,
     )
     from visolo_runtime.bundle import file_entry
+    from visolo_runtime.engines.device_name import DeviceName, parse_device
 
     formats = parse_formats(format or ["onnx"])
     precisions = parse_precisions(precision or ["fp32"], formats)
+    place = parse_device(device)
+    if place and "aotinductor" not in formats:
+        raise VisoloError(
+            "--device says what aotinductor compiles for, and that format is not named: leave "
+            "--device out, or add --format aotinductor"
+        )
     calibration = CalibrationOptions(calibrate, calibration_frames, keep) if calibrate else None
     engines = EngineOptions(tuple(listed(target or [])), timing_cache)
     inference = changed(InferenceConfig(), settings)
@@ -119,6 +135,7 @@ def export(
             calibration=calibration,
             float32_modules=listed(float32 or []),
             batch=batch,
+            device=place or DeviceName("cpu"),
         )
     size = sum(entry.size for entry in manifest.files.values())
     if as_json:

@@ -10,6 +10,7 @@ import typer
 from visolo_core.config import InferenceConfig
 from visolo_core.errors import VisoloError
 from visolo_runtime.engines.backends import AUTO
+from visolo_runtime.engines.device_name import parse_device
 from visolo_runtime.session.loading import BACKEND_NAMES, TORCH
 from visolo_runtime.shipped import SHIPPED
 
@@ -49,6 +50,28 @@ PrecisionName = Annotated[
     str,
     typer.Option(
         "--precision", help="Such as fp16 or int8; by default the first that the bundle has."
+    ),
+]
+
+
+def known_device(text: str) -> str:
+    """The text, if it names a device or is empty.
+
+    Raises:
+        VisoloError: otherwise.
+    """
+    parse_device(text)
+    return text
+
+
+DEVICES = "cpu|cuda|cuda:N"
+DeviceOption = Annotated[
+    str,
+    typer.Option(
+        "--device",
+        metavar=DEVICES,
+        callback=known_device,
+        help="Where to run; by default what the backend is for, and the CPU where it has both.",
     ),
 ]
 Threads = Annotated[

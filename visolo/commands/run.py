@@ -14,6 +14,7 @@ from visolo.commands.options import (
     EXIT_INTERRUPTED,
     EXIT_PIPE_CLOSED,
     BackendName,
+    DeviceOption,
     Json,
     ModelName,
     PrecisionName,
@@ -56,6 +57,7 @@ def run(
     ] = None,
     backend: BackendName = "auto",
     precision: PrecisionName = "",
+    device: DeviceOption = "",
     images: Annotated[
         Path | None,
         typer.Option(help="Folder of a json source's frames; by default JPEGImages beside it."),
@@ -109,7 +111,9 @@ def run(
     if live not in get_args(Policy):
         raise VisoloError(f"--live {live} is unknown: choose from {', '.join(get_args(Policy))}")
     clips = open_sources(sources, images)
-    loaded = load(model, backend, lambda config: changed(config, settings), threads, precision)
+    loaded = load(
+        model, backend, lambda config: changed(config, settings), threads, precision, device
+    )
     outputs = Outputs(results, frames, video, cast(ResultsFormat, results_format))
     sinks = open_sinks(clips, loaded.labels, outputs)
     options = RunOptions(

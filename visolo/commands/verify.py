@@ -9,27 +9,42 @@ from typing import Annotated
 import typer
 
 from visolo.commands.options import (
+    DEVICES,
     EXIT_CHECK_FAILED,
     BackendName,
+    DeviceOption,
     Json,
     PrecisionName,
     Threads,
+    known_device,
 )
 
 
 def verify(
-    bundle: Annotated[str, typer.Argument(help="A bundle.")],
+    model: Annotated[
+        str,
+        typer.Argument(help="A bundle; or weights, to compare PyTorch on a GPU with the CPU."),
+    ],
     reference: Annotated[
         str, typer.Option(help="The weights it was exported from, or any bundle.")
     ],
     backend: BackendName = "auto",
     precision: PrecisionName = "",
+    device: DeviceOption = "",
     reference_backend: Annotated[
         str, typer.Option(metavar="BACKEND", help="Backend of the reference.")
     ] = "auto",
     reference_precision: Annotated[
         str,
         typer.Option(help="Precision of the reference; by default the first that it has."),
+    ] = "",
+    reference_device: Annotated[
+        str,
+        typer.Option(
+            metavar=DEVICES,
+            callback=known_device,
+            help="Device of the reference; by default what its backend is for, of weights the CPU.",
+        ),
     ] = "",
     source: Annotated[
         str | None,
@@ -55,7 +70,7 @@ def verify(
     threads: Threads = 0,
     as_json: Json = False,
 ) -> None:
-    """Check that a bundle computes the same as its weights or as another form of it.
+    """Check that a model computes the same as its weights or as another form of it.
 
     First every tensor of every graph is compared on the same inputs, then whole clips are run
     closed-loop, each side with its own memory. The tolerances depend on the precision. Exit status
@@ -75,8 +90,8 @@ def verify(
     console = Console(stderr=True, highlight=False)
     with console.status("") as status:
         report = verify_bundle(
-            Side(model_path(bundle), backend, precision),
-            Side(model_path(reference), reference_backend, reference_precision),
+            Side(model_path(model), backend, precision, device),
+            Side(model_path(reference), reference_backend, reference_precision, reference_device),
             VerificationOptions(source, frames, data, ap_tolerance, bisect, record, threads),
             status.update,
             lambda sentence: console.print(f"visolo: {sentence}", markup=False, soft_wrap=True),

@@ -26,7 +26,7 @@ Array = NDArray[Any]
 DECODE_LIMIT = 32
 """Masks that go through the decode graph at once. It limits the engine's working memory, about 4 MB
 per mask at 352x624; frames with more cells take several runs."""
-_FIXED_COUNTS = (8, 16, DECODE_LIMIT)
+FIXED_COUNTS = (8, 16, DECODE_LIMIT)
 """Numbers of masks that the decode graph computes on a device, where a shape that was seen before
 costs less than a few masks that nobody needs."""
 KEPT = ("memory_key", "memory_value", "recent_key")
@@ -223,7 +223,7 @@ def fixed_count(masks: int, limit: int) -> int:
     >>> [fixed_count(masks, 32) for masks in (1, 8, 9, 17)], fixed_count(17, 18)
     ([8, 8, 16, 32], 18)
     """
-    return next(min(count, limit) for count in _FIXED_COUNTS if min(count, limit) >= masks)
+    return next(min(count, limit) for count in FIXED_COUNTS if min(count, limit) >= masks)
 
 
 def neighbouring_rows(rows: Sequence[int]) -> list[range]:

@@ -13,6 +13,7 @@ from visolo_core.config import InferenceConfig, ModelConfig
 from visolo_core.distribution import pip_install
 from visolo_core.errors import NotHereError, VisoloError
 from visolo_runtime.engines.backends import AUTO, BACKENDS, choose
+from visolo_runtime.engines.device_name import DeviceName, parse_device
 from visolo_runtime.shipped import SHIPPED, model_path
 
 if TYPE_CHECKING:  # loaded when a model is opened, not when this module is imported
@@ -81,6 +82,7 @@ def load(
     settings: Callable[[InferenceConfig], InferenceConfig] = lambda config: config,
     threads: int = 0,
     precision: str = "",
+    device: str = "",
 ) -> Model:
     """Open a bundle, or open weights with the PyTorch backend.
 
@@ -92,10 +94,14 @@ def load(
         settings: receives the model's thresholds and limits and returns those to use; weights
             come with the paper's.
         threads: for the engines; 0 lets the library choose.
-        precision: of a bundle's graphs, such as ``fp16``; empty uses the first in the bundle.
+        precision: of a bundle's graphs, such as ``fp16``; empty uses the first in the bundle. For
+            weights ``fp32`` or, on a GPU, ``fp16``.
+        device: ``cpu``, ``cuda`` or ``cuda:N``; empty leaves it to the backend, and to weights the
+            CPU.
 
     Raises:
-        VisoloError: if the model or backend does not exist, or the backend cannot run the model.
+        VisoloError: if the model or backend does not exist, or the backend cannot run the model,
+            or not on the device.
     """
     path = model_path(model)
     if backend not in BACKEND_NAMES:
@@ -106,7 +112,7 @@ def load(
             raise VisoloError(
                 f"'{path}' is a bundle, but backend torch runs weights: pass a weights file"
             )
-        return _load_bundle(path, backend, settings, precision, threads)
+        return _load_bundle(path, backend, settings, precision, threads, device)
     if not path.exists():
         raise VisoloError(
             f"there is no model '{path}': name a bundle or weights, or one of the package's own, "
@@ -119,7 +125,14 @@ def load(
             f"'{path}' holds weights, but backend {backend} runs bundles: "
             f"run visolo export {path} -o model.visolo"
         )
-    return _load_weights(path, settings(InferenceConfig()), threads)
+    place = parse_device(device) or DeviceName("cpu")
+    known_precisions = ("", "fp32", "fp16") if place.kind == "cuda" else ("", "fp32")
+    if precision not in known_precisions:
+        raise VisoloError(
+            f"PyTorch runs weights on {place} in {' or '.join(known_precisions[1:])} only, not in "
+            f"{precision}: leave --precision out, or export them"
+        )
+    return _load_weights(path, settings(InferenceConfig()), threads, place, precision == "fp16")
 
 
 def _load_bundle(
@@ -128,13 +141,14 @@ def _load_bundle(
     settings: Callable[[InferenceConfig], InferenceConfig],
     precision: str,
     threads: int,
+    device: str,
 ) -> Model:
     from visolo_runtime.bundle import Bundle
 
     bundle = Bundle(folder)
     manifest = bundle.manifest
     inference = settings(manifest.inference)
-    opened = choose(bundle, backend, precision, threads)
+    opened = choose(bundle, backend, precision, threads, device)
     return Model(
         manifest.model,
         inference,
@@ -145,16 +159,20 @@ def _load_bundle(
     )
 
 
-def _load_weights(path: Path, inference: InferenceConfig, threads: int) -> Model:
+def _load_weights(
+    path: Path, inference: InferenceConfig, threads: int, device: DeviceName, half: bool
+) -> Model:
     try:
         from visolo_core.nn.checkpoint import load_checkpoint
-        from visolo_runtime.engines.torch.backend import weights_engines
+        from visolo_runtime.engines.torch.opening import weights_engines
     except ImportError as error:
         raise NotHereError(
             f"'{path}' holds weights, which need PyTorch: run {pip_install('export')}, or export "
             f"them to a bundle on a machine that has it ({error})"
         ) from error
     checkpoint = load_checkpoint(path)
-    engines = weights_engines(checkpoint, inference.memory_slots, threads)
+    engines = weights_engines(checkpoint, inference.memory_slots, threads, device, half)
     header = checkpoint.header
-    return Model(header.config, inference, header.labels, engines)
+    return Model(
+        header.config, inference, header.labels, engines, precision="fp16" if half else "fp32"
+    )

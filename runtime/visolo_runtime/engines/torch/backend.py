@@ -1,4 +1,5 @@
-"""PyTorch behind the runtime's engine interface: the reference that bundles are compared with.
+"""PyTorch on the CPU behind the runtime's engine interface: the reference that bundles are compared
+with.
 
 The graphs are the same modules that are exported, so the session code, the buffers and the order of
 calls are identical, and only the library that computes differs.
@@ -6,25 +7,15 @@ calls are identical, and only the library that computes differs.
 
 from __future__ import annotations
 
-import platform
-import warnings
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 
-from visolo_core.contract import GraphName, GraphSpec, contract
-from visolo_core.errors import NotHereError, VisoloError
-from visolo_core.nn.checkpoint import Checkpoint
-from visolo_core.nn.graphs import graph_modules
-from visolo_runtime.bundle import GraphFiles
+from visolo_core.contract import GraphName, GraphSpec
 from visolo_runtime.engines.buffers import Array
-from visolo_runtime.engines.engine import Engine, Engines
+from visolo_runtime.engines.engine import Engine
 from visolo_runtime.engines.host_buffers import HostBackend, HostContext
-from visolo_runtime.engines.torch.archive import plain_program
-
-Function = Callable[..., Any]
+from visolo_runtime.engines.torch.graph_files import Function
 
 
 class TorchBackend(HostBackend):
@@ -82,68 +73,3 @@ class _TorchContext(HostContext):
             outputs = (outputs,)
         for name, output in zip(self._spec.names("outputs"), outputs, strict=True):
             torch.from_numpy(self._buffers[name]).copy_(output)
-
-
-def weights_engines(checkpoint: Checkpoint, slots: int, threads: int = 0) -> Engines:
-    """The graphs of a network in PyTorch: the reference.
-
-    Args:
-        checkpoint: weights and configuration.
-        slots: stored frames T that a frame can read.
-        threads: number of PyTorch's threads; 0 does not change it.
-    """
-    network = checkpoint.build()
-    backend = TorchBackend(graph_modules(network), "", threads)
-    return Engines.compile(backend, contract(network.config, slots=max(1, slots)))
-
-
-def load_graphs(format: str, files: dict[GraphName, Path], threads: int = 0) -> TorchBackend:
-    """The graphs of a bundle in one of PyTorch's formats.
-
-    Args:
-        format: ``torchscript``, ``pt2`` or ``aotinductor``.
-        files: the file of each graph.
-        threads: number of PyTorch's threads; 0 does not change it.
-
-    Raises:
-        VisoloError: if a file is not in this format.
-    """
-    modules = {graph: _load(format, file) for graph, file in files.items()}
-    return TorchBackend(modules, f" {format}", threads)
-
-
-def processor() -> str:
-    """The processor that AOTInductor compiles for, such as ``x86_64 AVX512``."""
-    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-
-
-def check_compiled(graphs: GraphFiles) -> None:
-    """Check that AOTInductor's machine code was compiled for this machine.
-
-    Raises:
-        NotHereError: if it was compiled by another PyTorch or for another processor.
-    """
-    built, here = (graphs.library, *graphs.targets), (torch.__version__, processor())
-    if built != here:
-        raise NotHereError(
-            f"compiled by PyTorch {' for '.join(map(str, built))}, but this is PyTorch "
-            f"{' on '.join(here)}: export --format aotinductor on this machine"
-        )
-
-
-def _load(format: str, file: Path) -> Function:
-    try:
-        if format == "torchscript":
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that TorchScript is deprecated
-                script: Function = torch.jit.load(str(file), map_location="cpu")  # type: ignore[no-untyped-call]
-            return script
-        if format == "aotinductor":
-            from torch._inductor import aoti_load_package
-
-            compiled: Function = aoti_load_package(str(file))
-            return compiled
-        return torch.export.load(plain_program(file)).module()
-    except Exception as error:  # PyTorch raises many types
-        reason = " ".join(str(error).split())[:200]
-        raise VisoloError(f"PyTorch cannot load '{file}': {reason}") from error
