@@ -69,6 +69,30 @@ def category_map(labels: LabelSet) -> dict[int, int]:
     return {coco[name]: theirs[partner] for name, partner in _PAIRS[labels.name].items()}
 
 
+def class_partners(labels: LabelSet, known: LabelSet) -> dict[int, int]:
+    """Which class of a trained network a new one may go on from: the one of the same name, or for
+    ``everyday`` the one that it is a kind of, as a dog is an animal.
+
+    Args:
+        labels: of the new network.
+        known: of the trained one.
+
+    Returns:
+        positions in ``known`` by positions in ``labels``.
+
+    >>> class_partners(LabelSet("mine", (4, 9), ("dog", "table")), EVERYDAY)
+    {0: 6}
+    """
+    theirs = {plain_name(name): at for at, name in enumerate(known.names)}
+    partners = {}
+    for at, name in enumerate(map(plain_name, labels.names)):
+        kind = _EVERYDAY_PAIRS.get(name) if known == EVERYDAY else None
+        partner = theirs.get(name, theirs.get(kind) if kind else None)
+        if partner is not None:
+            partners[at] = partner
+    return partners
+
+
 def as_everyday(annotations: Annotations) -> Annotations:
     """A data set under the categories of ``everyday``: every animal is an animal, a sedan is a car.
 
