@@ -54,9 +54,13 @@ class Selection:
 
     @property
     def is_over(self) -> bool:
-        """Whether the latest scores brought nothing. A network that has not learnt anything yet,
-        with an AP of 0, is given time."""
-        best, since = 0.0, 0
-        for ap in (self._scores[step] for step in sorted(self._scores)):
-            best, since = (ap, 0) if ap > best else (best, since + (best > 0))
+        """Whether the latest scores brought nothing, after others had brought something: until the
+        score first rises, the network is given time to learn."""
+        scores = [self._scores[step] for step in sorted(self._scores)]
+        best, since, has_risen = max(scores[:1], default=0.0), 0, False
+        for ap in scores[1:]:
+            if ap > best:
+                best, since, has_risen = ap, 0, True
+            else:
+                since += has_risen
         return 0 < self._patience <= since

@@ -15,27 +15,17 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from visolo_core.categories import LabelSet
 from visolo_core.checkpoint_header import CheckpointHeader
 from visolo_core.errors import VisoloError
 from visolo_core.files import give_name, read_json, reason, replaced, temporary_beside
 from visolo_core.nn.checkpoint import Checkpoint, save_checkpoint
 from visolo_runtime.session.loading import load
 from visolo_train.data.annotations import read_annotations
-from visolo_train.data.pasting import PastedClips
-from visolo_train.data.split import without_held_out
 from visolo_train.evaluation.scoring import Score, score_model
-from visolo_train.learning.augmentation import Augmentation
-from visolo_train.learning.clips import (
-    AnnotatedClips,
-    ComposedClips,
-    DrawnClips,
-    MixedClips,
-    Sampling,
-)
+from visolo_train.learning.data_sets import build_clips
 from visolo_train.learning.loop import Trainer, train
 from visolo_train.learning.losses import Losses
-from visolo_train.learning.recipe import DataTable, Recipe
+from visolo_train.learning.recipe import Recipe
 from visolo_train.learning.selection import Selection
 from visolo_train.learning.start import build_network
 from visolo_train.learning.team import Team
@@ -208,59 +198,6 @@ class Training:
                     f"'{path}' says {name} = {theirs.get(name)!r}, now it is {value!r}: "
                     "a training can only be resumed with its original settings"
                 )
-
-
-def build_clips(
-    recipe: Recipe, labels: LabelSet, note: Callable[[str], None] = lambda _: None
-) -> MixedClips:
-    """The clips of all data sets of a recipe.
-
-    Args:
-        recipe: names the data sets.
-        labels: of the network.
-        note: called with remarks about the data, in sentences.
-
-    Raises:
-        VisoloError: if a data set is missing or does not fit.
-    """
-    size = recipe.network.config().input_size
-    parts = [
-        (_clips(f"data.{name}", table, labels, size, note), table.share)
-        for name, table in recipe.data.items()
-        if table.share > 0
-    ]
-    return MixedClips(parts, recipe.start.seed)
-
-
-def _clips(
-    name: str,
-    table: DataTable,
-    labels: LabelSet,
-    size: tuple[int, int],
-    note: Callable[[str], None],
-) -> AnnotatedClips | ComposedClips | DrawnClips:
-    sampling = Sampling(table.frames, table.reach)
-    if table.kind == "drawn":
-        return DrawnClips(size, sampling, table.seed)
-    if table.annotations is None:
-        raise VisoloError(f"{name}.annotations is not set: name a json file")
-    augmentation = Augmentation(size, table.short_sides, table.rotation, table.flip)
-    images = table.images or table.annotations.parent / "JPEGImages"
-    annotations = without_held_out(
-        read_annotations(table.annotations), table.annotations, table.held_out
-    )
-    if table.kind == "pasted":
-        pasted = PastedClips(annotations, images, table.backgrounds, table.photos, table.stretched)
-        return ComposedClips(pasted, labels, size, sampling, table.seed)
-    clips = AnnotatedClips(annotations, images, labels, sampling, augmentation, table.seed)
-    if not len(clips):
-        raise VisoloError(f"'{table.annotations}' has no video with an object to learn from")
-    if clips.left_out:
-        note(
-            f"'{table.annotations}': {len(clips.left_out)} of {len(annotations.videos)} videos "
-            f"have no object to learn from and are left out, the first is {clips.left_out[0]}"
-        )
-    return clips
 
 
 def _as_written(path: Path) -> Recipe:
