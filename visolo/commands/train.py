@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from visolo.commands.options import EXIT_INTERRUPTED
 from visolo_core.errors import VisoloError
-
-if TYPE_CHECKING:
-    from visolo_train.learning.own_classes import OwnTraining
 
 
 def train(
@@ -51,6 +48,12 @@ def train(
             help="Classes of --data to learn; by default all that have an object.",
         ),
     ] = None,
+    empty_frames: Annotated[
+        bool,
+        typer.Option(
+            "--empty-frames", help="Keep frames of --data without a mask: nothing is in them."
+        ),
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -76,21 +79,23 @@ def train(
     Ctrl-C finishes the current step, saves and exits; --resume continues with the next step. For
     several GPUs: torchrun --nproc-per-node N --no-python visolo train RECIPE.
     """
-    _check_use(recipe, start, data, images or backgrounds or classes)
+    _check_use(recipe, start, data, images or backgrounds or classes or empty_frames)
 
     from visolo.commands.train_progress import TrainProgress
     from visolo_runtime.runner import StopFlag
-    from visolo_train.learning.own_classes import prepared
+    from visolo_train.data.own_data import read_own_data
+    from visolo_train.learning.own_classes import own_training, prepared
     from visolo_train.learning.recipe import read_recipe
     from visolo_train.learning.team import join
     from visolo_train.learning.training import WEIGHTS, Training, set_threads
 
     folder = output or Path("runs") / (data or Path(recipe or "")).stem
     own = None
-    if data is not None:
-        own = _own_training(
-            start or "", data, images, backgrounds, classes or [], folder, settings or []
+    if start is not None and data is not None:
+        own_data = read_own_data(
+            data, images, [name for each in classes or [] for name in each.split(",")], empty_frames
         )
+        own = own_training(start, own_data, folder, backgrounds, settings or [])
     training_recipe = own.recipe if own else read_recipe(recipe or "", settings or [])
     set_threads(training_recipe.run.threads)
     team = join(training_recipe.run.device)
@@ -134,23 +139,6 @@ def _check_use(recipe: str | None, start: str | None, data: Path | None, others:
         raise VisoloError(f"--from and --data go together: add {missing}")
     if recipe is not None and others:
         raise VisoloError(
-            "--images, --backgrounds and --classes belong to --data: set data.NAME.images and "
-            "the like to change a recipe"
+            "--images, --backgrounds, --classes and --empty-frames belong to --data; --set changes "
+            "a recipe"
         )
-
-
-def _own_training(
-    start: str,
-    data: Path,
-    images: Path | None,
-    backgrounds: Path | None,
-    classes: list[str],
-    folder: Path,
-    settings: list[str],
-) -> OwnTraining:
-    from visolo_train.data.own_data import read_own_data
-    from visolo_train.learning.own_classes import own_training
-
-    names = [name.strip() for each in classes for name in each.split(",") if name.strip()]
-    own_data = read_own_data(data, images, names)
-    return own_training(start, own_data, folder, backgrounds, settings)

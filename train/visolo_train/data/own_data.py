@@ -37,13 +37,16 @@ class OwnData:
         return count_frames(self.training)
 
 
-def read_own_data(path: Path, images: Path | None, classes: Sequence[str] = ()) -> OwnData:
+def read_own_data(
+    path: Path, images: Path | None = None, classes: Sequence[str] = (), empty_frames: bool = False
+) -> OwnData:
     """Read a data set in YouTube-VIS or COCO format and hold a part of it out.
 
     Args:
         path: of the json.
         images: folder of its frames; None means ``JPEGImages`` beside it.
         classes: names of the classes to learn; without any, all that have an object.
+        empty_frames: keep frames without a mask of any class, in which there is nothing then.
 
     Raises:
         VisoloError: if it cannot be read, a frame is missing, it has no such class, or there is too
@@ -52,8 +55,8 @@ def read_own_data(path: Path, images: Path | None, classes: Sequence[str] = ()) 
     whole = read_annotations(path)
     folder = (images or path.parent / "JPEGImages").absolute()
     _check_frames(whole, path, folder)
-    # In a frame without a mask of any class there may be objects that nobody outlined.
-    annotated = only_frames(whole, shown_positions(whole.tracks))
+    # Without that word, objects in a frame without a mask may be there and not outlined yet.
+    annotated = whole if empty_frames else only_frames(whole, shown_positions(whole.tracks))
     chosen = _only_classes(annotated, path, classes)
     frames = count_frames(chosen)
     if frames < 2:
@@ -164,8 +167,8 @@ def _left_out(whole: Annotations, chosen: Annotations) -> Iterator[str]:
     after = sum(len(video.file_names) for video in chosen.videos)
     if after < before:
         yield (
-            f"{before - after} of {before} frames have no annotation and are left out; pictures "
-            "that show none of the classes go into a folder for --backgrounds"
+            f"{before - after} of {before} frames have no mask and are left out; if nothing is in "
+            "them, --empty-frames keeps them"
         )
     others = [name for name in whole.labels.names if name not in chosen.labels.names]
     if others:

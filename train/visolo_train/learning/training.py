@@ -102,8 +102,7 @@ class Training:
         def step_done(step: int, losses: Losses) -> None:
             report(step, losses)
             if self._is_due(step):
-                if not self._is_over():
-                    self._score(scored)
+                self._score(scored)
                 self.team.wait()
 
         # The first weights are candidates too, and a kill may have come before a score.
