@@ -36,7 +36,7 @@ from visolo_train.learning.training import Training
 
 SMALL = [
     "network.input_size=[64,96]", "network.grid=[4,6]", "run.tensorboard=false", "run.device=cpu",
-    "run.workers=0", "schedule.precision=float32",
+    "run.workers=0", "schedule.precision=float32", "data.own.frames=2",
 ]  # fmt: skip
 MASK = np.zeros((60, 90), bool)
 MASK[10:50, 20:60] = True
@@ -87,7 +87,7 @@ def data_set(
 # ---------------------------------------------------------------------------- what is held out
 
 
-def annotations(*videos: list[int], length: int = 1) -> Annotations:
+def shown(*videos: list[int], length: int = 1) -> Annotations:
     """Videos with an object of each of these categories in every frame."""
     labels = LabelSet("mine", tuple(CLASSES), tuple(CLASSES.values()))
     names = [tuple(f"{v}/{f}.jpg" for f in range(length)) for v in range(len(videos))]
@@ -108,7 +108,7 @@ def classes_of(part: Annotations) -> set[int]:
 
 @pytest.mark.parametrize("count", [2, 3, 5, 12, 30, 700])
 def test_whole_pictures_are_held_out(count: int) -> None:
-    whole = annotations(*([1 + at % 3] if count > 5 else [1] for at in range(count)))
+    whole = shown(*([1 + at % 3] if count > 5 else [1] for at in range(count)))
     training, held_out = hold_out(whole)
     ids = [video.video_id for part in (training, held_out) for video in part.videos]
     assert sorted(ids) == list(range(count))
@@ -119,20 +119,20 @@ def test_whole_pictures_are_held_out(count: int) -> None:
 
 
 def test_a_class_of_two_pictures_is_on_both_sides_and_one_of_a_single_picture_is_learnt() -> None:
-    training, held_out = hold_out(annotations(*[[1]] * 20, [2], [2], [3]))
+    training, held_out = hold_out(shown(*[[1]] * 20, [2], [2], [3]))
     assert classes_of(training) == {1, 2, 3}
     assert classes_of(held_out) == {1, 2}
 
 
 def test_of_few_videos_the_last_frames_are_held_out() -> None:
-    training, held_out = hold_out(annotations([1], [1, 2], length=20))
+    training, held_out = hold_out(shown([1], [1, 2], length=20))
     assert [video.file_names[0] for video in held_out.videos] == ["0/16.jpg", "1/16.jpg"]
     assert [len(video.file_names) for video in training.videos] == [16, 16]
     assert all(len(track.segmentations) == 16 for track in training.tracks)
 
 
 def test_a_class_that_only_the_last_frames_show_is_learnt() -> None:
-    late = annotations([1], length=20)
+    late = shown([1], length=20)
     rare = AnnotatedTrack(0, 2, (None,) * 17 + (RLE,) * 3)
     training, held_out = hold_out(Annotations(late.labels, late.videos, (*late.tracks, rare)))
     assert classes_of(training) == {1, 2}
@@ -141,7 +141,7 @@ def test_a_class_that_only_the_last_frames_show_is_learnt() -> None:
 
 def test_nothing_is_held_out_of_single_objects() -> None:
     with pytest.raises(VisoloError, match="cannot be divided"):
-        hold_out(annotations([1], [2]))
+        hold_out(shown([1], [2]))
 
 
 # -------------------------------------------------------------------------- what the data hold
@@ -178,7 +178,7 @@ def no_masks(document: Any) -> None:
         each["segmentation"] = []
 
 
-BAD = {
+BAD: dict[str, tuple[list[list[int]], Callable[[Any], None], tuple[str, ...]]] = {
     "no images": ([], lambda d: None, ("no images and no videos",)),
     "no annotations": ([[], []], lambda d: None, ("no masks",)),
     "no masks": ([[1], [2]], no_masks, ("no masks", "not a box alone")),
@@ -340,7 +340,7 @@ def test_from_a_json_to_weights_and_again(mine: Path, tmp_path: Path, start: str
     """One command trains, says how long it will take, and leaves a recipe that trains too."""
     run, again = tmp_path / "run", tmp_path / "again"
     steps = ("schedule.steps=8", "validation.every=8")
-    command = ("train", "--from", start, "--data", mine, "-o", run)
+    command: list[object] = ["train", "--from", start, "--data", mine, "-o", run]
     outcome = run_visolo(*command, *options(*steps)).succeeded()
     assert outcome.out.strip() == str(run / "weights.safetensors")
     order = ["step 0: AP", "from here: 1 steps of ", "step 8: AP", "the best weights are", "next: "]
@@ -363,7 +363,7 @@ def test_from_a_json_to_weights_and_again(mine: Path, tmp_path: Path, start: str
     run_visolo(*command, *options(*steps)).refused("holds a training", "--resume")
     run_visolo(*command, "--resume", *options("schedule.steps=9")).refused("steps = 8, now it is 9")
     other = data_set(tmp_path / "other", [[1, 2], [2], [1], [2]])
-    command = ("train", "--from", start, "--data", other, "-o", run, "--resume")
+    command = ["train", "--from", start, "--data", other, "-o", run, "--resume"]
     run_visolo(*command, *options(*steps)).refused("on other data")
 
 
