@@ -134,6 +134,10 @@ def _write(training: OwnTraining, folder: Path) -> None:
                 temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         raise VisoloError(f"cannot write '{folder}': {reason(error)}") from error
+    except UnicodeEncodeError as error:
+        raise VisoloError(
+            f"'{folder}', the data or the frames have a path that is not UTF-8: rename it"
+        ) from error
     if training.official is not None:
         save_checkpoint(folder / START_FILE, load_official(training.official, None)[0])
 
@@ -186,4 +190,5 @@ def _as_toml(document: dict[str, Any], source: str, labels: LabelSet) -> str:
 
     for name, table in document.items():
         write(name, table)
-    return "\n".join(lines) + "\n"
+    # The one character that json leaves as it is and TOML does not.
+    return "\n".join(lines).replace("\x7f", "\\u007f") + "\n"

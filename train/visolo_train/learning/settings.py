@@ -10,7 +10,7 @@ import torch
 from visolo_core.config import PAPER, ModelConfig
 
 _SCORES = 15  # of the held-out part, in a whole training
-_PATIENCE = 5  # of them
+_PATIENCE = 8  # of them: scores of few frames rise and fall by chance
 
 
 def settings_for(config: ModelConfig, frames: int) -> dict[str, dict[str, Any]]:
@@ -21,7 +21,7 @@ def settings_for(config: ModelConfig, frames: int) -> dict[str, dict[str, Any]]:
         frames: to learn from, that show an object.
     """
     # Twice the steps for four times the frames.
-    steps = 25 * round(16 * min(100.0, max(0.75, (frames / 16) ** 0.5)))
+    steps = 25 * round(12 * min(100.0, max(0.75, (frames / 16) ** 0.5)))
     every = -(-steps // _SCORES)
     small = frames < 60
     return {
