@@ -367,6 +367,15 @@ def test_from_a_json_to_weights_and_again(mine: Path, tmp_path: Path, start: str
     run_visolo(*command, *options(*steps)).refused("on other data")
 
 
+def test_recipes_hold_any_path(mine: Path, tmp_path: Path) -> None:
+    folder = tmp_path / 'a "b"\n\x7f\\ü'
+    own = own_training("everyday", read_own_data(mine), folder, changes=SMALL)
+    with prepared(own, folder):
+        again = read_recipe(str(folder / "recipe.toml"), [])
+    assert again == own.recipe
+    assert again.data["own"].annotations == folder / "training" / "mine.json"
+
+
 # --------------------------------------------------------------- which weights, and when to stop
 
 

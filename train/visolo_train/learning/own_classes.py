@@ -171,8 +171,9 @@ def _network(config: ModelConfig, labels: Path) -> dict[str, Any]:
 
 def _as_toml(document: dict[str, Any], source: str, labels: LabelSet) -> str:
     """A recipe as text; tables may hold tables."""
+    names = [json.dumps(each, ensure_ascii=False) for each in (source, f"{labels.name}.json")]
     lines = [
-        f"# Made by visolo train --from {source} --data {labels.name}.json. To train it again:",
+        f"# Made by visolo train --from {names[0]} --data {names[1]}. To train it again:",
         "# visolo train recipe.toml -o FOLDER",
     ]
 
