@@ -26,9 +26,9 @@ from visolo_train.data.held_out import MOST, hold_out
 from visolo_train.data.own_data import count_frames, read_own_data
 from visolo_train.evaluation.scoring import MEASURES, PrecisionRecall, Score
 from visolo_train.learning import training as training_module
+from visolo_train.learning.best_weights import BestWeights
 from visolo_train.learning.own_classes import own_training, prepared
 from visolo_train.learning.recipe import read_recipe
-from visolo_train.learning.selection import Selection
 from visolo_train.learning.settings import settings_for
 from visolo_train.learning.start import weights_file
 from visolo_train.learning.team import Team
@@ -379,8 +379,8 @@ def test_recipes_hold_any_path(mine: Path, tmp_path: Path) -> None:
 # --------------------------------------------------------------- which weights, and when to stop
 
 
-def selection(path: Path, *scores: float, patience: int = 2) -> Selection:
-    made = Selection(path / "scores.json", 0, patience)
+def selection(path: Path, *scores: float, patience: int = 2) -> BestWeights:
+    made = BestWeights(path / "scores.json", 0, patience)
     for step, ap in enumerate(scores):
         made.add(10 * step, ap)
     return made
@@ -412,11 +412,11 @@ def test_the_best_is_the_latest_of_equals(tmp_path: Path) -> None:
 
 def test_scores_after_the_last_checkpoint_are_forgotten(tmp_path: Path) -> None:
     selection(tmp_path, 0.1, 0.2, 0.3)
-    again = Selection(tmp_path / "scores.json", 15, 0)
+    again = BestWeights(tmp_path / "scores.json", 15, 0)
     assert (again.has(10), again.has(20)) == (True, False)
     (tmp_path / "scores.json").write_text("[1]")
     with pytest.raises(VisoloError, match="not a list of scores"):
-        Selection(tmp_path / "scores.json", 15, 0)
+        BestWeights(tmp_path / "scores.json", 15, 0)
 
 
 @pytest.fixture

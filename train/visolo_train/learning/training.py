@@ -22,11 +22,11 @@ from visolo_core.nn.checkpoint import Checkpoint, save_checkpoint
 from visolo_runtime.session.loading import load
 from visolo_train.data.annotations import read_annotations
 from visolo_train.evaluation.scoring import Score, score_model
+from visolo_train.learning.best_weights import BestWeights
 from visolo_train.learning.data_sets import build_clips
 from visolo_train.learning.loop import Trainer, train
 from visolo_train.learning.losses import Losses
 from visolo_train.learning.recipe import Recipe
-from visolo_train.learning.selection import Selection
 from visolo_train.learning.start import build_network
 from visolo_train.learning.team import Team
 
@@ -68,7 +68,7 @@ class Training:
             if recipe.validation.annotations and team.leads
             else None
         )
-        self.selection: Selection | None = None
+        self.selection: BestWeights | None = None
         """Of the leading process, where the best weights are kept."""
         if recipe.validation.keep == "best":
             self._check_validation()
@@ -78,7 +78,7 @@ class Training:
             self._begin()
         if self._validation and recipe.validation.keep == "best":
             patience = recipe.validation.patience
-            self.selection = Selection(folder / SCORES, self.trainer.step, patience)
+            self.selection = BestWeights(folder / SCORES, self.trainer.step, patience)
         self._stopped = False  # Ctrl-C while it was scored
 
     def run(

@@ -9,7 +9,7 @@ from visolo_core.errors import VisoloError
 from visolo_core.files import read_json, replaced
 
 
-class Selection:
+class BestWeights:
     """The scores of a training, in a file that an interrupted training continues.
 
     Args:
