@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import re
 import runpy
 import shlex
@@ -14,16 +15,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import typer
+from PIL import Image
 from typer.core import TyperGroup
 
 from clips import write_video
+from helpers import run_visolo
 from packaging_hook import dependencies
 from visolo.cli import COMMANDS, app
 from visolo.commands.doctor import print_diagnosis
+from visolo_core.categories import SHAPES
+from visolo_core.masks import encode_rle
+from visolo_runtime.bundle import Bundle
 from visolo_runtime.diagnosis import BackendCheck, Computer, Diagnosis, DriverCheck
 from visolo_runtime.engines.nvidia import Driver, Gpu
 from visolo_runtime.shipped import shipped_model
+from visolo_train.data.synthetic import draw_clip
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -269,6 +277,56 @@ def test_the_first_example_prints_instances(
     monkeypatch.chdir(folder)
     exec(blocks(ROOT / "README.md", "python")[0], {})
     assert re.search(r"^\d+ disc 0\.\d+ \(.*\) \(96, 160\)$", capsys.readouterr().out, re.M)
+
+
+def write_photos(folder: Path, name: str, seed: int, count: int) -> None:
+    """Frames of a drawn clip as photos in ``labelled/``, and a json in COCO's format for them."""
+    clip = draw_clip(seed, 0, count, 64, 96)
+    images, annotations = [], list[dict[str, Any]]()
+    (folder / "labelled").mkdir(exist_ok=True)
+    for at, frame in enumerate(clip.frames):
+        file_name = f"{Path(name).stem}{at}.png"
+        Image.fromarray(frame).save(folder / "labelled" / file_name)
+        images.append({"id": at, "file_name": file_name, "height": 64, "width": 96})
+        for category, mask in zip(clip.category_ids, clip.masks[at], strict=True):
+            entry = {"id": len(annotations), "image_id": at, "category_id": category}
+            if mask.any():
+                annotations.append(entry | {"segmentation": encode_rle(mask)})
+    categories = [{"id": i, "name": n} for i, n in zip(SHAPES.ids, SHAPES.names, strict=True)]
+    document = {"images": images, "categories": categories, "annotations": annotations}
+    (folder / name).write_text(json.dumps(document))
+
+
+def test_the_afternoon_goes_as_the_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every command of the page, in its order, on drawn things at a small size. What ``import``
+    would write is there already."""
+    monkeypatch.chdir(tmp_path)
+    write_photos(tmp_path, "table.json", seed=3, count=6)
+    write_photos(tmp_path, "later.json", seed=3, count=2)
+    write_video(tmp_path / "video.mp4", frames=2)
+    small = [
+        "network.input_size=[64,96]", "network.grid=[4,6]", "schedule.steps=2", "run.threads=1",
+        "run.tensorboard=false", "run.device=cpu", "run.workers=0",
+    ]  # fmt: skip
+    words = [
+        shlex.split(line)[1:]
+        for block in blocks(ROOT / "docs/your-own-classes.md", "")
+        for line in block.splitlines()
+    ]
+    done = []
+    threads = torch.get_num_threads()
+    for command, *arguments in words:
+        if (command, arguments[0]) == ("data", "import"):
+            continue
+        changes = [part for each in small for part in ("--set", each)]
+        run_visolo(command, *arguments, *(changes if command == "train" else [])).succeeded()
+        done.append(command)
+    torch.set_num_threads(threads)
+    assert done == ["data", "train", "export", "eval", "run", "train"]
+    assert (tmp_path / "annotated.mp4").stat().st_size > 1000
+    assert Bundle(tmp_path / "table.visolo").manifest.labels.name == "table"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -41,7 +41,9 @@ def test_links_lead_to_pages(pages: Path) -> None:
 
 
 def test_the_menu_lists_every_page(pages: Path) -> None:
-    menu = re.findall(r"^ +- [\w ]+: (\w+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    menu = re.findall(
+        r"^ +- [\w ]+: ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE
+    )
     assert sorted(menu) == sorted(page.name for page in pages.glob("*.md"))
 
 

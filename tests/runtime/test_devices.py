@@ -95,11 +95,11 @@ def test_the_index_reaches_libraries_for_gpus(monkeypatch: pytest.MonkeyPatch) -
     asked: list[int] = []
 
     def refuse(*arguments: object) -> None:
-        asked.append(int(str(arguments[-1])))
+        asked.append(int(str(arguments[3])))
         raise NotHereError("not here")
 
     monkeypatch.setattr("visolo_runtime.engines.tensorrt.backend.open_tensorrt", refuse)
-    monkeypatch.setattr("visolo_runtime.engines.onnxruntime.backend.OnnxRuntimeBackend", refuse)
+    monkeypatch.setattr("visolo_runtime.engines.onnxruntime.gpu_backend.open_on_gpu", refuse)
     for spec in BACKENDS:
         if spec.devices == ("cuda",):
             bundle = Bundle(shipped_model())

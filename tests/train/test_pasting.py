@@ -178,7 +178,7 @@ def test_data_without_a_backdrop(flat: Path, compose: Compose) -> None:
     for image in document["images"]:
         image["exhaustive"] = False
     (flat / "instances.json").write_text(json.dumps(document))
-    with pytest.raises(VisoloError, match="no video annotated in full"):
+    with pytest.raises(VisoloError, match="no picture annotated in full"):
         compose()
     compose(backgrounds=flat / "backgrounds").draw(1, 0, 2, 64, 96)
     with pytest.raises(VisoloError, match="no pictures to paste on"):

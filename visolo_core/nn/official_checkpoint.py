@@ -20,6 +20,15 @@ from visolo_core.nn.tensor_files import check_state, load_tensors
 _OFFICIAL_CLASSIFIER_WEIGHT = official_name(f"{CLASSIFIER}.weight")
 
 
+def is_official(path: Path) -> bool:
+    """Whether a ``.pth`` or ``.pt`` file is not one of ours, so that it has to be official.
+
+    Raises:
+        VisoloError: if it is missing, damaged or holds code.
+    """
+    return METADATA_KEY not in load_tensors(path)
+
+
 def load_official(
     path: Path, labels: LabelSet | None, new_classifier: bool = False
 ) -> tuple[Checkpoint, str | None]:

@@ -69,22 +69,51 @@ def category_map(labels: LabelSet) -> dict[int, int]:
     return {coco[name]: theirs[partner] for name, partner in _PAIRS[labels.name].items()}
 
 
+def class_partners(labels: LabelSet, known: LabelSet) -> dict[int, int]:
+    """Which class of a trained network a new one may go on from: the one of the same name, or for
+    ``everyday`` the one that it is a kind of, as a dog is an animal.
+
+    Args:
+        labels: of the new network.
+        known: of the trained one.
+
+    Returns:
+        positions in ``known`` by positions in ``labels``.
+
+    >>> class_partners(LabelSet("mine", (4, 9), ("dog", "table")), EVERYDAY)
+    {0: 6}
+    """
+    theirs = {plain_name(name): at for at, name in enumerate(known.names)}
+    kinds = _everyday_kinds(labels) if known == EVERYDAY else {}
+    partners = {}
+    for at, (number, name) in enumerate(zip(labels.ids, labels.names, strict=True)):
+        partner = theirs.get(plain_name(name), theirs.get(kinds.get(number, "")))
+        if partner is not None:
+            partners[at] = partner
+    return partners
+
+
 def as_everyday(annotations: Annotations) -> Annotations:
     """A data set under the categories of ``everyday``: every animal is an animal, a sedan is a car.
 
     Tracks of other categories are left out; the videos stay.
     """
     number = dict(zip(map(plain_name, EVERYDAY.names), EVERYDAY.ids, strict=True))
-    names = dict(zip(annotations.labels.ids, annotations.labels.names, strict=True))
-    partner = {i: _EVERYDAY_PAIRS.get(plain_name(name)) for i, name in names.items()}
-    if "keyboard" in names.values():
-        partner |= {i: None for i, name in names.items() if name == "mouse"}  # of a computer
+    kinds = _everyday_kinds(annotations.labels)
     tracks = tuple(
-        replace(track, category_id=number[name])
+        replace(track, category_id=number[kinds[track.category_id]])
         for track in annotations.tracks
-        if (name := partner[track.category_id]) is not None
+        if track.category_id in kinds
     )
     return Annotations(EVERYDAY, annotations.videos, tracks)
+
+
+def _everyday_kinds(labels: LabelSet) -> dict[int, str]:
+    """What each category is among everyday things, by its id; the others are left out."""
+    names = {i: plain_name(name) for i, name in zip(labels.ids, labels.names, strict=True)}
+    if "keyboard" in names.values():
+        names = {i: name for i, name in names.items() if name != "mouse"}  # of a computer
+    return {i: _EVERYDAY_PAIRS[name] for i, name in names.items() if name in _EVERYDAY_PAIRS}
 
 
 @dataclass(frozen=True)

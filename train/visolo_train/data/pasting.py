@@ -67,7 +67,9 @@ class PastedClips:
         self._cameras = cameras
         self._backdrops = Backdrops(self._stock, backgrounds)
         if not self._stock.sources or not (self._backdrops.names or self._stock.complete):
-            lacking = "object to cut out" if not self._stock.sources else "video annotated in full"
+            lacking = "object to cut out"
+            if self._stock.sources:
+                lacking = "picture annotated in full to paste on: name a folder of backgrounds"
             raise VisoloError(f"'{annotations.labels.name}' has no {lacking}")
         self._cast = Cast(self._stock, annotations.labels)
 

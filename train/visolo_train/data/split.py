@@ -88,8 +88,19 @@ def without_held_out(annotations: Annotations, path: Path, share: float) -> Anno
 def _chance(entry: dict[str, Any], salt: str) -> float:
     """A number from 0 to 1 derived from the name of a video or an image."""
     name = entry["file_names"][0] if "file_names" in entry else entry["file_name"]
-    path = PurePosixPath(str(name).replace("\\", "/"))
-    known_by = path.parent if "file_names" in entry and path.parent.name else path
+    return chance_of(str(name), "file_names" in entry, salt)
+
+
+def chance_of(name: str, of_a_video: bool, salt: str = "") -> float:
+    """A number from 0 to 1 derived from a name.
+
+    Args:
+        name: of an image, or of the first frame of a video.
+        of_a_video: its folder's name counts, not the frame's.
+        salt: a different word gives a different number.
+    """
+    path = PurePosixPath(name.replace("\\", "/"))
+    known_by = path.parent if of_a_video and path.parent.name else path
     digest = hashlib.sha256(f"{salt}/{known_by}".encode()).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
 

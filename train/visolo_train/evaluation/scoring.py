@@ -121,10 +121,13 @@ def score_model(
 
     Raises:
         VisoloError: if the model's labels do not match the data set.
+        KeyboardInterrupt: if Ctrl-C ended the run, whose first part would have been scored.
     """
     check_labels(model.labels, annotations.labels)
     collector = TrackCollector(model.labels)
-    run(model, open_source(str(data), images), [collector], RunOptions(record=True))
+    summary = run(model, open_source(str(data), images), [collector], RunOptions(record=True))
+    if summary.interrupted:
+        raise KeyboardInterrupt
     return score_tracks(annotations, collector.tracks)
 
 

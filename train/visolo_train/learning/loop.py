@@ -288,7 +288,7 @@ def train(
         save_every: in steps.
         workers: processes that read clips; 0 reads them in this one.
         report: called with the number of steps done and the losses of the last step.
-        stop: called after every step, in every process: whether to save and stop.
+        stop: called after every step and its report, in every process: whether to save and stop.
 
     Returns:
         whether the end was reached.
@@ -296,16 +296,22 @@ def train(
     steps, team = trainer.schedule.steps, trainer.team
     for batch in _batches(data, trainer, workers):
         losses = trainer.train_step(batch)
-        # If one process is to stop, all stop after the same step.
-        stopped = bool(team.sum(torch.tensor(float(stop()), device=team.device)))
-        if trainer.step % save_every == 0 or trainer.step == steps or stopped:
-            if team.leads:
-                trainer.save(checkpoint)
-            team.wait()
+        saved = trainer.step % save_every == 0 or trainer.step == steps
+        if saved:
+            _save(trainer, checkpoint)
         report(trainer.step, losses)
-        if stopped:
+        # If one process is to stop, all stop after the same step.
+        if bool(team.sum(torch.tensor(float(stop()), device=team.device))):
+            if not saved:
+                _save(trainer, checkpoint)
             break
     return trainer.step == steps
+
+
+def _save(trainer: Trainer, checkpoint: Path) -> None:
+    if trainer.team.leads:
+        trainer.save(checkpoint)
+    trainer.team.wait()
 
 
 def _batches(

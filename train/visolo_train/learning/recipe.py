@@ -62,7 +62,11 @@ class StartTable(_Table):
     """``[start]``: the weights before the first step."""
 
     weights: Path | None = None
-    """A checkpoint to start from; a classifier of other categories is initialised again."""
+    """A checkpoint to start from, or a network of the package, ``everyday`` or ``shapes``; a
+    classifier of other categories is initialised again."""
+    same_classes: bool = False
+    """Each class of ``weights`` whose name is a category, or that a category is a kind of, goes on
+    as that category; only the other categories begin anew."""
     backbone: str = ""
     """``imagenet`` (torchvision's weights, downloaded once), a file of such weights, or nothing."""
     branches: str = ""
@@ -108,6 +112,11 @@ class ValidationTable(_Table):
     images: Path | None = None
     every: int = Field(default=0, ge=0)
     """Steps between two scores; 0 scores never. The last step is scored too."""
+    keep: Literal["last", "best"] = "last"
+    """Which weights are the result: of the last step, or those with the best AP."""
+    patience: int = Field(default=0, ge=0)
+    """Of ``keep = "best"``: the training stops after as many scores in a row that are not better
+    than all before; 0 never stops it."""
 
 
 class RunTable(_Table):
@@ -136,7 +145,8 @@ class Recipe(_Table):
     def fixed(self) -> dict[str, Any]:
         """Everything that determines the weights; an interrupted training can only be resumed with
         the same."""
-        return self.model_dump(mode="json", exclude={"run", "validation"})
+        free = {"run"} if self.validation.keep == "best" else {"run", "validation"}
+        return self.model_dump(mode="json", exclude=free)
 
 
 def names() -> list[str]:
@@ -160,8 +170,30 @@ def read_recipe(name_or_path: str, changes: list[str]) -> Recipe:
         document = tomllib.loads(_text(name_or_path))
     except tomllib.TOMLDecodeError as error:
         raise VisoloError(f"{where} is not TOML: {error}") from error
-    for change in changes:
-        _apply(document, change)
+    change(document, changes)
+    return checked(document, where)
+
+
+def change(document: dict[str, Any], changes: list[str]) -> None:
+    """Apply changes to the content of a recipe.
+
+    Raises:
+        VisoloError: if a change is none.
+    """
+    for each in changes:
+        _apply(document, each)
+
+
+def checked(document: dict[str, Any], where: str) -> Recipe:
+    """The content of a recipe, as its settings.
+
+    Args:
+        document: by table and name.
+        where: names the recipe in errors.
+
+    Raises:
+        VisoloError: if a setting is unknown or unusable.
+    """
     try:
         return Recipe.model_validate(document)
     except ValidationError as error:

@@ -10,6 +10,7 @@ from urllib.error import URLError
 import torch
 from torch import Tensor
 
+from visolo_core.categories import LabelSet
 from visolo_core.errors import VisoloError
 from visolo_core.files import reason
 from visolo_core.nn import Visolo
@@ -17,11 +18,12 @@ from visolo_core.nn.checkpoint import load_checkpoint
 from visolo_core.nn.initialise import ready_to_train
 from visolo_core.nn.mobilenet import BLOCKS, MobileNetV2
 from visolo_core.nn.tensor_files import check_state, load_tensors, read_safetensors
-from visolo_runtime.shipped import shipped_weights
+from visolo_runtime.shipped import SHIPPED, shipped_weights
+from visolo_train.data.category_maps import class_partners
 from visolo_train.learning.recipe import NetworkTable, StartTable
 
 IMAGENET = "imagenet"
-SHIPPED = "lite"
+_SHAPES = "lite"
 _CLASSIFIER = "category_branch.classifier."
 
 
@@ -55,7 +57,8 @@ def build_network(
             f"'{start.branches}', the others begin anew"
         )
     if start.weights:
-        _load_weights(model, start.weights)
+        labels = network.label_set() if start.same_classes else None
+        _load_weights(model, start.weights, labels, note)
     for name in start.frozen:
         try:
             model.backbone.get_submodule(name).requires_grad_(False)
@@ -149,7 +152,7 @@ def load_branches(model: Visolo, source: str) -> list[str]:
     Raises:
         VisoloError: if it cannot be read, or nothing fits.
     """
-    path = shipped_weights() if source == SHIPPED else Path(source)
+    path = shipped_weights() if source == _SHAPES else Path(source)
     theirs = load_checkpoint(path).state
     fitting = {
         name: theirs[name]
@@ -166,12 +169,33 @@ def load_branches(model: Visolo, source: str) -> list[str]:
     return sorted(fitting)
 
 
-def _load_weights(model: Visolo, path: Path) -> None:
-    """Load a checkpoint; a classifier of other categories is initialised again."""
+def weights_file(name_or_path: Path) -> Path:
+    """The weights of a network of the package, by its name; any other path stays as it is."""
+    name = str(name_or_path)
+    return shipped_weights(name) if name in SHIPPED else name_or_path
+
+
+def _load_weights(
+    model: Visolo, path: Path, labels: LabelSet | None, note: Callable[[str], None]
+) -> None:
+    """Load a checkpoint.
+
+    A classifier of other categories is initialised again; with ``labels``, the categories of the
+    new network, only those that the checkpoint does not know.
+    """
+    path = weights_file(path)
     checkpoint = load_checkpoint(path)
     ours: dict[str, Tensor] = model.state_dict()
     state = dict(checkpoint.state)
-    if checkpoint.header.config.classes != model.config.classes:
+    if labels is not None:
+        partners = class_partners(labels, checkpoint.header.labels)
+        for name in (each for each in ours if each.startswith(_CLASSIFIER)):
+            state[name] = ours[name].clone()
+            for new, old in partners.items():
+                state[name][new] = checkpoint.state[name][old]
+        known = ", ".join(labels.names[each] for each in partners) or "none"
+        note(f"classes that '{path.stem}' knows already: {known}; the others begin anew")
+    elif checkpoint.header.config.classes != model.config.classes:
         state |= {name: each for name, each in ours.items() if name.startswith(_CLASSIFIER)}
     check_state(state, {name: tuple(each.shape) for name, each in ours.items()}, path)
     model.load_state_dict(state)

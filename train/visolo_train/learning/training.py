@@ -1,8 +1,8 @@
 """A whole training from a recipe: data, network, loop, validation, final weights.
 
 The folder of a training holds ``recipe.json`` (all settings), ``checkpoint.pt`` (from which an
-interrupted training continues), ``weights.safetensors`` (the trained network) and
-``tensorboard/``.
+interrupted training continues), ``weights.safetensors`` (the trained network), ``tensorboard/``
+and, where the best weights are kept, ``scores.json``.
 """
 
 from __future__ import annotations
@@ -13,32 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
-from visolo_core.categories import LabelSet
 from visolo_core.checkpoint_header import CheckpointHeader
 from visolo_core.errors import VisoloError
-from visolo_core.files import read_json, reason, replaced
+from visolo_core.files import give_name, read_json, reason, replaced, temporary_beside
 from visolo_core.nn.checkpoint import Checkpoint, save_checkpoint
 from visolo_runtime.session.loading import load
 from visolo_train.data.annotations import read_annotations
-from visolo_train.data.pasting import PastedClips
-from visolo_train.data.split import without_held_out
 from visolo_train.evaluation.scoring import Score, score_model
-from visolo_train.learning.augmentation import Augmentation
-from visolo_train.learning.clips import (
-    AnnotatedClips,
-    ComposedClips,
-    DrawnClips,
-    MixedClips,
-    Sampling,
-)
+from visolo_train.learning.best_weights import BestWeights
+from visolo_train.learning.data_sets import build_clips
 from visolo_train.learning.loop import Trainer, train
 from visolo_train.learning.losses import Losses
-from visolo_train.learning.recipe import DataTable, Recipe
+from visolo_train.learning.recipe import Recipe
 from visolo_train.learning.start import build_network
 from visolo_train.learning.team import Team
 
 CHECKPOINT, WEIGHTS, RECIPE = "checkpoint.pt", "weights.safetensors", "recipe.json"
+SCORES = "scores.json"
 
 
 class Training:
@@ -75,10 +68,18 @@ class Training:
             if recipe.validation.annotations and team.leads
             else None
         )
+        self.selection: BestWeights | None = None
+        """Of the leading process, where the best weights are kept."""
+        if recipe.validation.keep == "best":
+            self._check_validation()
         if has_checkpoint:
             self.trainer.resume(folder / CHECKPOINT)
         elif team.leads:
             self._begin()
+        if self._validation and recipe.validation.keep == "best":
+            patience = recipe.validation.patience
+            self.selection = BestWeights(folder / SCORES, self.trainer.step, patience)
+        self._stopped = False  # Ctrl-C while it was scored
 
     def run(
         self,
@@ -97,52 +98,98 @@ class Training:
         Returns:
             whether the end was reached.
         """
-        every, steps = self.recipe.validation.every, self.recipe.schedule.steps
 
         def step_done(step: int, losses: Losses) -> None:
             report(step, losses)
-            if every and (step % every == 0 or step == steps):
-                if self._validation and self.team.leads:
-                    scored(step, self._score())
+            if self._is_due(step):
+                self._score(scored)
                 self.team.wait()
 
-        finished = train(
-            self.trainer,
-            self.data,
-            self.folder / CHECKPOINT,
-            self.recipe.run.save_every,
-            self.recipe.run.workers,
-            step_done,
-            stop,
-        )
-        if finished and self.team.leads:
-            self._save_weights()
+        # The first weights are candidates too, and a kill may have come before a score.
+        step = self.trainer.step
+        if self.selection and self._is_due(step) and not self.selection.has(step):
+            self._score(scored)
+        finished = self._anyone(self._is_over())
+        if not finished and not self._anyone(self._stopped):
+            finished = train(
+                self.trainer,
+                self.data,
+                self.folder / CHECKPOINT,
+                self.recipe.run.save_every,
+                self.recipe.run.workers,
+                step_done,
+                lambda: stop() or self._stopped or self._is_over(),
+            )
+            finished = self._anyone(finished or self._is_over())
+            finished = finished and not self._anyone(self._stopped)
+        if finished and self.team.leads and not self.selection:
+            self._save_weights(self.folder / WEIGHTS)
         return finished
 
-    def _save_weights(self) -> Path:
-        header = CheckpointHeader(self.trainer.model.config, self.labels)
-        path = self.folder / WEIGHTS
-        save_checkpoint(path, Checkpoint(header, self.trainer.best_weights()))
-        return path
+    def _is_due(self, step: int) -> bool:
+        every = self.recipe.validation.every
+        return every > 0 and (step % every == 0 or step == self.recipe.schedule.steps)
 
-    def _score(self) -> Score:
+    def _is_over(self) -> bool:
+        return self.selection is not None and self.selection.is_over
+
+    def _anyone(self, condition: bool) -> bool:
+        """Whether a condition holds in any process."""
+        return bool(self.team.sum(torch.tensor(float(condition), device=self.team.device)))
+
+    def _save_weights(self, path: Path) -> None:
+        header = CheckpointHeader(self.trainer.model.config, self.labels)
+        save_checkpoint(path, Checkpoint(header, self.trainer.best_weights()))
+
+    def _score(self, scored: Callable[[int, Score], None]) -> None:
+        """Score the present weights, and keep them if they are to be kept."""
         validation = self.recipe.validation
-        assert self._validation is not None
+        if self._validation is None:
+            return
         assert validation.annotations is not None
-        model = load(self._save_weights())
-        return score_model(model, self._validation, validation.annotations, validation.images)
+        file = temporary_beside(self.folder / WEIGHTS)
+        try:
+            self._save_weights(file)
+            score = score_model(
+                load(file), self._validation, validation.annotations, validation.images
+            )
+            ap = score.figures["AP"]
+            if self.selection is None or self.selection.is_best(ap):
+                give_name(file, self.folder / WEIGHTS)
+        except KeyboardInterrupt:
+            self._stopped = True
+            return
+        finally:
+            file.unlink(missing_ok=True)
+        if self.selection:
+            self.selection.add(self.trainer.step, ap)
+        scored(self.trainer.step, score)
+
+    def _check_validation(self) -> None:
+        """Make sure that there is something to choose the best weights by."""
+        if self.recipe.validation.annotations is None or not self.recipe.validation.every:
+            raise VisoloError(
+                "validation.keep = 'best' needs scores to choose by: set validation.annotations "
+                "and validation.every"
+            )
+        if self._validation and all(track.crowd for track in self._validation.tracks):
+            raise VisoloError(
+                f"'{self.recipe.validation.annotations}' has no object: there is nothing to choose "
+                "the best weights by"
+            )
 
     def _begin(self) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise VisoloError(f"cannot write '{self.folder}': {reason(error)}") from error
+        (self.folder / SCORES).unlink(missing_ok=True)
         with replaced(self.folder / RECIPE) as temporary:
             temporary.write_text(json.dumps(self.recipe.model_dump(mode="json"), indent=1))
 
     def _check_settings(self) -> None:
         path = self.folder / RECIPE
-        theirs = _flat(read_json(path))
+        theirs = _flat(_as_written(path).fixed())
         ours = _flat(self.recipe.fixed())
         for name, value in ours.items():
             if theirs.get(name) != value:
@@ -152,57 +199,12 @@ class Training:
                 )
 
 
-def build_clips(
-    recipe: Recipe, labels: LabelSet, note: Callable[[str], None] = lambda _: None
-) -> MixedClips:
-    """The clips of all data sets of a recipe.
-
-    Args:
-        recipe: names the data sets.
-        labels: of the network.
-        note: called with remarks about the data, in sentences.
-
-    Raises:
-        VisoloError: if a data set is missing or does not fit.
-    """
-    size = recipe.network.config().input_size
-    parts = [
-        (_clips(f"data.{name}", table, labels, size, note), table.share)
-        for name, table in recipe.data.items()
-        if table.share > 0
-    ]
-    return MixedClips(parts, recipe.start.seed)
-
-
-def _clips(
-    name: str,
-    table: DataTable,
-    labels: LabelSet,
-    size: tuple[int, int],
-    note: Callable[[str], None],
-) -> AnnotatedClips | ComposedClips | DrawnClips:
-    sampling = Sampling(table.frames, table.reach)
-    if table.kind == "drawn":
-        return DrawnClips(size, sampling, table.seed)
-    if table.annotations is None:
-        raise VisoloError(f"{name}.annotations is not set: name a json file")
-    augmentation = Augmentation(size, table.short_sides, table.rotation, table.flip)
-    images = table.images or table.annotations.parent / "JPEGImages"
-    annotations = without_held_out(
-        read_annotations(table.annotations), table.annotations, table.held_out
-    )
-    if table.kind == "pasted":
-        pasted = PastedClips(annotations, images, table.backgrounds, table.photos, table.stretched)
-        return ComposedClips(pasted, labels, size, sampling, table.seed)
-    clips = AnnotatedClips(annotations, images, labels, sampling, augmentation, table.seed)
-    if not len(clips):
-        raise VisoloError(f"'{table.annotations}' has no video with an object to learn from")
-    if clips.left_out:
-        note(
-            f"'{table.annotations}': {len(clips.left_out)} of {len(annotations.videos)} videos "
-            f"have no object to learn from and are left out, the first is {clips.left_out[0]}"
-        )
-    return clips
+def _as_written(path: Path) -> Recipe:
+    """The settings in a file of them, with the defaults of those that are younger than it."""
+    try:
+        return Recipe.model_validate(read_json(path))
+    except ValidationError as error:
+        raise VisoloError(f"'{path}' does not hold the settings of a training") from error
 
 
 def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
