@@ -253,6 +253,22 @@ def test_results_outlive_the_next_submission(opened: Opened, lite_bundle: Path) 
     assert not np.array_equal(buffers.read("cell_query")[0, : len(kept[0])], kept[0])
 
 
+def test_a_run_overlaps(on_gpu: OnGpu, lite_bundle: Path) -> None:
+    """Each frame begins before the host has followed the one ahead of it."""
+    host = load(lite_bundle, "onnxruntime", threads=1)
+    session = host.session()
+    with Streams(replace(host, engines=on_gpu(lite_bundle)), [None]) as streams:
+        assert streams.overlap
+        frames = list(sample_frames(6))
+        ahead = streams.begin({0: frames[0]})
+        for number, frame in enumerate(frames):
+            step = ahead
+            step.compute()
+            if number + 1 < len(frames):
+                ahead = streams.begin({0: frames[number + 1]})
+            equal(step.follow()[0], session.step(frame))
+
+
 def test_every_tensor_can_be_read_and_written(opened: Opened, batched_bundle: Path) -> None:
     """As verification does; kernels that were written are those that are decoded."""
     host = load(batched_bundle, "onnxruntime", threads=1).engines.buffers(3)

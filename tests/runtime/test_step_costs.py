@@ -72,15 +72,18 @@ def test_calls_of_engines(model: Model, frames: list[NDArray[np.uint8]]) -> None
     watched, counts = counted(model)
     session = watched.session(record=False)
     session.step(frames[0])
+    bound = set()
     for frame in frames[1:]:
         counts.clear()
         session.step(frame)
         assert counts["run frame"] == counts["run memory"] == 1
         assert counts["run decode"] <= 1 + model.config.cells // DECODE_LIMIT
-        # The frame graph stays bound; the memory graph changes its slot, decode its masks.
+        # The frame graph stays bound; the memory graph changes its slot, decode its number of masks.
         assert counts["bind frame"] == 0
         assert counts["bind memory"] == 1
-        assert counts["bind decode"] == 5 * counts["run decode"]
+        assert counts["bind decode"] in (0, 5 * counts["run decode"])
+        bound.add(counts["bind decode"])
+    assert 0 in bound
 
 
 def test_dense_tensors_are_not_copied(model: Model, frames: list[NDArray[np.uint8]]) -> None:

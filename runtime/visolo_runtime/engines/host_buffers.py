@@ -88,6 +88,8 @@ class HostBuffers(Buffers):
         """Rows of the last frame."""
         self._decoded = 0
         """Masks of that frame that are decoded."""
+        self._decodes_to = range(0)
+        """Masks that the decode graph's context is bound to."""
         self._bound: dict[GraphName, range] = {}
         """Rows that each context is bound to."""
 
@@ -125,9 +127,12 @@ class HostBuffers(Buffers):
             some = cell[begin : begin + DECODE_LIMIT]
             chosen, outputs = self._masks.views(first + begin, len(some))
             np.copyto(chosen, kernels[:, some].T)
-            decode.bind_input("kernels", chosen)
-            for name in DECODE_OUTPUTS:
-                decode.bind_output(name, getattr(outputs, name))
+            masks = range(first + begin, first + begin + len(some))
+            if masks != self._decodes_to:
+                decode.bind_input("kernels", chosen)
+                for name in DECODE_OUTPUTS:
+                    decode.bind_output(name, getattr(outputs, name))
+                self._decodes_to = masks
             decode.run()
             parts.append(outputs)
         return join_parts(parts, self._masks.masks[first : self._decoded])

@@ -60,7 +60,7 @@ class OrtDeviceBuffers(Buffers):
         self._workplace, self._tensors = workplace, workplace.tensors
         self._device = workplace.device
         if self._device.kind == "cuda":
-            self.gpu = self._device.index
+            self.gpu, self.computes_ahead = self._device.index, True
         self._tensors.clear()
         self._rows = range(0)
         """Rows of the last frame."""

@@ -32,6 +32,7 @@ from visolo_runtime.engines.buffers import (
     CELL_OUTPUTS,
     DECODE_LIMIT,
     DECODE_OUTPUTS,
+    KEPT,
     STAGE_OUTPUTS,
     Array,
     Buffers,
@@ -52,8 +53,6 @@ from visolo_runtime.engines.torch.recording import CudaGraphs, Recorder
 from visolo_runtime.engines.torch.stopwatch import TorchStopwatch
 
 _LOG = logging.getLogger(__name__)
-_KEPT = ("memory_key", "memory_value", "recent_key")
-"""What a row keeps from frame to frame."""
 _UPLOADED = ("image", "memory_valid", "recent_valid", "score_threshold")
 _TARGETS = 2
 """Blocks for results in host memory, in turns: the next frame may be launched while the host still
@@ -116,7 +115,7 @@ class TorchBuffers(Buffers):
         self._done: torch.cuda.Event | None = None
         self._recorder = recorder
         if device.type == "cuda":
-            self.gpu = device.index
+            self.gpu, self.computes_ahead = device.index, True
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
             self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._stream.wait_stream(torch.cuda.current_stream(device))  # which moved the weights
@@ -146,7 +145,7 @@ class TorchBuffers(Buffers):
                 dtype=getattr(torch, self.specs[name].dtype),
                 device=self._device,
             )
-            for name in _KEPT
+            for name in KEPT
         }
         self._outputs: dict[str, Tensor] = {}
         self._masks: list[Tensor] = []
@@ -501,7 +500,7 @@ class TorchBuffers(Buffers):
         self._overwritten = True
 
     def _tensor(self, name: str, row: int) -> Tensor:
-        if name in _KEPT:
+        if name in KEPT:
             return self._kept[name][row : row + 1]
         rows = self._launched.rows
         place = rows.index(row) if rows else 0
