@@ -167,7 +167,7 @@ def score_stills(model: Model, data: Path, pictures: Path | None, share: float) 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("model", type=Path)
+    parser.add_argument("model", help="everyday, a bundle, or weights")
     parser.add_argument("--videos", type=Path, help="json of real videos")
     parser.add_argument("--stills", type=Path, help="json of photos")
     parser.add_argument("--pictures", type=Path, help="folder of the frames")

@@ -275,7 +275,7 @@ def test_the_first_example_prints_instances(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)
-    exec(blocks(ROOT / "README.md", "python")[0], {})
+    exec(blocks(ROOT / "README.md", "python")[0].replace("everyday", "shapes"), {})
     assert re.search(r"^\d+ disc 0\.\d+ \(.*\) \(96, 160\)$", capsys.readouterr().out, re.M)
 
 
