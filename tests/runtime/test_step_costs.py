@@ -78,7 +78,7 @@ def test_calls_of_engines(model: Model, frames: list[NDArray[np.uint8]]) -> None
         session.step(frame)
         assert counts["run frame"] == counts["run memory"] == 1
         assert counts["run decode"] <= 1 + model.config.cells // DECODE_LIMIT
-        # The frame graph stays bound; the memory graph changes its slot, decode its number of masks.
+        # The frame graph stays bound; memory changes its slot, decode its number of masks.
         assert counts["bind frame"] == 0
         assert counts["bind memory"] == 1
         assert counts["bind decode"] in (0, 5 * counts["run decode"])

@@ -1,4 +1,4 @@
-"""The small model in the package does what its card says."""
+"""The models in the package do what their cards say."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import visolo
+from benchmarks.real_things import score_stills, score_videos
+from clips import write_video
 from helpers import run_visolo
 from outside import real_data
+from visolo_core.categories import EVERYDAY
 from visolo_runtime.runner import RunOptions, run
 from visolo_runtime.session.loading import load
-from visolo_runtime.shipped import shipped_model, shipped_weights
+from visolo_runtime.session.session import Session
+from visolo_runtime.shipped import SHIPPED, shipped_model, shipped_weights
+from visolo_runtime.video.sample_clip import sample_frames
 from visolo_train.data.drawn_data import drawn_data
 from visolo_train.evaluation.scoring import TrackCollector, score_tracks
 
@@ -23,7 +30,8 @@ LIMIT = 10 * 2**20
 def test_it_is_small() -> None:
     folder = shipped_model().parent
     files = [path for path in folder.rglob("*") if path.is_file()]
-    assert {"MODEL_CARD.md", "lite.safetensors"} <= {path.name for path in files}
+    named = {"MODEL_CARD.md", "lite.safetensors", "EVERYDAY_CARD.md", "everyday.safetensors"}
+    assert named <= {path.name for path in files}
     assert max(path.stat().st_size for path in files) < LIMIT
 
 
@@ -38,10 +46,51 @@ def test_it_finds_drawn_shapes() -> None:
     assert figures["AP50"] > 0.65
 
 
-def test_the_bundle_is_made_of_the_weights(tmp_path: Path) -> None:
-    weights = shipped_weights()
-    bundle = shutil.copytree(shipped_model(), tmp_path / "lite.visolo")  # verify writes into it
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_bundle_is_made_of_the_weights(name: str, tmp_path: Path) -> None:
+    weights = shipped_weights(name)
+    bundle = shutil.copytree(shipped_model(name), tmp_path / "m.visolo")  # verify writes into it
     run_visolo("verify", bundle, "--reference", weights, "--frames", "4").succeeded()
+
+
+def test_commands_take_them_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever lies in the working directory; a path of that name begins with a dot."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "everyday").mkdir()
+    for name in SHIPPED:
+        assert run_visolo("info", name, "--json").succeeded().json()["path"].endswith(".visolo")
+    assert visolo.load("everyday").labels == EVERYDAY
+    outcome = run_visolo("info", "./everyday")
+    assert (outcome.status, "manifest.json" in outcome.err) == (2, True)
+    outcome = run_visolo("run", "nothing", "video.mp4")
+    assert outcome.status == 2
+
+
+def test_int8_is_close() -> None:
+    """Scores of cells, on a drawn video: real ones are not among the tests."""
+    scores = []
+    for precision in ("fp32", "int8"):
+        model = load("everyday", "onnxruntime", precision=precision)
+        buffers = model.engines.buffers()
+        session = Session(buffers, model.stream_options(record=False))
+        for frame in sample_frames(6, 96, 160):
+            session.step(frame)
+        scores.append(buffers.read("scores").copy())
+    difference = np.abs(scores[0] - scores[1])
+    assert 0 < difference.max() < 0.1
+    assert difference.mean() < 0.01
+
+
+def test_the_demo_shows_a_video(tmp_path: Path) -> None:
+    source = write_video(tmp_path / "video.mp4", frames=6)
+    folder = tmp_path / "demo"
+    outcome = run_visolo("demo", "-o", folder, "--source", source, "--frames", "4").succeeded()
+    assert " FPS" in outcome.out
+    assert "AP" not in outcome.out
+    assert len((folder / "frames.jsonl").read_text().splitlines()) == 4
+    missing = run_visolo("demo", "-o", tmp_path / "new", "--source", tmp_path / "none.mp4")
+    assert missing.status == 2
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_demo_shows_it(tmp_path: Path) -> None:
@@ -61,3 +110,13 @@ def test_it_keeps_what_the_card_says() -> None:
     figures = run_visolo("eval", shipped_model(), "--data", data, "--json").succeeded().json()
     assert figures["AP"] >= 0.64
     assert figures["AP50"] >= 0.84
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_everyday_keeps_what_its_card_says(precision: str) -> None:
+    model = load("everyday", precision=precision)
+    videos = score_videos(model, real_data("real-vis/instances.json"), None)
+    assert videos["mean_overlap"] >= 0.6
+    stills = score_stills(model, real_data("real-stills/instances.json"), None, 0.05)
+    assert stills["AP50"] >= 0.7
