@@ -84,8 +84,10 @@ def parse_precisions(texts: Iterable[str], formats: Iterable[Format]) -> list[Pr
         if wrong and _PRECISIONS[format] == ("fp32",):
             raise VisoloError(f"format {format} is float32 only: leave --precision out for it")
         if wrong:
+            whose = "" if wrong[0] in _ON_CPUS else ", which is for TensorRT"
             raise VisoloError(
-                f"format {format} has no {wrong[0]}: choose from {', '.join(_PRECISIONS[format])}"
+                f"format {format} has no {wrong[0]}{whose}: choose from "
+                f"{', '.join(_PRECISIONS[format])}"
             )
     return cast("list[Precision]", words)
 
