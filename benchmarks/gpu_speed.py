@@ -27,9 +27,9 @@ from visolo_runtime.bundle import Bundle
 from visolo_runtime.engines.tensorrt.backend import open_tensorrt
 from visolo_runtime.engines.tensorrt.device import cuda_device
 from visolo_runtime.engines.tensorrt.library import Library, import_library
+from visolo_runtime.models.shipped import shipped_weights
 from visolo_runtime.session.session import Session
 from visolo_runtime.session.stream import StreamOptions
-from visolo_runtime.shipped import shipped_weights
 from visolo_runtime.video.sample_clip import sample_frames
 
 _WARM_UP = 20  # frames

@@ -24,9 +24,9 @@ from torch import Tensor
 from visolo_core.config import InferenceConfig
 from visolo_core.nn.checkpoint import load_checkpoint
 from visolo_core.nn.memory import Memory
+from visolo_runtime.models.shipped import shipped_model
 from visolo_runtime.runner import RunOptions, run
 from visolo_runtime.session.loading import load
-from visolo_runtime.shipped import shipped_model
 from visolo_train.data.drawn_data import drawn_data
 from visolo_train.data.synthetic import draw_clip
 from visolo_train.evaluation.identity import identity_measures

@@ -37,9 +37,9 @@ from visolo_runtime.engines.buffers import FrameInput
 from visolo_runtime.engines.device_name import DeviceName, parse_device
 from visolo_runtime.engines.engine import Engines
 from visolo_runtime.engines.torch.opening import bundle_engines, weights_engines
+from visolo_runtime.models.shipped import shipped_model, shipped_weights
 from visolo_runtime.session.loading import Model
 from visolo_runtime.session.streams import Streams
-from visolo_runtime.shipped import shipped_model, shipped_weights
 from visolo_runtime.video.frames import ResizedFrame
 from visolo_runtime.video.resizing import resized
 from visolo_runtime.video.sample_clip import sample_frames

@@ -10,8 +10,8 @@ from visolo_export.precision import convolutions, to_bf16, to_fp16
 from visolo_export.quantisation import Feeds, Ranges, calibrate
 from visolo_export.tensorrt_quantisation import quantise
 from visolo_runtime.bundle import Precision
+from visolo_runtime.models.shipped import shipped_model
 from visolo_runtime.session.loading import load
-from visolo_runtime.shipped import shipped_model
 
 
 class EngineGraphs:

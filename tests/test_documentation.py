@@ -30,7 +30,7 @@ from visolo_core.masks import encode_rle
 from visolo_runtime.bundle import Bundle
 from visolo_runtime.diagnosis import BackendCheck, Computer, Diagnosis, DriverCheck
 from visolo_runtime.engines.nvidia import Driver, Gpu
-from visolo_runtime.shipped import shipped_model
+from visolo_runtime.models.shipped import shipped_model
 from visolo_train.data.synthetic import draw_clip
 
 ROOT = Path(__file__).parents[1]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from clips import write_folder, write_video
-from visolo_runtime.shipped import shipped_model
+from visolo_runtime.models.shipped import shipped_model
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))

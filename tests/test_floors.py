@@ -31,6 +31,7 @@ FLOORS = (
     "visolo_runtime.session",
     "visolo_runtime.video",
     "visolo_runtime.engines",
+    "visolo_runtime.models",
     "visolo_runtime.bundle",
     "visolo_core.nn",
     "visolo_core",

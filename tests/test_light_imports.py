@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from visolo_runtime.shipped import shipped_model, shipped_weights
+from visolo_runtime.models.shipped import shipped_model, shipped_weights
 
 BLOCK = """
 import sys

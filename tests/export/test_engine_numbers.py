@@ -27,8 +27,8 @@ from visolo_runtime.bundle import Bundle, Precision
 from visolo_runtime.engines.buffers import Array
 from visolo_runtime.engines.engine import Engines
 from visolo_runtime.engines.onnxruntime.backend import OnnxRuntimeBackend
+from visolo_runtime.models.shipped import shipped_model
 from visolo_runtime.session.loading import Model, load
-from visolo_runtime.shipped import shipped_model
 from visolo_runtime.video.sources import open_source
 
 Files = dict[GraphName, Path]

@@ -18,7 +18,7 @@ from visolo_export.engine_support import check_precision
 from visolo_export.tensorrt_build import BuiltEngine, TensorRt, usual_lengths
 from visolo_runtime.bundle import Bundle, Precision
 from visolo_runtime.engines.tensorrt.library import Library, import_library, new_log
-from visolo_runtime.shipped import shipped_model
+from visolo_runtime.models.shipped import shipped_model
 
 trt = pytest.importorskip("tensorrt_rtx", reason="install visolo[rtx]")
 TYPES = {"fp32": "Float", "fp16": "Half", "bf16": "BFloat16", "int8": "Int8", "fp8": "FP8"}

@@ -27,8 +27,8 @@ from visolo_export.torch_formats import check_compiler
 from visolo_runtime.bundle import Bundle
 from visolo_runtime.engines.backends import BACKENDS, choose
 from visolo_runtime.engines.torch.archive import plain_program
+from visolo_runtime.models.shipped import shipped_model, shipped_weights
 from visolo_runtime.session.loading import load
-from visolo_runtime.shipped import shipped_model, shipped_weights
 from visolo_train.data.synthetic import draw_clip
 
 Visolo = Callable[..., Outcome]

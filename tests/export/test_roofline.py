@@ -17,7 +17,7 @@ from visolo_core.nn.checkpoint import load_checkpoint
 from visolo_core.nn.graphs import graph_modules
 from visolo_export.graph_export import example_inputs
 from visolo_runtime.bundle import Bundle
-from visolo_runtime.shipped import shipped_model, shipped_weights
+from visolo_runtime.models.shipped import shipped_model, shipped_weights
 
 
 def convolution(group: int) -> onnx.ModelProto:

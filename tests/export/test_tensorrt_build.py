@@ -26,7 +26,7 @@ from visolo_export.quantisation import Ranges
 from visolo_export.tensorrt_build import TensorRt, usual_lengths
 from visolo_export.tensorrt_quantisation import quantise
 from visolo_runtime.bundle import Bundle, Precision
-from visolo_runtime.shipped import shipped_weights
+from visolo_runtime.models.shipped import shipped_weights
 from visolo_train.data.synthetic import draw_clip
 
 pytest.importorskip("tensorrt_rtx", reason="install visolo[rtx]")

@@ -10,7 +10,7 @@ from helpers import run_visolo
 from visolo_core.errors import NotHereError
 from visolo_runtime.engines.tensorrt.device import CudaDevice, cuda_device
 from visolo_runtime.engines.tensorrt.library import import_library
-from visolo_runtime.shipped import shipped_weights
+from visolo_runtime.models.shipped import shipped_weights
 
 
 @pytest.fixture(scope="session")

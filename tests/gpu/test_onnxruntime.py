@@ -20,8 +20,8 @@ from visolo_runtime.engines.onnxruntime.gpu_backend import (
     OrtDeviceEngine,
     open_on_gpu,
 )
+from visolo_runtime.models.shipped import shipped_model
 from visolo_runtime.session.loading import Model, load
-from visolo_runtime.shipped import shipped_model
 from visolo_runtime.video.sample_clip import sample_frames
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(600)]

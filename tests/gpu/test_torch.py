@@ -22,11 +22,11 @@ from visolo_export.comparison import compare_tracks
 from visolo_runtime.engines.device_name import DeviceName
 from visolo_runtime.engines.engine import Engines
 from visolo_runtime.engines.torch.opening import weights_engines
+from visolo_runtime.models.shipped import shipped_weights
 from visolo_runtime.session.loading import load
 from visolo_runtime.session.session import Session
 from visolo_runtime.session.stream import StreamOptions
 from visolo_runtime.session.streams import Streams
-from visolo_runtime.shipped import shipped_weights
 from visolo_runtime.video.sample_clip import sample_frames
 
 pytestmark = [

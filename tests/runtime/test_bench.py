@@ -9,8 +9,8 @@ from PIL import Image
 
 from helpers import run_visolo
 from visolo_runtime.bench import ALL_STAGES, Entrant, GpuMeter, Measured, Plan, Round, measure
+from visolo_runtime.models.shipped import shipped_model
 from visolo_runtime.session.loading import load
-from visolo_runtime.shipped import shipped_model
 from visolo_runtime.video.sample_clip import sample_frames
 
 SHORT = ("--frames", 6, "--warm-up", 2, "--rounds", 2)

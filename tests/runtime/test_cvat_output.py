@@ -12,7 +12,7 @@ from PIL import Image
 
 from clips import write_video
 from helpers import run_visolo
-from visolo_runtime.shipped import shipped_model
+from visolo_runtime.models.shipped import shipped_model
 from visolo_runtime.video.sample_clip import sample_frames
 
 FRAMES = 4

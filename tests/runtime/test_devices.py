@@ -18,8 +18,8 @@ from visolo_runtime.engines.backends import BACKENDS, Placement, choose
 from visolo_runtime.engines.device_name import DeviceName, parse_device
 from visolo_runtime.engines.torch.graph_files import _move_constants, load_graph
 from visolo_runtime.engines.torch.placing import check_compiled, torch_device
+from visolo_runtime.models.shipped import shipped_model, shipped_weights
 from visolo_runtime.session.loading import load
-from visolo_runtime.shipped import shipped_model, shipped_weights
 
 Visolo = Callable[..., Outcome]
 WEIGHTS = shipped_weights()

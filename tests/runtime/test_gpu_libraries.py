@@ -17,8 +17,8 @@ from visolo_core.errors import NotHereError
 from visolo_runtime.engines.nvidia import Driver, Gpu, check_driver, find_driver
 from visolo_runtime.engines.onnxruntime import libraries
 from visolo_runtime.engines.onnxruntime.libraries import load_gpu_libraries, needed_libraries
+from visolo_runtime.models.shipped import shipped_model
 from visolo_runtime.session.loading import load
-from visolo_runtime.shipped import shipped_model
 
 DRIVER = """
 #include <string.h>

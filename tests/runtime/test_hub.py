@@ -14,7 +14,7 @@ from helpers import run_visolo
 from hub_server import TOKEN, HubServer
 from visolo_core.errors import VisoloError
 from visolo_runtime.bundle import Bundle
-from visolo_runtime.hub import HubAddress, fetch, push
+from visolo_runtime.models.hub import HubAddress, fetch, push_bundle
 
 pytest.importorskip("huggingface_hub")
 ADDRESS = "hf://ada/street"
@@ -45,7 +45,7 @@ def test_a_bundle_comes_back_as_it_went(hub: HubServer, lite_bundle: Path) -> No
 
 
 def test_commands_and_python_take_the_address(hub: HubServer, lite_bundle: Path) -> None:
-    push(lite_bundle, ADDRESS)
+    push_bundle(lite_bundle, ADDRESS)
     told = run_visolo("info", ADDRESS, "--json").succeeded().json()
     assert told["labels"]["name"] == "shapes"
     before = len(hub.log)
@@ -55,7 +55,7 @@ def test_commands_and_python_take_the_address(hub: HubServer, lite_bundle: Path)
 
 
 def test_the_card_says_what_it_is(hub: HubServer, lite_bundle: Path) -> None:
-    push(lite_bundle, ADDRESS)
+    push_bundle(lite_bundle, ADDRESS)
     files = hub.repositories["ada/street"]
     card = files.commits[files.branches["main"]]["README.md"].decode()
     assert card.startswith("---\nlibrary_name: visolo\n")
@@ -71,12 +71,12 @@ def test_a_card_of_ones_own(hub: HubServer, lite_bundle: Path, tmp_path: Path) -
 
 
 def test_pushing_again_leaves_no_old_graph(hub: HubServer, lite_bundle: Path) -> None:
-    push(lite_bundle, ADDRESS)
+    push_bundle(lite_bundle, ADDRESS)
     files = hub.repositories["ada/street"]
     now = files.commits[files.branches["main"]]
     files.commit("main", now | {"old.onnx": b"old", "photo.jpg": b"the owner's"})
     first = fetch(ADDRESS)
-    push(lite_bundle, ADDRESS)
+    push_bundle(lite_bundle, ADDRESS)
     now = files.commits[files.branches["main"]]
     assert "old.onnx" not in now
     assert "photo.jpg" in now
@@ -84,13 +84,13 @@ def test_pushing_again_leaves_no_old_graph(hub: HubServer, lite_bundle: Path) ->
 
 
 def test_a_branch_is_a_state_of_its_own(hub: HubServer, lite_bundle: Path) -> None:
-    push(lite_bundle, ADDRESS)
-    push(lite_bundle, f"{ADDRESS}@try/two")
+    push_bundle(lite_bundle, ADDRESS)
+    push_bundle(lite_bundle, f"{ADDRESS}@try/two")
     assert fetch(f"{ADDRESS}@try/two") != fetch(ADDRESS)
 
 
 def test_without_the_hub_the_last_state_is_taken(hub: HubServer, lite_bundle: Path) -> None:
-    push(lite_bundle, ADDRESS)
+    push_bundle(lite_bundle, ADDRESS)
     folder = fetch(ADDRESS)
     hub.failure = 503
     assert fetch(ADDRESS) == folder
@@ -101,7 +101,7 @@ def test_without_the_hub_the_last_state_is_taken(hub: HubServer, lite_bundle: Pa
 def test_a_private_one_needs_the_token(
     hub: HubServer, lite_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    push(lite_bundle, ADDRESS, private=True)
+    push_bundle(lite_bundle, ADDRESS, private=True)
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     outcome = run_visolo("info", ADDRESS)
     assert outcome.status == 2
@@ -123,7 +123,7 @@ def test_a_private_one_needs_the_token(
     ],
 )
 def test_wrong_addresses(hub: HubServer, lite_bundle: Path, address: str, sentence: str) -> None:
-    push(lite_bundle, ADDRESS)
+    push_bundle(lite_bundle, ADDRESS)
     outcome = run_visolo("info", address)
     assert outcome.status == 2
     assert sentence in outcome.err
@@ -140,7 +140,7 @@ def _with_manifest(hub: HubServer, **changes: object) -> None:
 def test_what_is_no_whole_bundle_is_not_kept(
     hub: HubServer, lite_bundle: Path, tmp_path: Path
 ) -> None:
-    push(lite_bundle, ADDRESS)
+    push_bundle(lite_bundle, ADDRESS)
     files = hub.repositories["ada/street"]
     whole = files.commits[files.branches["main"]]
 
@@ -164,7 +164,7 @@ def test_what_is_no_whole_bundle_is_not_kept(
 def test_machine_code_is_neither_fetched_nor_pushed(
     hub: HubServer, lite_bundle: Path, tmp_path: Path
 ) -> None:
-    push(lite_bundle, ADDRESS)
+    push_bundle(lite_bundle, ADDRESS)
     graphs = json.loads((lite_bundle / "manifest.json").read_text())["graphs"]
     compiled = [graphs[0] | {"format": "aotinductor"}]
     _with_manifest(hub, graphs=compiled)
@@ -174,7 +174,7 @@ def test_machine_code_is_neither_fetched_nor_pushed(
     manifest = json.loads((mine / "manifest.json").read_text()) | {"graphs": compiled}
     (mine / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(VisoloError, match="holds aotinductor, machine code"):
-        push(mine, ADDRESS)
+        push_bundle(mine, ADDRESS)
 
 
 def test_without_the_package_the_sentence_names_the_extra(

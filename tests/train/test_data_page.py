@@ -12,7 +12,7 @@ import pytest
 from clips import write_video
 from foreign_clip import FRAMES, masks, write_pictures
 from helpers import run_visolo
-from visolo_runtime.shipped import shipped_model
+from visolo_runtime.models.shipped import shipped_model
 
 ROOT = Path(__file__).parents[2]
 FOREIGN = Path(__file__).parent / "foreign"

@@ -15,10 +15,10 @@ from clips import write_video
 from helpers import run_visolo
 from outside import real_data
 from visolo_core.categories import EVERYDAY
+from visolo_runtime.models.shipped import SHIPPED, shipped_model, shipped_weights
 from visolo_runtime.runner import RunOptions, run
 from visolo_runtime.session.loading import load
 from visolo_runtime.session.session import Session
-from visolo_runtime.shipped import SHIPPED, shipped_model, shipped_weights
 from visolo_runtime.video.sample_clip import sample_frames
 from visolo_train.data.drawn_data import drawn_data
 from visolo_train.evaluation.scoring import TrackCollector, score_tracks

@@ -11,7 +11,7 @@ from torchvision.models import mobilenet_v2
 
 from visolo_core.errors import VisoloError
 from visolo_core.nn.checkpoint import load_checkpoint
-from visolo_runtime.shipped import shipped_weights
+from visolo_runtime.models.shipped import shipped_weights
 from visolo_train.learning.recipe import read_recipe
 from visolo_train.learning.start import build_network, load_backbone, load_branches
 

@@ -46,8 +46,8 @@ def demo(
     from visolo.commands.progress import RunProgress
     from visolo_core.errors import VisoloError
     from visolo_core.files import reason
+    from visolo_runtime.models.shipped import shipped_model
     from visolo_runtime.runner import RunOptions, run
-    from visolo_runtime.shipped import shipped_model
     from visolo_runtime.video.sources import open_source
     from visolo_train.data.drawn_data import drawn_clip, drawn_data
     from visolo_train.evaluation.scoring import TrackCollector, score_tracks

@@ -16,7 +16,7 @@ def info(
 ) -> None:
     """Show what a bundle or a weights file contains; a bundle's checksums are verified."""
     from visolo_runtime.model_info import describe
-    from visolo_runtime.shipped import model_path
+    from visolo_runtime.models.shipped import model_path
 
     report = describe(model_path(model)).as_dict()
     if as_json:

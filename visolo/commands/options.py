@@ -11,8 +11,8 @@ from visolo_core.config import InferenceConfig
 from visolo_core.errors import VisoloError
 from visolo_runtime.engines.backends import AUTO
 from visolo_runtime.engines.device_name import parse_device
+from visolo_runtime.models.shipped import SHIPPED
 from visolo_runtime.session.loading import BACKEND_NAMES, TORCH
-from visolo_runtime.shipped import SHIPPED
 
 EXIT_CHECK_FAILED = 1
 EXIT_INTERRUPTED = 130

@@ -25,6 +25,6 @@ def push(
     Every command takes its address as a model from then on. HF_TOKEN or 'hf auth login' says who
     you are.
     """
-    from visolo_runtime.hub import push as push_bundle
+    from visolo_runtime.models.hub import push_bundle
 
     typer.echo(push_bundle(bundle, address, card, private))

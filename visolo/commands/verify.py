@@ -83,7 +83,7 @@ def verify(
     from visolo_core.errors import VisoloError
     from visolo_export.verification_page import write_verification_page
     from visolo_export.verification_report import Side, VerificationOptions, verify_bundle
-    from visolo_runtime.shipped import model_path
+    from visolo_runtime.models.shipped import model_path
 
     if html is not None and not html.absolute().parent.is_dir():
         raise VisoloError(f"cannot write '{html}': its folder does not exist")

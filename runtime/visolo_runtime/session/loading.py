@@ -14,7 +14,7 @@ from visolo_core.distribution import pip_install
 from visolo_core.errors import NotHereError, VisoloError
 from visolo_runtime.engines.backends import AUTO, BACKENDS, choose
 from visolo_runtime.engines.device_name import DeviceName, parse_device
-from visolo_runtime.shipped import SHIPPED, model_path
+from visolo_runtime.models.shipped import SHIPPED, model_path
 
 if TYPE_CHECKING:  # loaded when a model is opened, not when this module is imported
     from visolo_runtime.bundle import Precision

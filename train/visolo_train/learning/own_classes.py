@@ -22,7 +22,7 @@ from visolo_core.errors import VisoloError
 from visolo_core.files import read_json, reason, replaced
 from visolo_core.nn.checkpoint import load_checkpoint, save_checkpoint
 from visolo_core.nn.official_checkpoint import is_official, load_official
-from visolo_runtime.shipped import SHIPPED
+from visolo_runtime.models.shipped import SHIPPED
 from visolo_train.data.own_data import OwnData, as_document
 from visolo_train.learning.recipe import Recipe, change, checked
 from visolo_train.learning.settings import settings_for

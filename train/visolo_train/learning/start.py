@@ -18,7 +18,7 @@ from visolo_core.nn.checkpoint import load_checkpoint
 from visolo_core.nn.initialise import ready_to_train
 from visolo_core.nn.mobilenet import BLOCKS, MobileNetV2
 from visolo_core.nn.tensor_files import check_state, load_tensors, read_safetensors
-from visolo_runtime.shipped import SHIPPED, shipped_weights
+from visolo_runtime.models.shipped import SHIPPED, shipped_weights
 from visolo_train.data.category_maps import class_partners
 from visolo_train.learning.recipe import NetworkTable, StartTable
 

@@ -22,7 +22,7 @@ from visolo_core.distribution import pip_install
 from visolo_core.errors import NotHereError, VisoloError
 from visolo_core.files import inside, reason, replaced, user_cache
 from visolo_runtime.bundle import MANIFEST, Bundle
-from visolo_runtime.bundle_card import bundle_card
+from visolo_runtime.models.bundle_card import bundle_card
 
 SCHEME = "hf://"
 CARD = "README.md"
@@ -101,7 +101,7 @@ def fetch(address: str) -> Path:
     return folder
 
 
-def push(folder: Path, address: str, card: Path | None = None, private: bool = False) -> str:
+def push_bundle(folder: Path, address: str, card: Path | None = None, private: bool = False) -> str:
     """Make a bundle the contents of a model repository, which is created if there is none.
 
     Args:

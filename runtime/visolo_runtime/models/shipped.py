@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_FOLDER = Path(__file__).parent / "models"
+_FOLDER = Path(__file__).parent
 _STEMS = {"everyday": "everyday", "shapes": "lite"}
 SHIPPED = tuple(_STEMS)
 """Names of the models: ``everyday`` knows people, vehicles and animals, ``shapes`` six drawn
@@ -49,7 +49,7 @@ def model_path(model: str | Path) -> Path:
     if isinstance(model, str) and model in _STEMS:
         return shipped_model(model)
     if isinstance(model, str) and model.startswith("hf://"):
-        from visolo_runtime.hub import fetch
+        from visolo_runtime.models.hub import fetch
 
         return fetch(model)
     return Path(model)
