@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import shutil
 import tempfile
-from typing import BinaryIO, cast
+from pathlib import Path
+from typing import Any, BinaryIO
 
 _MOVIE = (
     b"ftyp",
@@ -17,46 +18,71 @@ _MOVIE = (
 _LONGEST_HEAD = 1 << 20  # bytes
 
 
-class _Replayed(io.RawIOBase):
-    """A pipe whose first bytes were read already."""
+class Pipe(io.RawIOBase):
+    """A file to read after some bytes that were read from it already; closes the file with itself.
 
-    def __init__(self, head: bytes, rest: io.RawIOBase) -> None:
+    Args:
+        rest: the file.
+        head: the bytes.
+    """
+
+    def __init__(self, rest: io.RawIOBase | BinaryIO, head: bytes = b"") -> None:
         super().__init__()
-        self._head, self._rest = head, rest
+        self._rest, self._head = rest, head
+        self._seekable = not head and rest.seekable()
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: object) -> int | None:
-        view = memoryview(buffer)  # type: ignore[arg-type]
+    def readinto(self, buffer: Any) -> int | None:
         if not self._head:
-            return self._rest.readinto(view)
-        count = min(len(view), len(self._head))
-        view[:count] = self._head[:count]
-        self._head = self._head[count:]
-        return count
+            count: int | None = self._rest.readinto(buffer)  # type: ignore[union-attr]
+            return count
+        part = self._head[: len(buffer)]
+        buffer[: len(part)] = part
+        self._head = self._head[len(part) :]
+        return len(part)
+
+    def seekable(self) -> bool:
+        return self._seekable
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._rest.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._rest.tell()
+
+    def close(self) -> None:
+        self._rest.close()
+        super().close()
 
 
-def readable_video(pipe: io.RawIOBase) -> BinaryIO:
-    """A pipe as FFmpeg can read it.
+def open_pipe(file: int | Path) -> Pipe:
+    """Open a pipe so that FFmpeg can read the video in it.
 
     Most mp4 files have their index at the end, and FFmpeg must go back from there to the pictures:
     such a file is copied to a temporary one, which goes when it is closed. Everything else is read
     as it comes.
 
+    Args:
+        file: a descriptor, which stays open; or a FIFO, whose writer is waited for.
+
     Raises:
         OSError: if the pipe cannot be read, or the disk is full.
     """
+    pipe = open(file, "rb", buffering=0, closefd=not isinstance(file, int))  # noqa: SIM115
     if pipe.seekable():
-        return cast(BinaryIO, pipe)
+        return Pipe(pipe)
     head, index_is_last = _read_head(pipe)
-    whole = _Replayed(head, pipe)
+    whole = Pipe(pipe, head)
     if not index_is_last:
-        return cast(BinaryIO, whole)
-    copy = tempfile.TemporaryFile()  # noqa: SIM115, it lives as long as the clip
-    shutil.copyfileobj(whole, copy)
-    copy.seek(0)
-    return cast(BinaryIO, copy)
+        return whole
+    with whole:
+        copy = tempfile.TemporaryFile()  # noqa: SIM115, closed with the pipe
+        readable = Pipe(copy)
+        shutil.copyfileobj(whole, copy)
+    readable.seek(0)
+    return readable
 
 
 def _read_head(pipe: io.RawIOBase) -> tuple[bytes, bool]:

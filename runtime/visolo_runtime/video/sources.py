@@ -29,7 +29,7 @@ from visolo_runtime.video.frame_names import (
     missing_numbers,
 )
 from visolo_runtime.video.frames import Picture
-from visolo_runtime.video.pipes import readable_video
+from visolo_runtime.video.pipes import open_pipe
 
 DEFAULT_FPS = Fraction(30)
 STANDARD_INPUT = "-"
@@ -114,7 +114,7 @@ def open_sources(sources: Sequence[str], images: Path | None = None) -> list[Cli
     pictures = [Path(source) for source in sources if is_picture(Path(source))]
     if len(pictures) == len(sources) and all(map(os.path.isfile, sources)):
         return [_frames(pictures)]
-    pipes = [pipe for source in sources if (pipe := _pipe_id(source))]
+    pipes = [pipe for source in sources if (pipe := pipe_id(source))]
     if len(set(pipes)) != len(pipes):
         raise VisoloError(
             "a pipe can be read only once, but two sources are the same: name it once"
@@ -286,8 +286,8 @@ def _rate(container: Any) -> Fraction:
 # ------------------------------------------------------------------------------- pipes
 
 
-def _pipe_id(source: str) -> tuple[int, int] | None:
-    """What is the same for all names of a pipe; None for other sources."""
+def pipe_id(source: str) -> tuple[int, int] | None:
+    """What is the same for all names of a pipe, such as ``-``; None for other sources."""
     state = _state(source)
     if state is None or not (source == STANDARD_INPUT or stat.S_ISFIFO(state.st_mode)):
         return None
@@ -309,17 +309,22 @@ def _opened_once(file: int | Path, name: str, path: Path) -> Clip:
         path: that no output may be.
     """
     try:
-        pipe = readable_video(open(file, "rb", buffering=0, closefd=file != 0))  # noqa: SIM115
+        pipe = open_pipe(file)
     except OSError as error:
         raise VisoloError(f"cannot read '{name}': {reason(error)}") from error
-    # A pipe may be quiet for as long as its writer likes.
-    containers = [_open(pipe, shown=name, timeout=None)]
+    try:
+        # A pipe may be quiet for as long as its writer likes.
+        containers = [_open(pipe, shown=name, timeout=None)]
+    except VisoloError:
+        pipe.close()
+        raise
     rate = _rate(containers[0])
 
     def frames() -> Iterator[Picture | Skipped]:
         if not containers:
             raise VisoloError(f"'{name}' can be read only once: name a file")
-        return _decode(name, opened=containers.pop())
+        with pipe:
+            yield from _decode(name, opened=containers.pop())
 
     return Clip(1, name, frames, rate, once=True, files=(path,))
 
