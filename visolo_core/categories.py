@@ -36,6 +36,26 @@ class LabelSet:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def classes_named(self, names: str) -> tuple[int, ...]:
+        """Class indices of categories by name.
+
+        Args:
+            names: separated by commas; case does not matter, and ``_`` is a space.
+
+        Raises:
+            VisoloError: if there is no such category.
+
+        >>> SHAPES.classes_named("Disc, star")
+        (0, 3)
+        """
+        known = [plain_name(name) for name in self.names]
+        wanted = {plain_name(name) for name in names.split(",") if name.strip()}
+        unknown = sorted(wanted - set(known))
+        if unknown or not wanted:
+            problem = f"class '{unknown[0]}' is unknown" if unknown else "no class is named"
+            raise VisoloError(f"{problem}: choose from {', '.join(self.names)}")
+        return tuple(index for index, name in enumerate(known) if name in wanted)
+
 
 def _numbered(name: str, names: str) -> LabelSet:
     words = tuple(names.split())

@@ -168,6 +168,7 @@ def select_instances(
     probability_sum: Floats,
     intersection: Floats,
     config: InferenceConfig,
+    kept: NDArray[np.bool_] | None = None,
 ) -> Selection:
     """The candidates that are instances of the frame.
 
@@ -177,8 +178,11 @@ def select_instances(
         probability_sum: float32 [N], sum of the mask probabilities inside the binary mask.
         intersection: float32 [N, N], common pixels of each pair of binary masks.
         config: thresholds and limits.
+        kept: bool [N], the candidates that may be instances; None means all. The others neither
+            count towards a limit nor cover a mask.
     """
-    index = np.flatnonzero(area > 0)  # an empty mask would make every score NaN
+    present = area > 0  # an empty mask would make every score NaN
+    index = np.flatnonzero(present if kept is None else present & kept)
     label = candidates.label
     score = candidates.score[index] * (probability_sum[index] / area[index])
     order = np.argsort(-score, kind="stable")[: config.pre_nms_limit]

@@ -1,24 +1,35 @@
-"""Files: written so that a reader never sees half of one, and never outside their folder."""
+"""Files: written so that a reader never sees half of one, and never outside their folder.
+
+A file takes its name only when it is complete. What has no beginning and end of its own, such as a
+device or a FIFO, is never replaced: it is written through, as the shell's ``>`` does. A symbolic
+link stays one, and the file that it leads to is written.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from visolo_core.errors import VisoloError
+
+_DESCRIPTORS = re.compile(r"/proc/[0-9]+(/task/[0-9]+)?/fd|/dev/fd")
+_MOST_LINKS = 40  # what Linux follows
 
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path`` that is renamed to it if the block succeeds.
 
-    On an exception the temporary file is removed and ``path`` does not change.
+    On an exception the temporary file is removed and ``path`` does not change. A device or a FIFO
+    receives the content instead.
 
     Raises:
         VisoloError: if the folder does not exist or cannot be written.
@@ -41,16 +52,20 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
     the temporary folder is removed and ``folder`` does not change.
 
     Raises:
-        VisoloError: if the parent folder does not exist or cannot be written, or the disk is full.
+        VisoloError: if the parent folder does not exist or cannot be written, there is a file of
+            that name, or the disk is full.
     """
+    final = _followed(folder)
+    if final.exists() and not final.is_dir():
+        raise VisoloError(f"cannot write '{folder}': it is not a folder")
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.absolute().parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
     except OSError as error:
         raise VisoloError(f"cannot write '{folder}': {reason(error)}") from error
     try:
         yield temporary
         temporary.chmod(0o777 & ~_umask())  # mkdtemp gives access to the owner only
-        _swap(folder, temporary)
+        _swap(final, temporary)
     except OSError as error:
         raise VisoloError(f"cannot write '{folder}': {reason(error)}") from error
     finally:
@@ -72,17 +87,19 @@ def _swap(folder: Path, temporary: Path) -> None:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A new empty file with a unique name, in the folder of ``path`` and with its suffix.
+    """A new empty file with a unique name and the suffix of ``path``.
+
+    It is in the folder of the file that ``path`` leads to; for a device or a FIFO, in the system's
+    folder for temporary files.
 
     Raises:
         VisoloError: if the folder does not exist or cannot be written, or ``path`` is a folder.
     """
     if path.is_dir():
         raise VisoloError(f"cannot write '{path}': it is a folder")
+    folder = None if is_written_through(path) else _followed(path).parent
     try:
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent
-        )
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=folder)
     except OSError as error:
         raise VisoloError(f"cannot write '{path}': {reason(error)}") from error
     os.close(handle)
@@ -92,14 +109,74 @@ def temporary_beside(path: Path) -> Path:
 def give_name(temporary: Path, path: Path) -> None:
     """Rename a finished temporary file to ``path``, with the permissions of a new file.
 
+    A device or a FIFO receives its content instead, and the temporary file is removed.
+
     Raises:
-        VisoloError: if the file cannot be renamed.
+        VisoloError: if the file cannot be renamed, or the device or FIFO cannot be written.
     """
     try:
-        temporary.chmod(0o666 & ~_umask())  # mkstemp gives access to the owner only
-        temporary.replace(path)
+        if is_written_through(path):
+            with temporary.open("rb") as content, open_through(path) as device:
+                shutil.copyfileobj(content, device)
+            temporary.unlink()
+        else:
+            temporary.chmod(0o666 & ~_umask())  # mkstemp gives access to the owner only
+            temporary.replace(_followed(path))
     except OSError as error:
         raise VisoloError(f"cannot write '{path}': {reason(error)}") from error
+
+
+def is_written_through(path: Path) -> bool:
+    """Whether ``path`` must be written as it is, and not replaced by a new file.
+
+    That is so for devices, FIFOs and open descriptors such as ``/dev/stdout``, also by way of
+    symbolic links.
+
+    Raises:
+        VisoloError: if it is a disk or a socket, which no output belongs in.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False  # nothing is there: a new file is written, or the error is found then
+    if stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
+        kind = "a disk" if stat.S_ISBLK(mode) else "a socket"
+        raise VisoloError(f"cannot write '{path}': it is {kind}, name a file")
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode) or _is_descriptor(path)
+
+
+def open_through(path: Path) -> BinaryIO:
+    """Open a device, FIFO or descriptor for writing at its end; waits for the reader of a FIFO.
+
+    Raises:
+        OSError: if it cannot be opened.
+    """
+    # No O_CREAT: a device that has just gone must not leave a file of its name in /dev. O_APPEND:
+    # what a shell has redirected to a file with >> stays there.
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND), "wb")
+
+
+def _is_descriptor(path: Path) -> bool:
+    for _ in range(_MOST_LINKS):
+        folder = Path(os.path.realpath(path.parent))
+        if _DESCRIPTORS.fullmatch(str(folder)):
+            return True
+        if not path.is_symlink():
+            return False
+        path = folder / path.readlink()
+    return False
+
+
+def _followed(path: Path) -> Path:
+    """The absolute path that symbolic links lead to; it need not exist.
+
+    Raises:
+        VisoloError: if they lead round in a circle.
+    """
+    final = Path(os.path.realpath(path))
+    if final.is_symlink():
+        raise VisoloError(f"cannot write '{path}': its symbolic links lead round in a circle")
+    return final
 
 
 def _umask() -> int:

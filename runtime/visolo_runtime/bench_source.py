@@ -19,8 +19,8 @@ def frame_source(source: str | None, count: int, idle: bool = False) -> tuple[Fr
         idle: take black frames of 640x360 instead of a source: nothing is found in them.
 
     Raises:
-        VisoloError: if the source is live, and cannot be read twice; if there is one, but black
-            frames are to be measured.
+        VisoloError: if the source is live or a pipe, and cannot be read twice; if there is one, but
+            black frames are to be measured.
     """
     if idle:
         if source is not None:
@@ -31,6 +31,7 @@ def frame_source(source: str | None, count: int, idle: bool = False) -> tuple[Fr
         frames = list(sample_frames(count))  # drawing costs more than small networks do
         return lambda: frames, "generated clip, not decoded"
     clip = open_source(source)[0]
-    if clip.live:
-        raise VisoloError(f"'{source}' is live and cannot be read twice: name a file or a folder")
+    if clip.live or clip.once:
+        kind = "live" if clip.live else "a pipe"
+        raise VisoloError(f"'{source}' is {kind} and cannot be read twice: name a file or a folder")
     return clip.frames, clip.name

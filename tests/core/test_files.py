@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import stat
+import threading
 from pathlib import Path
 
 import pytest
 
+from helpers import ended
 from visolo_core.errors import VisoloError
 from visolo_core.files import inside, read_json, replaced, replaced_folder
 
@@ -59,6 +64,95 @@ def test_a_full_disk_is_reported(tmp_path: Path) -> None:
     with pytest.raises(VisoloError, match="no space left"), replaced_folder(tmp_path / "f"):
         raise OSError(28, "No space left on device")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    target, link = tmp_path / "elsewhere" / "a.txt", tmp_path / "link.txt"
+    link.symlink_to("elsewhere/a.txt")
+    for content in ("first", "second"):  # the target does not exist at first
+        with replaced(link) as temporary:
+            temporary.write_text(content)
+        assert link.readlink() == Path("elsewhere/a.txt")
+        assert target.read_text() == content
+    assert sorted(each.name for each in tmp_path.rglob("*")) == ["a.txt", "elsewhere", "link.txt"]
+
+
+def test_a_symbolic_link_to_a_folder_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "link").symlink_to("old")
+    with replaced_folder(tmp_path / "link") as work:
+        (work / "a").touch()
+    assert (tmp_path / "link").is_symlink()
+    assert [each.name for each in (tmp_path / "old").iterdir()] == ["a"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["link", "old"]
+
+
+def test_links_that_lead_nowhere_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "gone").symlink_to("missing/a.txt")
+    for name, word in (("loop", "circle"), ("gone", "no such file")):
+        with pytest.raises(VisoloError, match=word), replaced(tmp_path / name):
+            pass
+        assert (tmp_path / name).is_symlink()
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_fifo_is_written_through(tmp_path: Path, linked: bool) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    (tmp_path / "link").symlink_to("fifo")
+    received: list[bytes] = []
+    reader = threading.Thread(target=lambda: received.append(fifo.read_bytes()))
+    reader.start()
+    with replaced(tmp_path / "link" if linked else fifo) as temporary:
+        temporary.write_text("content")
+    ended(reader)
+    assert received == [b"content"]
+    assert fifo.is_fifo()
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["fifo", "link"]
+    assert not temporary.exists()
+
+
+def test_a_device_is_written_through(tmp_path: Path) -> None:
+    null = tmp_path / "null"
+    try:
+        os.mknod(null, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        null.write_text("some file systems make devices that cannot be opened")
+    except OSError:  # only root may make one: a pseudo-terminal is a device of everybody
+        _ours, theirs = os.openpty()
+        null.unlink(missing_ok=True)
+        null.symlink_to(os.ttyname(theirs))
+    with replaced(null) as temporary:
+        temporary.write_text("content")
+    assert null.is_char_device()
+    with pytest.raises(VisoloError, match="not a folder"), replaced_folder(null):
+        pass
+    assert null.is_char_device()
+    assert [each.name for each in tmp_path.iterdir()] == ["null"]
+
+
+def test_a_socket_is_refused(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "s"))
+        with pytest.raises(VisoloError, match="a socket"), replaced(tmp_path / "s"):
+            pass
+
+
+def test_a_descriptor_is_written_through(tmp_path: Path) -> None:
+    """``--results /dev/stdout >> log`` keeps what is in the log, and the log itself."""
+    log = tmp_path / "log"
+    log.write_text("before\n")
+    inode = log.stat().st_ino
+    (tmp_path / "link").symlink_to("/dev/fd")
+    with log.open("a") as file:
+        for name in (f"/dev/fd/{file.fileno()}", f"/proc/self/fd/{file.fileno()}"):
+            with replaced(Path(name)) as temporary:
+                temporary.write_text("content\n")
+        with replaced(tmp_path / "link" / str(file.fileno())) as temporary:
+            temporary.write_text("content\n")
+    assert log.read_text() == "before\n" + "content\n" * 3
+    assert log.stat().st_ino == inode
 
 
 @pytest.mark.parametrize("name", ["../a", "/etc/passwd", "b/../../a", "loop/a", "out/a", "a\0b"])

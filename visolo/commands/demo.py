@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visolo.commands.options import EXIT_INTERRUPTED, DeviceOption
+from visolo.commands.options import (
+    EXIT_INTERRUPTED,
+    Classes,
+    Confidence,
+    DeviceOption,
+    changed,
+)
 
 if TYPE_CHECKING:
     from visolo_runtime.session.loading import Model
@@ -36,6 +43,8 @@ def demo(
         int, typer.Option(min=1, help="Drawn videos of 16 frames to score the model on.")
     ] = 30,
     device: DeviceOption = "",
+    classes: Classes = None,
+    confidence: Confidence = None,
 ) -> None:
     """Run a model of the package, and write an annotated video and its results.
 
@@ -53,6 +62,8 @@ def demo(
     from visolo_train.evaluation.scoring import TrackCollector, score_tracks
 
     if source is None:
+        if classes is not None or confidence is not None:
+            raise VisoloError("--classes and --conf are for a source of yours: name it by --source")
         clips = [drawn_clip(_CLIP_SEED, _CLIP_NUMBER, frames or 90, (360, 640))]
     else:
         clips = open_source(source)
@@ -61,9 +72,9 @@ def demo(
     except OSError as error:
         raise VisoloError(f"cannot write '{output}': {reason(error)}") from error
     if source is not None:
-        _show(shipped_model("everyday"), clips, output, frames, device)
+        _show(_opened("everyday", device, classes, confidence), clips, output, frames)
         return
-    model = _show(shipped_model("shapes"), clips, output, None, device)
+    model = _show(_opened("shapes", device), clips, output, None)
     annotations, clips = drawn_data(_VALIDATION_SEED, videos, 16, (192, 336))
     collector = TrackCollector(model.labels)
     with RunProgress(clips, None) as progress:
@@ -78,15 +89,26 @@ def demo(
     )
 
 
-def _show(bundle: Path, clips: list[Clip], output: Path, frames: int | None, device: str) -> Model:
-    """Run a bundle over clips, into a folder."""
+def _opened(
+    name: str, device: str, classes: str | None = None, confidence: float | None = None
+) -> Model:
+    """A model of the package."""
+    from visolo_runtime.session.loading import load
+    from visolo_runtime.shipped import shipped_model
+
+    bundle = shipped_model(name)
+    settings = partial(changed, settings=None, confidence=confidence)
+    model = load(bundle, settings=settings, device=device)
+    typer.echo(f"{bundle}: {model.labels.name}, a model in the package", err=True)
+    return model if classes is None else model.only(classes)
+
+
+def _show(model: Model, clips: list[Clip], output: Path, frames: int | None) -> Model:
+    """Run a model over clips, into a folder."""
     from visolo.commands.progress import RunProgress
     from visolo_runtime.runner import RunOptions, run
-    from visolo_runtime.session.loading import load
     from visolo_runtime.video.outputs import Outputs, open_sinks
 
-    model = load(bundle, device=device)
-    typer.echo(f"{bundle}: {model.labels.name}, a model in the package", err=True)
     video, results = output / "annotated.mp4", output / "results.json"
     sinks = open_sinks(clips, model.labels, Outputs(results, output / "frames.jsonl", video))
     with RunProgress(clips, frames) as progress:

@@ -19,6 +19,7 @@ from visolo.commands.figures import (
 from visolo.commands.options import (
     EXIT_INTERRUPTED,
     BackendName,
+    Confidence,
     DeviceOption,
     Json,
     ModelName,
@@ -26,6 +27,7 @@ from visolo.commands.options import (
     Settings,
     Threads,
     changed,
+    model_files,
 )
 from visolo_train.evaluation.scoring import TRACK_SCORE
 
@@ -47,6 +49,7 @@ def evaluate(
     precision: PrecisionName = "",
     device: DeviceOption = "",
     threads: Threads = 0,
+    confidence: Confidence = None,
     settings: Settings = None,
     identity: WithIdentity = False,
     track_score: TrackScore = TRACK_SCORE,
@@ -57,6 +60,7 @@ def evaluate(
     from visolo.commands.progress import RunProgress
     from visolo_runtime.runner import RunOptions, run
     from visolo_runtime.session.loading import load
+    from visolo_runtime.video.own_files import check_own_files
     from visolo_runtime.video.sinks import ResultsFile, Sink
     from visolo_runtime.video.sources import open_source
     from visolo_train.data.annotations import read_annotations
@@ -67,9 +71,17 @@ def evaluate(
     annotations = read_annotations(data)
     clips = open_source(str(data), images)
     loaded = load(
-        model, backend, lambda config: changed(config, settings), threads, precision, device
+        model,
+        backend,
+        lambda config: changed(config, settings, confidence),
+        threads,
+        precision,
+        device,
     )
     check_labels(loaded.labels, annotations.labels)
+    written = [(name, path) for name, path in (("--results", results), ("--html", html)) if path]
+    read = [data, *(file for clip in clips for file in clip.files), *model_files(model)]
+    check_own_files(written, read)
     collector = TrackCollector(loaded.labels)
     sinks: list[Sink] = [collector]
     if results:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Annotated, get_type_hints
 
 import typer
@@ -25,6 +26,21 @@ Settings = Annotated[
         "--set",
         metavar="NAME=VALUE",
         help="Change a threshold or bound, such as score_threshold=0.3; may be repeated.",
+    ),
+]
+
+Confidence = Annotated[
+    float | None,
+    typer.Option(
+        "--conf",
+        help="Lowest score of an instance in a frame, 0 to 1; sets score_threshold and "
+        "update_threshold.",
+    ),
+]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        "--classes", metavar="NAME,...", help="Keep only these classes, such as person,car."
     ),
 ]
 
@@ -80,6 +96,14 @@ Threads = Annotated[
 ]
 
 
+def model_files(model: str) -> list[Path]:
+    """The files of a model that is named by its path, which no output may be."""
+    path = Path(model)
+    if path.is_dir():
+        return [each for each in path.rglob("*") if each.is_file()]
+    return [path] if path.exists() else []
+
+
 def parse_size(text: str) -> tuple[int, int]:
     """Height and width of ``640x360``, width first as videos are named.
 
@@ -95,11 +119,18 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def changed(config: InferenceConfig, settings: list[str] | None) -> InferenceConfig:
+def changed(
+    config: InferenceConfig, settings: list[str] | None, confidence: float | None = None
+) -> InferenceConfig:
     """Inference settings with ``NAME=VALUE`` changes applied.
 
+    Args:
+        config: the settings.
+        settings: the changes.
+        confidence: lowest score of an instance, from ``--conf``.
+
     Raises:
-        VisoloError: if a name is unknown or a value is out of range.
+        VisoloError: if a name is unknown or a value is out of range, or a threshold is set twice.
 
     >>> changed(InferenceConfig(), ["memory_slots=3"]).memory_slots
     3
@@ -118,4 +149,13 @@ def changed(config: InferenceConfig, settings: list[str] | None) -> InferenceCon
             raise VisoloError(
                 f"'{setting}' needs a number of type {types[name].__name__} after '='"
             ) from error
+    if confidence is not None:
+        if not 0 <= confidence <= 1:
+            raise VisoloError(f"--conf must be in 0 to 1, not {confidence:g}")
+        # A score only falls on its way from the first threshold to the second, so that no instance
+        # of at least this score is lost at the first.
+        thresholds = dict.fromkeys(("score_threshold", "update_threshold"), confidence)
+        if twice := [name for name in thresholds if name in values]:
+            raise VisoloError(f"--conf sets {twice[0]} as well: leave out --set {twice[0]}")
+        values |= thresholds
     return replace(config, **values)  # type: ignore[arg-type]

@@ -36,8 +36,11 @@ class RunProgress:
         total = sum(known_lengths) if len(known_lengths) == len(lengths) else None
         self._task = self._progress.add_task(clips[0].name, total=total, fps=0.0)
         self._warnings = 0
+        self._notes = [f"{clip.name}: {note}" for clip in clips for note in clip.notes]
 
     def __enter__(self) -> RunProgress:
+        for note in self._notes:
+            self._console.print(f"visolo: {note}", markup=False, soft_wrap=True)
         self._progress.start()
         return self
 

@@ -14,6 +14,8 @@ from visolo.commands.options import (
     EXIT_INTERRUPTED,
     EXIT_PIPE_CLOSED,
     BackendName,
+    Classes,
+    Confidence,
     DeviceOption,
     Json,
     ModelName,
@@ -21,6 +23,7 @@ from visolo.commands.options import (
     Settings,
     Threads,
     changed,
+    model_files,
     parse_size,
 )
 
@@ -31,8 +34,9 @@ def run(
         list[str],
         typer.Argument(
             metavar="SOURCE",
-            help="Video file, folder of frames, camera index, rtsp:// address, "
-            "or a YouTube-VIS json; several are run side by side.",
+            help="Video file, folder of frames or videos, pattern such as 'frames/%05d.png' or "
+            "'*.mp4', - for standard input, camera index, rtsp:// address, or a YouTube-VIS json; "
+            "several are run side by side.",
         ),
     ],
     results: Annotated[
@@ -82,6 +86,8 @@ def run(
             "all, and the source waits.",
         ),
     ] = "latest",
+    classes: Classes = None,
+    confidence: Confidence = None,
     settings: Settings = None,
     as_json: Json = False,
 ) -> None:
@@ -112,10 +118,17 @@ def run(
         raise VisoloError(f"--live {live} is unknown: choose from {', '.join(get_args(Policy))}")
     clips = open_sources(sources, images)
     loaded = load(
-        model, backend, lambda config: changed(config, settings), threads, precision, device
+        model,
+        backend,
+        lambda config: changed(config, settings, confidence),
+        threads,
+        precision,
+        device,
     )
+    if classes is not None:
+        loaded = loaded.only(classes)
     outputs = Outputs(results, frames, video, cast(ResultsFormat, results_format))
-    sinks = open_sinks(clips, loaded.labels, outputs)
+    sinks = open_sinks(clips, loaded.labels, outputs, model_files(model))
     options = RunOptions(
         size, max_frames, results is not None, streams or len(sources), cast(Policy, live)
     )

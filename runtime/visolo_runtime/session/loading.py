@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,19 @@ class Model:
     precision: Precision = "fp32"
     passed_over: tuple[str, ...] = ()
     """Why better backends were not used, one sentence each."""
+    classes: tuple[int, ...] | None = None
+    """Class indices of the instances that are kept; None keeps all."""
+
+    def only(self, names: str) -> Model:
+        """The same model, which keeps only instances of some classes.
+
+        Args:
+            names: of categories, separated by commas, such as ``person,car``.
+
+        Raises:
+            VisoloError: if it does not know one of them.
+        """
+        return replace(self, classes=self.labels.classes_named(names))
 
     def session(
         self,
@@ -73,7 +86,9 @@ class Model:
         """Options for a stream of this model; arguments as for :meth:`session`."""
         from visolo_runtime.session.stream import StreamOptions
 
-        return StreamOptions(self.inference, self.labels, record, output_size, device_masks)
+        return StreamOptions(
+            self.inference, self.labels, record, output_size, device_masks, self.classes
+        )
 
 
 def load(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from visolo_core import memory_policy
 from visolo_core.association import Associator
@@ -48,6 +49,9 @@ class StreamOptions:
     """Height and width of the masks; None means the frame's own size."""
     device_masks: bool = False
     """Hand the masks out on the device too."""
+    classes: tuple[int, ...] | None = None
+    """Class indices of the instances that are kept, as if the network knew no others; None keeps
+    all."""
 
 
 @dataclass
@@ -101,6 +105,9 @@ class Stream:
         self._options, self._inference = options, inference
         self._all_slots, self._input_size = slots, input_size
         self._recorder = TrackRecorder() if options.record else None
+        self._kept: NDArray[np.bool_] | None = None
+        if options.classes is not None:
+            self._kept = np.isin(np.arange(len(options.labels)), options.classes)
         self._associator = Associator(inference.match_threshold, inference.lost_limit)
         self._slots = (memory_policy.EMPTY,) * inference.memory_slots
         self._frame_size: tuple[int, int] | None = None
@@ -182,11 +189,15 @@ class Stream:
                     decoded.probability_sum,
                     decoded.intersection,
                     self._inference,
+                    None if self._kept is None else self._kept[candidates.label],
                 )
                 masks = decoded.masks[chosen]
         with frame.timed("associate"), one_thread():
+            class_scores = candidates.classes[chosen]
+            if self._kept is not None:
+                class_scores = np.where(self._kept, class_scores, np.float32(0))
             tracks = self._associator.step(
-                candidates.query[chosen], candidates.key[chosen], candidates.classes[chosen]
+                candidates.query[chosen], candidates.key[chosen], class_scores
             )
             classes = [track.classify() for track in tracks]
             instances = Instances(

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
 from visolo_core.categories import LabelSet
 from visolo_core.errors import VisoloError
 from visolo_runtime.video.cvat_sink import CvatFile
+from visolo_runtime.video.own_files import Output, check_own_files
 from visolo_runtime.video.sinks import (
+    STANDARD_OUTPUT,
     AnnotatedVideo,
     ClipFiles,
-    FrameLines,
-    FrameLinesFile,
     ResultsFile,
     Sink,
+    clip_file,
+    frame_lines,
 )
 from visolo_runtime.video.sources import Clip
 
@@ -35,13 +38,51 @@ class Outputs:
     """The annotated video; with several clips a folder."""
     results_format: ResultsFormat = "ytvis"
 
+    def check(self, clips: list[Clip], also_read: Iterable[Path] = ()) -> None:
+        """Refuse outputs that would overwrite what is read, or each other.
 
-def open_sinks(clips: list[Clip], labels: LabelSet, outputs: Outputs) -> list[Sink]:
+        Args:
+            clips: from ``open_sources``.
+            also_read: other files that the run reads.
+
+        Raises:
+            VisoloError: if there are any.
+        """
+        files: list[Output] = []
+        folders: list[Output] = []
+        if self.frames:
+            is_stdout = str(self.frames) == STANDARD_OUTPUT
+            files.append(("--frames", Path("/dev/stdout") if is_stdout else self.frames))
+        cvat = self.results_format == "cvat"
+        for option, path, suffix in (
+            ("--results", self.results, ".xml" if cvat else None),
+            ("--video", self.video, ".mp4"),
+        ):
+            if path and suffix and len(clips) > 1:
+                folders.append((option, path))
+                files += [(option, clip_file(path, clip, suffix)) for clip in clips]
+            elif path:
+                files.append((option, path))
+        read = (file for clip in clips for file in clip.files)
+        check_own_files(files, chain(read, also_read), folders)
+
+
+def open_sinks(
+    clips: list[Clip], labels: LabelSet, outputs: Outputs, also_read: Iterable[Path] = ()
+) -> list[Sink]:
     """Open the sinks of a run.
 
+    Args:
+        clips: from ``open_sources``.
+        labels: of the model.
+        outputs: what to write.
+        also_read: files that the run reads beside those of the clips.
+
     Raises:
-        VisoloError: if one cannot be written; no file is left behind then.
+        VisoloError: if one cannot be written, or would overwrite what is read or another output; no
+            file is left behind then.
     """
+    outputs.check(clips, also_read)
     sinks: list[Sink] = []
     results, frames, video = outputs.results, outputs.frames, outputs.video
     try:
@@ -51,10 +92,8 @@ def open_sinks(clips: list[Clip], labels: LabelSet, outputs: Outputs) -> list[Si
             sinks.append(ClipFiles(results, ".xml", lambda p: CvatFile(p, labels), "--results"))
         elif results:
             sinks.append(CvatFile(results, labels))
-        if frames and str(frames) == "-":
-            sinks.append(FrameLines(sys.stdout))
-        elif frames:
-            sinks.append(FrameLinesFile(frames))
+        if frames:
+            sinks.append(frame_lines(frames))
         if video and len(clips) > 1:
             sinks.append(ClipFiles(video, ".mp4", AnnotatedVideo, "--video"))
         elif video:

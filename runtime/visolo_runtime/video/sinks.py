@@ -7,7 +7,9 @@ that the results so far are usable; ``discard`` removes it.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -18,11 +20,19 @@ from numpy.typing import NDArray
 
 from visolo_core.categories import LabelSet
 from visolo_core.errors import VisoloError
-from visolo_core.files import give_name, reason, temporary_beside
+from visolo_core.files import (
+    give_name,
+    is_written_through,
+    open_through,
+    reason,
+    temporary_beside,
+)
 from visolo_core.instances import Instances
 from visolo_core.results import Track, VideoResult, frame_record, ytvis_results
 from visolo_runtime.video.drawing import draw_instances
 from visolo_runtime.video.sources import Clip, Skipped
+
+STANDARD_OUTPUT = "-"
 
 
 class Sink:
@@ -120,6 +130,38 @@ class FrameLinesFile(FileSink, FrameLines):
         super().discard()
 
 
+class FrameLinesDevice(FrameLines):
+    """``FrameLines`` written to a device or a FIFO, whose reader gets each at once.
+
+    Raises:
+        VisoloError: if it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            super().__init__(io.TextIOWrapper(open_through(path), encoding="utf-8"))
+        except OSError as error:
+            raise VisoloError(f"cannot write '{path}': {reason(error)}") from error
+
+    def commit(self) -> None:
+        self._file.close()
+
+    def discard(self) -> None:
+        with contextlib.suppress(OSError):  # its reader has gone, with all that was written
+            self._file.close()
+
+
+def frame_lines(path: Path) -> FrameLines:
+    """The sink of a line for each frame; ``-`` means standard output.
+
+    Raises:
+        VisoloError: if it cannot be written.
+    """
+    if str(path) == STANDARD_OUTPUT:
+        return FrameLines(sys.stdout)
+    return FrameLinesDevice(path) if is_written_through(path) else FrameLinesFile(path)
+
+
 class AnnotatedVideo(FileSink):
     """The frames with masks, track numbers, labels and scores, as H.264 in mp4."""
 
@@ -147,7 +189,8 @@ class AnnotatedVideo(FileSink):
 
         # FFmpeg's mp4 cannot express the rates with huge terms that some containers state.
         rate = fps.limit_denominator(1001)
-        container = av.open(str(self._temporary), "w", format="mp4")
+        # Without "file:" FFmpeg takes a name with a colon for an address.
+        container = av.open(f"file:{self._temporary}", "w", format="mp4")
         try:
             stream = container.add_stream("libx264", rate=rate)
         except (av.FFmpegError, ValueError) as error:
@@ -210,7 +253,7 @@ class ClipFiles(Sink):
         self._sinks: dict[int, FileSink] = {}
 
     def begin(self, clip: Clip) -> None:
-        sink = self._make(self._folder / f"{clip.video_id}{self._suffix}")
+        sink = self._make(clip_file(self._folder, clip, self._suffix))
         self._sinks[clip.video_id] = sink
         sink.begin(clip)
 
@@ -233,6 +276,11 @@ class ClipFiles(Sink):
         if self._is_new:
             with contextlib.suppress(OSError):  # something else was put there
                 self._folder.rmdir()
+
+
+def clip_file(folder: Path, clip: Clip, suffix: str) -> Path:
+    """The file of a clip in a folder with one for each."""
+    return folder / f"{clip.video_id}{suffix}"
 
 
 def _even(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

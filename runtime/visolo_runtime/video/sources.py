@@ -1,12 +1,14 @@
 """Where frames come from: a video file, a folder of frames, a camera, a stream, a data set.
 
-Every source is a list of clips; only a data set has more than one. A clip yields its frames in
-order, and a ``Skipped`` in place of each frame that cannot be read.
+Every source is a list of clips; a data set and a folder of videos have several. A clip yields its
+frames in order, and a ``Skipped`` in place of each frame that cannot be read.
 """
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,11 +20,19 @@ import numpy as np
 from PIL import Image
 
 from visolo_core.errors import VisoloError
-from visolo_core.files import inside, read_json
+from visolo_core.files import inside, read_json, reason
+from visolo_runtime.video.frame_names import (
+    is_pattern,
+    is_picture,
+    is_video,
+    matching,
+    missing_numbers,
+)
 from visolo_runtime.video.frames import Picture
+from visolo_runtime.video.pipes import open_pipe
 
 DEFAULT_FPS = Fraction(30)
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+STANDARD_INPUT = "-"
 _OPEN_TIMEOUT_S, _READ_TIMEOUT_S = 10.0, 10.0
 _ADDRESS = re.compile(r"[a-z][a-z0-9+]*://", re.IGNORECASE)
 
@@ -51,36 +61,46 @@ class Clip:
     """Names of the frames, if they are files."""
     live: bool = False
     """Whether frames arrive in real time, without an end."""
+    once: bool = False
+    """Whether the frames can be read only once, as those of a pipe."""
+    files: tuple[Path, ...] = ()
+    """What is read: no output may be one of these."""
+    notes: tuple[str, ...] = ()
+    """What a user should know about the clip before it runs, one sentence each."""
 
 
 def open_source(source: str, images: Path | None = None) -> list[Clip]:
     """The clips of a source.
 
     Args:
-        source: a video file, a folder of frames, a camera's index, an address such as
-            ``rtsp://...``, or a json file in YouTube-VIS format, or in COCO's, whose images become
-            videos of one frame.
+        source: a video file; a folder of frames, or of videos, each a clip; frames or videos by a
+            pattern such as ``frames/%05d.png`` or ``videos/*.mp4``; ``-`` for standard input, or a
+            FIFO; a camera's index or device; an address such as ``rtsp://...``; or a json file in
+            YouTube-VIS format, or in COCO's, whose images become videos of one frame. A file that
+            exists is taken for that file whatever its name is.
         images: the folder of a json file's frames; None means ``JPEGImages`` beside it.
 
     Raises:
         VisoloError: if the source does not exist, is empty or cannot be read.
     """
     path = Path(source)
+    if source == STANDARD_INPUT:
+        return [_standard_input()]
+    if (state := _state(source)) is not None:
+        return _existing(path, state.st_mode, images)
     if _ADDRESS.match(source):
         return [_stream(source)]
-    if re.fullmatch(r"[0-9]{1,4}", source) and not path.exists():
+    if re.fullmatch(r"[0-9]{1,4}", source):
         return [_camera(int(source))]
-    if path.suffix.lower() == ".json":
-        return _data_set(path, images or path.parent / "JPEGImages")
-    if path.is_dir():
-        return [_folder(path)]
-    if not path.exists():
-        raise VisoloError(f"there is no video, folder or json file '{source}'")
-    return [_video_file(path)]
+    if is_pattern(source):
+        return _several(f"pattern '{source}'", matching(source))
+    raise VisoloError(f"there is no video, folder or json file '{source}'")
 
 
 def open_sources(sources: Sequence[str], images: Path | None = None) -> list[Clip]:
     """The clips of one or more sources; those of several sources are renumbered from 1.
+
+    Several pictures, as a shell makes them of ``*.png``, are the frames of one clip.
 
     Args:
         sources: each as for :func:`open_source`.
@@ -89,10 +109,46 @@ def open_sources(sources: Sequence[str], images: Path | None = None) -> list[Cli
     Raises:
         VisoloError: if one of them cannot be opened.
     """
-    clips = [clip for source in sources for clip in open_source(source, images)]
     if len(sources) == 1:
-        return clips
+        return open_source(sources[0], images)
+    pictures = [Path(source) for source in sources if is_picture(Path(source))]
+    if len(pictures) == len(sources) and all(map(os.path.isfile, sources)):
+        return [_frames(pictures)]
+    pipes = [pipe for source in sources if (pipe := pipe_id(source))]
+    if len(set(pipes)) != len(pipes):
+        raise VisoloError(
+            "a pipe can be read only once, but two sources are the same: name it once"
+        )
+    clips = [clip for source in sources for clip in open_source(source, images)]
     return [replace(clip, video_id=number) for number, clip in enumerate(clips, start=1)]
+
+
+def _state(source: str) -> os.stat_result | None:
+    """What is known of a file; None if there is none of this name.
+
+    Raises:
+        VisoloError: if its folder may not be read.
+    """
+    try:
+        return os.fstat(0) if source == STANDARD_INPUT else Path(source).stat()
+    except PermissionError as error:
+        raise VisoloError(f"cannot read '{source}': {reason(error)}") from error
+    except (OSError, ValueError):  # an address is too long for the name of a file
+        return None
+
+
+def _existing(path: Path, mode: int, images: Path | None) -> list[Clip]:
+    if stat.S_ISDIR(mode):
+        return _several(f"folder '{path}'", [each for each in path.iterdir() if each.is_file()])
+    if stat.S_ISFIFO(mode):
+        return [_opened_once(path, path.name, path)]
+    if stat.S_ISCHR(mode):
+        return [_camera_at(path)]
+    if path.suffix.lower() == ".json":
+        return _data_set(path, images or path.parent / "JPEGImages")
+    if is_picture(path):  # FFmpeg would look for numbers in its name
+        return [_frames([path])]
+    return [_video_file(path)]
 
 
 # ------------------------------------------------------------------------- image files
@@ -107,16 +163,40 @@ def read_image(path: Path) -> Picture | Skipped:
         return Skipped(f"{path.name}: {error}")
 
 
-def _folder(folder: Path) -> Clip:
-    files = sorted(
-        (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES),
-        key=lambda path: natural_order(path.name),
-    )
-    if not files:
-        raise VisoloError(f"folder '{folder}' holds no images: name a folder of frames")
+def _several(where: str, files: list[Path]) -> list[Clip]:
+    """One clip of pictures, or a clip of each video."""
+    files = sorted(files, key=lambda path: natural_order(str(path)))
+    pictures = [file for file in files if is_picture(file)]
+    videos = [file for file in files if is_video(file)]
+    if pictures and videos:
+        raise VisoloError(
+            f"{where} holds both images ({pictures[0].name}) and videos ({videos[0].name}): choose "
+            f"some of them with a pattern such as '{videos[0].parent}/*{videos[0].suffix}'"
+        )
+    if pictures:
+        return [_frames(pictures)]
+    if not videos:
+        raise VisoloError(f"{where} holds no images and no videos: name a folder of frames")
+    return [
+        replace(_video_in_folder(video), video_id=number)
+        for number, video in enumerate(videos, start=1)
+    ]
+
+
+def _frames(files: list[Path]) -> Clip:
+    """Pictures as the frames of one clip, in the order of the numbers in their names."""
+    files = sorted(files, key=lambda path: natural_order(str(path)))
     names = tuple(file.name for file in files)
+    missing = missing_numbers(names)
+    single = len(files) == 1
     return Clip(
-        1, folder.name, lambda: map(read_image, files), length=len(files), frame_names=names
+        1,
+        files[0].stem if single else files[0].absolute().parent.name,
+        lambda: map(read_image, files),
+        length=len(files),
+        frame_names=names,
+        files=tuple(files),
+        notes=(missing,) if missing else (),
     )
 
 
@@ -147,7 +227,7 @@ def _data_set(path: Path, images: Path) -> list[Clip]:
         raise VisoloError(f"'{path}' lists no videos: name a file with 'videos' or 'images'")
     if len({clip.video_id for clip in clips}) != len(clips):
         raise VisoloError(f"'{path}' uses a video id twice: give every video its own id")
-    return clips
+    return [replace(clip, files=(path, *clip.files)) for clip in clips]
 
 
 def _listed_clip(video: dict[str, Any], images: Path) -> Clip:
@@ -170,18 +250,86 @@ def _listed_clip(video: dict[str, Any], images: Path) -> Clip:
         length=len(files),
         size=size,
         frame_names=names,
+        files=tuple(files),
     )
 
 
-# ------------------------------------------------------------------- videos and cameras
+# ------------------------------------------------------------------------- video files
 
 
 def _video_file(path: Path) -> Clip:
-    with _open(str(path)) as container:
-        stream = container.streams.video[0]
-        fps = stream.average_rate or stream.guessed_rate or DEFAULT_FPS
-        length = stream.frames or None
-    return Clip(1, path.stem, lambda: _decode(str(path)), Fraction(fps), length)
+    # Without "file:" FFmpeg takes a name with a colon for an address.
+    address = f"file:{path}"
+    with _open(address) as container:
+        fps, length = _rate(container), container.streams.video[0].frames or None
+    return Clip(1, path.stem, lambda: _decode(address), fps, length, files=(path,))
+
+
+def _video_in_folder(path: Path) -> Clip:
+    """A video that may be unreadable: that is its own error when it runs, not the folder's."""
+    try:
+        return _video_file(path)
+    except VisoloError as error:
+        problem = error
+
+    def frames() -> Iterator[Picture | Skipped]:
+        raise problem
+
+    return Clip(1, path.stem, frames, files=(path,))
+
+
+def _rate(container: Any) -> Fraction:
+    stream = container.streams.video[0]
+    return Fraction(stream.average_rate or stream.guessed_rate or DEFAULT_FPS)
+
+
+# ------------------------------------------------------------------------------- pipes
+
+
+def pipe_id(source: str) -> tuple[int, int] | None:
+    """What is the same for all names of a pipe, such as ``-``; None for other sources."""
+    state = _state(source)
+    if state is None or not (source == STANDARD_INPUT or stat.S_ISFIFO(state.st_mode)):
+        return None
+    return state.st_dev, state.st_ino
+
+
+def _standard_input() -> Clip:
+    if os.isatty(0):
+        raise VisoloError("standard input is a terminal: send a video into it, or name a file")
+    return _opened_once(0, "standard input", Path("/dev/stdin"))
+
+
+def _opened_once(file: int | Path, name: str, path: Path) -> Clip:
+    """What is opened here and not again: its beginning cannot be read twice.
+
+    Args:
+        file: a descriptor, or a FIFO, whose writer is waited for.
+        name: of the clip.
+        path: that no output may be.
+    """
+    try:
+        pipe = open_pipe(file)
+    except OSError as error:
+        raise VisoloError(f"cannot read '{name}': {reason(error)}") from error
+    try:
+        # A pipe may be quiet for as long as its writer likes.
+        containers = [_open(pipe, shown=name, timeout=None)]
+    except VisoloError:
+        pipe.close()
+        raise
+    rate = _rate(containers[0])
+
+    def frames() -> Iterator[Picture | Skipped]:
+        if not containers:
+            raise VisoloError(f"'{name}' can be read only once: name a file")
+        with pipe:
+            yield from _decode(name, opened=containers.pop())
+
+    return Clip(1, name, frames, rate, once=True, files=(path,))
+
+
+# ----------------------------------------------------------------- cameras and streams
 
 
 def _stream(address: str) -> Clip:
@@ -201,13 +349,27 @@ def _camera(index: int) -> Clip:
     return Clip(1, f"camera {index}", lambda: _decode(device, driver), live=True)
 
 
-def _open(name: str, driver: str | None = None, options: dict[str, str] | None = None) -> Any:
+def _camera_at(device: Path) -> Clip:
+    """A camera by its device, such as ``/dev/video0`` or a link to it."""
+    driver = "v4l2" if sys.platform == "linux" else None
+    return Clip(
+        1, f"camera {device}", lambda: _decode(str(device), driver), live=True, files=(device,)
+    )
+
+
+def _open(
+    source: Any,
+    driver: str | None = None,
+    options: dict[str, str] | None = None,
+    shown: str | None = None,
+    timeout: tuple[float, float] | None = (_OPEN_TIMEOUT_S, _READ_TIMEOUT_S),
+) -> Any:
+    """Open an address, or a file object, whose name is ``shown``."""
     import av
 
+    name = shown or str(source).removeprefix("file:")
     try:
-        container = av.open(
-            name, format=driver, options=options or {}, timeout=(_OPEN_TIMEOUT_S, _READ_TIMEOUT_S)
-        )
+        container = av.open(source, format=driver, options=options or {}, timeout=timeout)
     except (av.FFmpegError, OSError) as error:
         raise VisoloError(f"cannot open '{name}' as a video: {_message(error)}") from error
     if not container.streams.video:
@@ -217,12 +379,15 @@ def _open(name: str, driver: str | None = None, options: dict[str, str] | None =
 
 
 def _decode(
-    name: str, driver: str | None = None, options: dict[str, str] | None = None
+    name: str,
+    driver: str | None = None,
+    options: dict[str, str] | None = None,
+    opened: Any = None,
 ) -> Iterator[Picture | Skipped]:
     """The frames of a video. Packets that cannot be decoded are skipped; a broken stream ends."""
     import av
 
-    with _open(name, driver, options) as container:
+    with opened or _open(name, driver, options) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
         packets = container.demux(stream)

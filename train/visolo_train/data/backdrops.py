@@ -121,7 +121,8 @@ def _picture_names(folder: Path) -> list[str]:
     """
     names = []
     if folder.is_dir():
-        names = sorted(each.name for each in folder.iterdir() if each.suffix.lower() in _SUFFIXES)
+        pictures = (each for each in folder.iterdir() if each.suffix.lower() in _SUFFIXES)
+        names = sorted(each.name for each in pictures if not each.name.startswith("."))
     if not names:
         raise VisoloError(f"'{folder}' holds no pictures to paste on")
     return names
