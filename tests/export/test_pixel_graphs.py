@@ -28,6 +28,7 @@ from visolo_core.pixels import (
     resize_inputs,
 )
 from visolo_export.onnx_export import write_onnx
+from visolo_runtime.engines.openvino.backend import shared_core
 from visolo_runtime.video.resizing import resize_frame
 
 PAPER, SMALL = (352, 624), (24, 40)
@@ -80,9 +81,9 @@ def in_onnxruntime(file: Path) -> Callable[[dict[str, Any]], Array]:
 def in_openvino(file: Path) -> Callable[[dict[str, Any]], Array]:
     """One thread: with two, OpenVINO 2026.4's Gather along the last axis of dynamic shapes reads
     wrong places of large frames, or crashes. Nothing but this test runs these graphs in it."""
-    openvino = pytest.importorskip("openvino", reason="install visolo[openvino]")
+    pytest.importorskip("openvino", reason="install visolo[openvino]")
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
-    compiled = openvino.Core().compile_model(str(file), "CPU", settings)
+    compiled = shared_core().compile_model(str(file), "CPU", settings)
     return lambda feeds: np.asarray(compiled(feeds)[0])
 
 

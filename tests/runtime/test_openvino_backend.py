@@ -32,3 +32,14 @@ def test_signals_are_handled_after_models_went(lite_bundle: Path) -> None:
     command = [sys.executable, "-X", "faulthandler", "-c", GIVEN_UP_IN_ORDER, str(lite_bundle)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
+
+
+def test_nobody_opens_another_core() -> None:
+    """Two of them that go in the order in which they came take the stack of signals with them: the
+    end of a child then kills the process, in whatever test that is."""
+    root = Path(__file__).parents[2]
+    folders = ("visolo", "visolo_core", "runtime", "export", "train", "tests", "benchmarks")
+    files = [file for folder in folders for file in (root / folder).rglob("*.py")]
+    opened = "Core" + "()"
+    opening = [file for file in files if opened in file.read_text(encoding="utf-8")]
+    assert [file.name for file in opening] == ["backend.py"]

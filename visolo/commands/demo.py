@@ -55,7 +55,6 @@ def demo(
     from visolo.commands.progress import RunProgress
     from visolo_core.errors import VisoloError
     from visolo_core.files import reason
-    from visolo_runtime.models.shipped import shipped_model
     from visolo_runtime.runner import RunOptions, run
     from visolo_runtime.video.sources import open_source
     from visolo_train.data.drawn_data import drawn_clip, drawn_data
@@ -93,8 +92,8 @@ def _opened(
     name: str, device: str, classes: str | None = None, confidence: float | None = None
 ) -> Model:
     """A model of the package."""
+    from visolo_runtime.models.shipped import shipped_model
     from visolo_runtime.session.loading import load
-    from visolo_runtime.shipped import shipped_model
 
     bundle = shipped_model(name)
     settings = partial(changed, settings=None, confidence=confidence)
