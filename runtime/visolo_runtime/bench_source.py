@@ -7,7 +7,7 @@ import numpy as np
 from visolo_core.errors import VisoloError
 from visolo_runtime.bench import FrameSource
 from visolo_runtime.video.sample_clip import sample_frames
-from visolo_runtime.video.sources import open_source
+from visolo_runtime.video.sources import open_source, pipe_id
 
 
 def frame_source(source: str | None, count: int, idle: bool = False) -> tuple[FrameSource, str]:
@@ -30,8 +30,9 @@ def frame_source(source: str | None, count: int, idle: bool = False) -> tuple[Fr
     if source is None:
         frames = list(sample_frames(count))  # drawing costs more than small networks do
         return lambda: frames, "generated clip, not decoded"
+    if pipe_id(source):
+        raise VisoloError(f"'{source}' is a pipe and cannot be read twice: name a file or a folder")
     clip = open_source(source)[0]
-    if clip.live or clip.once:
-        kind = "live" if clip.live else "a pipe"
-        raise VisoloError(f"'{source}' is {kind} and cannot be read twice: name a file or a folder")
+    if clip.live:
+        raise VisoloError(f"'{source}' is live and cannot be read twice: name a file or a folder")
     return clip.frames, clip.name

@@ -29,8 +29,9 @@ def track(
 
     Args:
         model: a bundle's directory, weights, or a model opened with :func:`load`.
-        source: a video file, a folder of frames, a camera's number, an address such as
-            ``rtsp://camera/stream``, or any iterable of frames. A live source always yields its
+        source: a video file, a folder of frames or a pattern such as ``frames/%05d.png``, ``-`` for
+            standard input, a camera's number, an address such as ``rtsp://camera/stream``, or any
+            iterable of frames. A live source always yields its
             latest frame and drops those that arrived in the meantime.
         backend: as for :func:`load`; ignored if the model is already open.
         device: as for :func:`load`; ignored if the model is already open.

@@ -20,9 +20,11 @@ from PIL import Image
 
 from clips import data_set, write_folder, write_video
 from helpers import Outcome, ended
+from visolo_core.categories import SHAPES
 from visolo_core.errors import VisoloError
 from visolo_runtime.bench_source import frame_source
 from visolo_runtime.video.frame_names import missing_numbers
+from visolo_runtime.video.outputs import Outputs, open_sinks
 from visolo_runtime.video.own_files import check_own_files
 from visolo_runtime.video.sources import Skipped, open_source, open_sources
 
@@ -420,6 +422,32 @@ def test_the_lowest_score(lite_bundle: Path, tmp_path: Path, visolo: Visolo) -> 
         "leave out"
     )
     visolo("demo", "--conf", 0.3).refused("--source")
+
+
+def test_a_demo_of_ones_own_source(
+    lite_bundle: Path, tmp_path: Path, visolo: Visolo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("visolo_runtime.shipped.shipped_model", lambda name: lite_bundle)
+    source, out = write_video(tmp_path / "a.mp4", frames=4), tmp_path / "out"
+    visolo("demo", "--source", source, "-o", out, "--conf", 0.02).succeeded()
+    label = min(each["label"] for each in instances(out / "frames.jsonl"))
+    arguments = ["-o", out, "--conf", 0.02, "--classes", label]
+    visolo("demo", "--source", source, *arguments).succeeded()
+    assert {each["label"] for each in instances(out / "frames.jsonl")} == {label}
+    visolo("demo", "--source", out / "annotated.mp4", *arguments).refused("which is read")
+
+
+def test_an_interrupt_while_a_fifo_waits_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("visolo_runtime.video.outputs.frame_lines", interrupted)
+    (clip,) = open_source(str(write_folder(tmp_path / "f")))
+    with pytest.raises(KeyboardInterrupt):
+        open_sinks([clip], SHAPES, Outputs(tmp_path / "r.json", tmp_path / "fifo"))
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
 
 
 def test_a_skipped_picture_has_its_name(tmp_path: Path) -> None:

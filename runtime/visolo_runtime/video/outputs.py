@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 
 from visolo_core.categories import LabelSet
-from visolo_core.errors import VisoloError
 from visolo_runtime.video.cvat_sink import CvatFile
 from visolo_runtime.video.own_files import Output, check_own_files
 from visolo_runtime.video.sinks import (
@@ -98,7 +97,7 @@ def open_sinks(
             sinks.append(ClipFiles(video, ".mp4", AnnotatedVideo, "--video"))
         elif video:
             sinks.append(AnnotatedVideo(video))
-    except VisoloError:
+    except BaseException:  # Ctrl-C too, while a FIFO waits for its reader
         for sink in sinks:
             sink.discard()
         raise
