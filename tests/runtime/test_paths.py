@@ -427,7 +427,7 @@ def test_the_lowest_score(lite_bundle: Path, tmp_path: Path, visolo: Visolo) -> 
 def test_a_demo_of_ones_own_source(
     lite_bundle: Path, tmp_path: Path, visolo: Visolo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("visolo_runtime.shipped.shipped_model", lambda name: lite_bundle)
+    monkeypatch.setattr("visolo_runtime.models.shipped.shipped_model", lambda name: lite_bundle)
     source, out = write_video(tmp_path / "a.mp4", frames=4), tmp_path / "out"
     visolo("demo", "--source", source, "-o", out, "--conf", 0.02).succeeded()
     label = min(each["label"] for each in instances(out / "frames.jsonl"))
