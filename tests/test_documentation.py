@@ -38,6 +38,7 @@ PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "runtime/visolo_runtime/models/MODEL_CARD.md",
+    ROOT / "runtime/visolo_runtime/models/EVERYDAY_CARD.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 
