@@ -147,7 +147,7 @@ def _existing(path: Path, mode: int, images: Path | None) -> list[Clip]:
     if path.suffix.lower() == ".json":
         return _data_set(path, images or path.parent / "JPEGImages")
     if is_picture(path):  # FFmpeg would look for numbers in its name
-        return [_frames([path])]
+        return [replace(_frames([path]), name=path.stem)]
     return [_video_file(path)]
 
 
@@ -188,10 +188,9 @@ def _frames(files: list[Path]) -> Clip:
     files = sorted(files, key=lambda path: natural_order(str(path)))
     names = tuple(file.name for file in files)
     missing = missing_numbers(names)
-    single = len(files) == 1
     return Clip(
         1,
-        files[0].stem if single else files[0].absolute().parent.name,
+        files[0].absolute().parent.name,
         lambda: map(read_image, files),
         length=len(files),
         frame_names=names,
