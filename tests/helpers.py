@@ -204,3 +204,13 @@ def tracks_of_results(results: list[dict[str, Any]], first_category_id: int = 1)
         )
         for number, entry in enumerate(results, start=1)
     ]
+
+
+def threshold_for(buffers: Buffers, image: Any, candidates: int) -> float:
+    """The score threshold that so many cells of an image reach."""
+    if not candidates:
+        return 1.0
+    buffers.submit(range(1), [first_frame(buffers, image, 1.0)])
+    buffers.frame()
+    scores = np.sort(buffers.read("scores")[0].max(axis=0))
+    return float(scores[-candidates])

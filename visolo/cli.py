@@ -15,7 +15,7 @@ from visolo_core.errors import VisoloError
 COMMANDS = {
     "run": ("visolo.commands.run:run", "Track instances in a video with a model."),
     "bench": ("visolo.commands.bench:bench", "Measure the speed of one model or two."),
-    "demo": ("visolo.commands.demo:demo", "Run and score the shipped small model."),
+    "demo": ("visolo.commands.demo:demo", "Run the models in the package."),
     "info": ("visolo.commands.info:info", "Show what a bundle or a weights file contains."),
     "doctor": ("visolo.commands.doctor:doctor", "Check what this machine can run."),
     "convert": (

@@ -1,4 +1,4 @@
-"""The three graphs as OpenVINO's own files, converted from the ONNX files."""
+"""The graphs as OpenVINO's own files, converted from the ONNX files."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from alone import alone, same
 from fake_gpu import (
     FakeDevice,
 )
-from helpers import LIMIT_S, first_frame
+from helpers import LIMIT_S, first_frame, threshold_for
 from played_engines import load_plans, run
 from visolo_core.decoding import Candidates
 from visolo_core.errors import VisoloError
@@ -34,16 +34,6 @@ pytestmark = pytest.mark.timeout(2 * LIMIT_S, func_only=True)
 
 NOTHING, SOMETHING = 0, 12
 """Numbers of candidates in a frame."""
-
-
-def threshold_for(buffers: Buffers, image: Any, candidates: int) -> float:
-    """The score threshold that so many cells of an image reach."""
-    if not candidates:
-        return 1.0
-    buffers.submit(range(1), [first_frame(buffers, image, 1.0)])
-    buffers.frame()
-    scores = np.sort(buffers.read("scores")[0].max(axis=0))
-    return float(scores[-candidates])
 
 
 def a_frame(buffers: Buffers, rows: range = range(1), threshold: float = 1.0) -> list[Candidates]:

@@ -19,7 +19,7 @@ import onnxruntime
 import pytest
 
 from fake_onnxruntime import FakeGpu, FakeOnnxRuntime, FakeStream
-from helpers import first_frame, run_visolo
+from helpers import first_frame, run_visolo, threshold_for
 from skips import NO_COMPILER
 from visolo_core.contract import GraphName, GraphSpec
 from visolo_core.errors import NotHereError, VisoloError
@@ -130,16 +130,6 @@ def equal(ours: Instances, theirs: Instances) -> None:
     for name in ("confidence", "track_confidence"):
         np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), rtol=LAST_BIT)
     np.testing.assert_array_equal(ours.input_masks, theirs.input_masks)
-
-
-def threshold_for(buffers: Buffers, image: Any, candidates: int) -> float:
-    """The score threshold that so many cells of an image reach."""
-    if not candidates:
-        return 1.0
-    buffers.submit(range(1), [first_frame(buffers, image, 1.0)])
-    buffers.frame()
-    scores = np.sort(buffers.read("scores")[0].max(axis=0))
-    return float(scores[-candidates])
 
 
 # ------------------------------------------------------------------------ what is computed

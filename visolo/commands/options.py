@@ -12,7 +12,8 @@ from visolo_core.config import InferenceConfig
 from visolo_core.errors import VisoloError
 from visolo_runtime.engines.backends import AUTO
 from visolo_runtime.engines.device_name import parse_device
-from visolo_runtime.models.shipped import SHIPPED
+from visolo_runtime.models import HUB
+from visolo_runtime.models.shipped import SHIPPED, model_path
 from visolo_runtime.session.loading import BACKEND_NAMES, TORCH
 
 EXIT_CHECK_FAILED = 1
@@ -48,8 +49,8 @@ ModelName = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help=f"{', '.join(SHIPPED)} (models in the package), a bundle, or weights (.safetensors, "
-        ".pt).",
+        help=f"{', '.join(SHIPPED)} (models in the package), a bundle, {HUB}OWNER/NAME, or weights "
+        "(.safetensors, .pt).",
     ),
 ]
 _BUNDLE_BACKENDS = [name for name in BACKEND_NAMES if name not in (AUTO, TORCH)]
@@ -97,8 +98,10 @@ Threads = Annotated[
 
 
 def model_files(model: str) -> list[Path]:
-    """The files of a model that is named by its path, which no output may be."""
-    path = Path(model)
+    """The files of a model, which no output may be; one on the hub has none that a user names."""
+    if model.startswith(HUB):
+        return []
+    path = model_path(model)
     if path.is_dir():
         return [each for each in path.rglob("*") if each.is_file()]
     return [path] if path.exists() else []

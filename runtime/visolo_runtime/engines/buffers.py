@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,6 +37,8 @@ CELL_OUTPUTS = ("count", "cell", "cell_score", "cell_classes", "cell_query", "ce
 """Outputs of the frame graph that the host reads of every frame."""
 DECODE_OUTPUTS = ("masks", "area", "probability_sum", "intersection")
 """Outputs of the decode graph."""
+COUNT_OUTPUTS = DECODE_OUTPUTS[1:]
+"""Those of them that are no masks."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,10 @@ class Storage:
     keeps_previous: bool
     """Whether the previous frame is the newest kept frame from now on: its key moves to the
     second place of ``recent_key`` before this frame's takes the first."""
+
+
+FRAME_INPUTS = tuple(field.name for field in fields(FrameInput))
+"""Inputs of the frame graph that the host gives, the image first."""
 
 
 class DecodedMasks(NamedTuple):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import fields
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from visolo_runtime.engines.buffers import (
     CELL_OUTPUTS,
     DECODE_LIMIT,
     DECODE_OUTPUTS,
+    FRAME_INPUTS,
     Array,
     Buffers,
     DecodedMasks,
@@ -30,7 +30,6 @@ from visolo_runtime.engines.buffers import (
 )
 from visolo_runtime.engines.engine import Backend, Engine, Engines
 
-_FRAME_INPUTS = tuple(field.name for field in fields(FrameInput))
 _CHOSEN_KERNELS = ("decode", "kernels")
 
 
@@ -96,7 +95,7 @@ class HostBuffers(Buffers):
     def submit(self, rows: range, inputs: Sequence[FrameInput]) -> None:
         """Copy the inputs; :meth:`frame` computes."""
         for row, each in zip(rows, inputs, strict=True):
-            for name in _FRAME_INPUTS:
+            for name in FRAME_INPUTS:
                 self._tensors[name][row] = getattr(each, name)
         self._rows = rows
 

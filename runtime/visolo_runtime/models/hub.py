@@ -7,6 +7,7 @@ mean to every program that uses the hub.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import shutil
@@ -22,10 +23,11 @@ from visolo_core.distribution import pip_install
 from visolo_core.errors import NotHereError, VisoloError
 from visolo_core.files import inside, reason, replaced, user_cache
 from visolo_runtime.bundle import MANIFEST, Bundle
+from visolo_runtime.models import HUB
 from visolo_runtime.models.bundle_card import bundle_card
 
-SCHEME = "hf://"
 CARD = "README.md"
+_LOG = logging.getLogger(__name__)
 _MACHINE_CODE = ("aotinductor",)
 """Formats that are code of a processor, which nobody should run because an address names it."""
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
@@ -51,8 +53,8 @@ class HubAddress:
         >>> HubAddress.parse("hf://ada/street@v2")
         HubAddress(repository='ada/street', revision='v2')
         """
-        found = _ADDRESS.fullmatch(address.removeprefix(SCHEME).rstrip("/"))
-        if not address.startswith(SCHEME) or found is None or ".." in address:
+        found = _ADDRESS.fullmatch(address.removeprefix(HUB).rstrip("/"))
+        if not address.startswith(HUB) or found is None or ".." in address:
             raise VisoloError(
                 f"'{address}' is no address on the hub: write hf://OWNER/NAME, or "
                 "hf://OWNER/NAME@REVISION"
@@ -60,7 +62,7 @@ class HubAddress:
         return cls(found[1], found[2] or "main")
 
     def __str__(self) -> str:
-        return SCHEME + self.repository + ("" if self.revision == "main" else f"@{self.revision}")
+        return HUB + self.repository + ("" if self.revision == "main" else f"@{self.revision}")
 
 
 def fetch(address: str) -> Path:
@@ -91,6 +93,7 @@ def fetch(address: str) -> Path:
         commit = _read(reference)
         if not commit:
             raise VisoloError(f"{error}, and it was not downloaded before") from error
+        _LOG.warning("%s: the state that was downloaded last is used", error)
     folder = inside(kept, commit)
     if not (folder / MANIFEST).is_file():
         _download(hub, found, commit, folder)
@@ -185,9 +188,8 @@ def _download(hub: Any, address: HubAddress, commit: str, folder: Path) -> None:
                 bring(name)
         bundle.check_files()
         shutil.rmtree(temporary / ".cache", ignore_errors=True)
-        if folder.exists():  # without a manifest: what a crash has left
-            shutil.rmtree(folder)
-        temporary.replace(folder)
+        if not (folder / MANIFEST).is_file():  # no other process was quicker
+            temporary.replace(folder)
     except _Unreachable as error:
         raise VisoloError(str(error)) from error
     except OSError as error:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from visolo_runtime.models import HUB
+
 _FOLDER = Path(__file__).parent
 _STEMS = {"everyday": "everyday", "shapes": "lite"}
 SHIPPED = tuple(_STEMS)
@@ -48,7 +50,7 @@ def model_path(model: str | Path) -> Path:
     """
     if isinstance(model, str) and model in _STEMS:
         return shipped_model(model)
-    if isinstance(model, str) and model.startswith("hf://"):
+    if isinstance(model, str) and model.startswith(HUB):
         from visolo_runtime.models.hub import fetch
 
         return fetch(model)

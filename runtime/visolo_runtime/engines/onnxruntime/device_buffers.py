@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from visolo_core.decoding import Candidates, Ints
 from visolo_runtime.engines.buffers import (
     CELL_OUTPUTS,
+    COUNT_OUTPUTS,
     DECODE_LIMIT,
+    FRAME_INPUTS,
     KEPT,
     Array,
     Buffers,
@@ -35,7 +37,6 @@ from visolo_runtime.engines.buffers import (
 from visolo_runtime.engines.device_array import DeviceArray
 from visolo_runtime.engines.dlpack import CPU, CUDA
 from visolo_runtime.engines.engine import Engines
-from visolo_runtime.engines.onnxruntime.device_tensors import COUNTS, UPLOADED
 from visolo_runtime.engines.onnxruntime.workplace import Workplace
 
 
@@ -79,7 +80,7 @@ class OrtDeviceBuffers(Buffers):
         """Send the inputs up and start the frame graph."""
         block = self._tensors.uploads(len(rows))
         for at, each in enumerate(inputs):
-            for name in UPLOADED:
+            for name in FRAME_INPUTS:
                 block.arrays[name][at] = getattr(each, name)
         # What still runs is the memory graph and copies of keys, which read no inputs.
         block.memory.fill(block.host)
@@ -155,7 +156,7 @@ class OrtDeviceBuffers(Buffers):
         count, block = len(masks), self._tensors.counts
         self._device.download(masks, self._tensors.masks, wait=False)
         self._device.download(block.host, block.memory.address, wait=True)
-        area, probability_sum, pairs = (block.arrays[name] for name in COUNTS)
+        area, probability_sum, pairs = (block.arrays[name] for name in COUNT_OUTPUTS)
         # The pairs of fewer masks than there is room for lie together at the beginning.
         square = pairs.ravel()[: computed * computed].reshape(computed, computed)
         return DecodedMasks(
@@ -225,7 +226,7 @@ class OrtDeviceBuffers(Buffers):
         if name in KEPT:
             return self._tensors.kept(name, row)
         place = self._place(row)
-        if name in UPLOADED:
+        if name in FRAME_INPUTS:
             block = self._tensors.uploads(max(1, len(self._rows)))
             return block.addresses[name] + place * self._tensors.row_bytes(name)
         return self._tensors.placed(name, place)

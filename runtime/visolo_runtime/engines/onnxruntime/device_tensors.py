@@ -14,13 +14,17 @@ from math import prod
 import numpy as np
 
 from visolo_core.contract import MASKS, STREAMS, GraphSpec, TensorSpec
-from visolo_runtime.engines.buffers import CELL_OUTPUTS, DECODE_LIMIT, KEPT, STAGE_OUTPUTS, Array
+from visolo_runtime.engines.buffers import (
+    CELL_OUTPUTS,
+    COUNT_OUTPUTS,
+    DECODE_LIMIT,
+    FRAME_INPUTS,
+    KEPT,
+    STAGE_OUTPUTS,
+    Array,
+)
 from visolo_runtime.engines.onnxruntime.device import OrtDevice
 
-UPLOADED = ("image", "memory_valid", "recent_valid", "score_threshold")
-"""What goes up of each frame."""
-COUNTS = ("area", "probability_sum", "intersection")
-"""What comes down of each run of the decode graph, besides masks."""
 _NEIGHBOURS = (*KEPT, *STAGE_OUTPUTS, "features", "mask_features", "cell_kernel")
 _ALIGNMENT = 256  # bytes, which TensorRT requires of addresses
 
@@ -78,7 +82,7 @@ class OrtTensors:
         """Most neighbouring rows that go through together."""
         self._strides = {name: _padded(self.row_bytes(name)) for name in KEPT}
         self._memories = {name: device.allocate(rows * self._strides[name]) for name in KEPT}
-        for name in specs.keys() - {*KEPT, *CELL_OUTPUTS, *UPLOADED}:
+        for name in specs.keys() - {*KEPT, *CELL_OUTPUTS, *FRAME_INPUTS}:
             self._memories[name] = device.allocate(self.batch * self.row_bytes(name))
         self.slot_bytes = (
             self.row_bytes("memory_value") // specs["memory_value"].sized({STREAMS: 1})[1]
@@ -98,7 +102,7 @@ class OrtTensors:
         self.kernels = self._kernels.address
         """Of kernels that the host has chosen."""
         outputs = {each.name: _filled(each, {MASKS: DECODE_LIMIT}) for each in decode.outputs}
-        self.counts = OrtBlock(device, [outputs[name] for name in COUNTS])
+        self.counts = OrtBlock(device, [outputs[name] for name in COUNT_OUTPUTS])
         """What comes down of each run of the decode graph."""
         self._masks = device.allocate(_nbytes(outputs["masks"]))
         self.masks = self._masks.address
@@ -114,7 +118,7 @@ class OrtTensors:
     def uploads(self, rows: int) -> OrtBlock:
         """What goes up of a frame of so many rows."""
         if rows not in self._uploads:
-            tensors = [self._sized(name, rows) for name in UPLOADED]
+            tensors = [self._sized(name, rows) for name in FRAME_INPUTS]
             self._uploads[rows] = OrtBlock(self._device, tensors)
         return self._uploads[rows]
 

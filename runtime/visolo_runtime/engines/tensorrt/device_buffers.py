@@ -26,7 +26,9 @@ from visolo_core.errors import VisoloError
 from visolo_core.pixels import PixelGraph
 from visolo_runtime.engines.buffers import (
     CELL_OUTPUTS,
+    COUNT_OUTPUTS,
     DECODE_LIMIT,
+    FRAME_INPUTS,
     KEPT,
     Array,
     Buffers,
@@ -50,8 +52,6 @@ from visolo_runtime.engines.tensorrt.frame_resizer import FrameResizer
 from visolo_runtime.engines.tensorrt.stopwatch import DeviceStopwatch
 
 _LOG = logging.getLogger(__name__)
-_UPLOADED = ("image", "memory_valid", "recent_valid", "score_threshold")
-_COUNTS = ("area", "probability_sum", "intersection")
 _TARGETS = 2
 """Arrays for results in host memory, in turns: the next frame may be launched while the host still
 works on the last one."""
@@ -140,7 +140,7 @@ class DeviceBuffers(Buffers):
         tensors.place(self.rows, batch)
         self._pinned = {
             name: device.pinned(tensors.shape(name, batch), self.specs[name].dtype)
-            for name in _UPLOADED
+            for name in FRAME_INPUTS
         }
         self._values = tensors.allocate(batch * self._slot_bytes("memory_value"))
         self._mask_bytes = prod(self.input_size)
@@ -167,7 +167,7 @@ class DeviceBuffers(Buffers):
         counts = [
             TensorSpec(_of_place(name, at), "float32", pairs if name == "intersection" else one)
             for at in range(batch)
-            for name in _COUNTS
+            for name in COUNT_OUTPUTS
         ]
         return [*cells, *counts]
 
@@ -188,7 +188,7 @@ class DeviceBuffers(Buffers):
     def submit(self, rows: range, inputs: Sequence[FrameInput]) -> None:
         """Launch everything for a frame of each row."""
         self._stopwatch.reset()
-        for name in _UPLOADED[1:]:
+        for name in FRAME_INPUTS[1:]:
             pinned = self._pinned[name]
             for at, each in enumerate(inputs):
                 pinned[at] = getattr(each, name)
@@ -231,7 +231,8 @@ class DeviceBuffers(Buffers):
         place = launched.rows.index(row)
         if count <= launched.masks and not self._overwritten:
             area, probability_sum, pairs = (
-                self._results.array(_of_place(name, place), launched.target) for name in _COUNTS
+                self._results.array(_of_place(name, place), launched.target)
+                for name in COUNT_OUTPUTS
             )
             with self._device.current():
                 handed_out = self._handed_out(place, count)
@@ -325,7 +326,7 @@ class DeviceBuffers(Buffers):
         """Give everything for a frame of some rows to the device."""
         count = len(launch.rows)
         with self._timed("upload"):
-            for name in _UPLOADED if launch.images else _UPLOADED[1:]:
+            for name in FRAME_INPUTS if launch.images else FRAME_INPUTS[1:]:
                 pinned = self._pinned[name][:count]
                 self._device.upload(self._tensors.placed(name, 0), pinned, self._stream)
         with self._timed("frame graph"):
@@ -365,7 +366,7 @@ class DeviceBuffers(Buffers):
         context.bind("mask_features", self._tensors.placed("mask_features", place))
         context.bind("kernels", kernels)
         context.bind("masks", self._masks_address(place))
-        for name in _COUNTS:
+        for name in COUNT_OUTPUTS:
             context.bind(name, self._results.address(_of_place(name, place)))
         context.run(self._stream)
 
@@ -383,7 +384,7 @@ class DeviceBuffers(Buffers):
         fixed = fixed_count(count, limit)
         with self._timed("decode graph"):
             self._run_decode(self._context("decode", fixed), place, kernels)
-        names = [_of_place(name, place) for name in _COUNTS]
+        names = [_of_place(name, place) for name in COUNT_OUTPUTS]
         masks = self._pinned_masks[target][place, :count]
         with self._timed("download"):
             self._device.download(masks, self._masks_address(place), stream)

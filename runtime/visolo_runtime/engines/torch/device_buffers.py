@@ -32,6 +32,7 @@ from visolo_runtime.engines.buffers import (
     CELL_OUTPUTS,
     DECODE_LIMIT,
     DECODE_OUTPUTS,
+    FRAME_INPUTS,
     KEPT,
     STAGE_OUTPUTS,
     Array,
@@ -53,7 +54,6 @@ from visolo_runtime.engines.torch.recording import CudaGraphs, Recorder
 from visolo_runtime.engines.torch.stopwatch import TorchStopwatch
 
 _LOG = logging.getLogger(__name__)
-_UPLOADED = ("image", "memory_valid", "recent_valid", "score_threshold")
 _TARGETS = 2
 """Blocks for results in host memory, in turns: the next frame may be launched while the host still
 works on the last one."""
@@ -171,7 +171,7 @@ class TorchBuffers(Buffers):
 
     def _upload_packing(self, rows: int) -> PackedTensors:
         return PackedTensors(
-            [replace(self.specs[name], shape=self._shape(name, rows)) for name in _UPLOADED]
+            [replace(self.specs[name], shape=self._shape(name, rows)) for name in FRAME_INPUTS]
         )
 
     def _packing(self, rows: int, masks: int) -> PackedTensors:
@@ -311,7 +311,7 @@ class TorchBuffers(Buffers):
 
     def _upload(self, inputs: Sequence[FrameInput]) -> None:
         arrays, source, target, _ = self._upload_views(len(inputs))
-        for name in _UPLOADED:
+        for name in FRAME_INPUTS:
             for at, each in enumerate(inputs):
                 arrays[name][at] = getattr(each, name)
         with self._timed("upload"):
@@ -509,7 +509,7 @@ class TorchBuffers(Buffers):
             if features is None:
                 raise VisoloError(f"the mask features of row {row} are not computed")
             return features
-        if name in _UPLOADED:
+        if name in FRAME_INPUTS:
             return self._upload_views(len(rows) or 1)[3][name][place : place + 1]
         return self._outputs[name][place : place + 1]
 
