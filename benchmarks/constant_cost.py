@@ -18,7 +18,8 @@ import numpy as np
 from visolo_runtime.bench import resident_mb
 from visolo_runtime.session.loading import load
 from visolo_runtime.session.stream import GRAPH_STAGES
-from visolo_runtime.video.sources import Skipped, open_source
+from visolo_runtime.sources.clip import SourceFrame
+from visolo_runtime.sources.opening import open_source
 
 WARM = 50
 
@@ -31,10 +32,10 @@ def measure_stream(
     session = opened.session(record=record)
     step_ms, host_ms, resident, instances = [], [], [], 0
     for frame in open_source(video)[0].frames():
-        if isinstance(frame, Skipped):
+        if not isinstance(frame, SourceFrame):
             session.skip()
             continue
-        instances += len(session.step(frame))
+        instances += len(session.step(frame.picture))
         stages = session.stage_ms
         step_ms.append(sum(stages.values()))
         host_ms.append(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
@@ -31,8 +32,8 @@ from visolo_runtime.bundle import Precision
 from visolo_runtime.engines.engine import Engines
 from visolo_runtime.engines.onnxruntime.backend import OnnxRuntimeBackend
 from visolo_runtime.session.loading import Model, load
+from visolo_runtime.sources.opening import open_source
 from visolo_runtime.video.sample_clip import sample_frames
-from visolo_runtime.video.sources import Skipped, open_source
 
 HEADS = (
     "precision", "MB of engines", "kernels", "MB moved", "relative error", "tracks", "mask IoU",
@@ -125,8 +126,7 @@ def main() -> None:
     options = parser.parse_args()
     clip: Frames = list(sample_frames(options.frames))
     if options.source:
-        frames = open_source(options.source)[0].frames()
-        clip = [frame for frame in frames if not isinstance(frame, Skipped)][: options.frames]
+        clip = list(islice(open_source(options.source)[0].pictures(), options.frames))
     onnxruntime.SessionOptions = AsWritten
     checkpoint = load_checkpoint(options.weights)
     truth = load(options.weights, "torch")

@@ -12,6 +12,7 @@ import argparse
 import tempfile
 import time
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ from visolo_export.verification import TOLERANCES, Frames, verify
 from visolo_runtime.bundle import Bundle, Format, Precision
 from visolo_runtime.runner import RunOptions, run
 from visolo_runtime.session.loading import Model, load
+from visolo_runtime.sources.opening import open_source
 from visolo_runtime.video.sample_clip import sample_frames
-from visolo_runtime.video.sources import Skipped, open_source
 from visolo_train.data.annotations import read_annotations
 from visolo_train.evaluation.scoring import TrackCollector, score_tracks
 
@@ -111,8 +112,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     options = parser.parse_args()
     if options.source:
-        frames = open_source(options.source)[0].frames()
-        clip = [frame for frame in frames if not isinstance(frame, Skipped)][: options.frames]
+        clip = list(islice(open_source(options.source)[0].pictures(), options.frames))
     else:
         clip = list(sample_frames(options.frames))
     truth = load(options.weights, "torch")

@@ -46,10 +46,10 @@ from visolo_core.nn.checkpoint import load_checkpoint
 from visolo_runtime.engines.blas import one_thread
 from visolo_runtime.session.loading import load
 from visolo_runtime.session.session import Session
+from visolo_runtime.sources.opening import open_source
 from visolo_runtime.video.frames import Picture
 from visolo_runtime.video.resizing import resize_frame
 from visolo_runtime.video.sample_clip import sample_frames
-from visolo_runtime.video.sources import Skipped, open_source
 
 _FILLED_FROM = 6  # frames of the source that a long memory is filled with
 
@@ -296,7 +296,7 @@ def _frames(source: str | None, count: int) -> list[Picture]:
     if source is None:
         return list(sample_frames(count))
     clip = open_source(source)[0]
-    read = [frame for frame in islice(clip.frames(), count) if not isinstance(frame, Skipped)]
+    read = list(islice(clip.pictures(), count))
     there_and_back = read + read[-2:0:-1]
     return [there_and_back[number % len(there_and_back)] for number in range(count)]
 

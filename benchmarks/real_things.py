@@ -26,7 +26,7 @@ from pycocotools import mask as coco_mask
 from visolo_core.categories import EVERYDAY
 from visolo_runtime.runner import RunOptions, run
 from visolo_runtime.session.loading import Model, load
-from visolo_runtime.video.sources import open_source
+from visolo_runtime.sources.opening import open_source
 from visolo_train.data.annotations import AnnotatedTrack, Annotations, read_annotations
 from visolo_train.data.category_maps import as_everyday
 from visolo_train.data.split import split_annotations

@@ -29,6 +29,8 @@ FLOORS = (
     "visolo_train",
     "visolo_runtime",
     "visolo_runtime.session",
+    "visolo_runtime.sinks",
+    "visolo_runtime.sources",
     "visolo_runtime.video",
     "visolo_runtime.engines",
     "visolo_runtime.models",
@@ -124,7 +126,7 @@ def test_libraries_know_nothing_of_each_other() -> None:
     [
         ("visolo.cli", "visolo_runtime.runner"),
         ("visolo_export.rebuild", "visolo_runtime.engines.tensorrt.backend"),
-        ("visolo_runtime.session.session", "visolo_runtime.video.feed"),
+        ("visolo_runtime.session.session", "visolo_runtime.sources.feed"),
         ("visolo_core.nn.checkpoint", "visolo_core.config"),
     ],
 )

@@ -15,8 +15,8 @@ from visolo_core.instances import Instances
 from visolo_core.results import Track
 from visolo_runtime.engines.tensorrt.device_buffers import DeviceBuffers
 from visolo_runtime.session.stream import Stream
-from visolo_runtime.video.sinks import Sink
-from visolo_runtime.video.sources import Clip, Skipped
+from visolo_runtime.sinks.sink import Sink
+from visolo_runtime.sources.clip import Clip, Skipped, SourceFrame, at_constant_rate
 
 Frame = NDArray[np.uint8]
 
@@ -38,7 +38,7 @@ class WatchedClip:
         self._may_come = [threading.Event() for _ in range(len(frames) + 1)]
         self._held = False
         self._reader = threading.current_thread()
-        self.clip = Clip(1, name, self._read, live=live)
+        self.clip = Clip(1, name, lambda: at_constant_rate(self._read()), live=live)
 
     def hold(self) -> None:
         """Let each frame come when it is let to, and not before."""
@@ -105,7 +105,7 @@ class Watcher(Sink):
         monkeypatch.setattr(DeviceBuffers, "store", stored)
         monkeypatch.setattr(Stream, "follow", followed)
 
-    def frame(self, clip: Clip, frame: Frame, instances: Instances) -> None:
+    def frame(self, clip: Clip, frame: SourceFrame, instances: Instances) -> None:
         self.events.append(f"result {instances.frame}")
         self.instances.setdefault(clip.name, []).append(instances)
 

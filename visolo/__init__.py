@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from visolo_runtime.session.loading import Model, load
     from visolo_runtime.session.session import Session
     from visolo_runtime.session.streams import Streams
+    from visolo_runtime.sinks.drawing import draw_instances
     from visolo_runtime.track import track
-    from visolo_runtime.video.drawing import draw_instances
     from visolo_runtime.video.nv12 import Nv12Frame
 
 _HOMES = {
@@ -39,7 +39,7 @@ _HOMES = {
     "Streams": "visolo_runtime.session.streams",
     "Track": "visolo_core.results",
     "VisoloError": "visolo_core.errors",
-    "draw_instances": "visolo_runtime.video.drawing",
+    "draw_instances": "visolo_runtime.sinks.drawing",
     "load": "visolo_runtime.session.loading",
     "track": "visolo_runtime.track",
 }

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import onnxruntime
 
@@ -20,7 +19,7 @@ from visolo_runtime.engines.engine import Engines
 from visolo_runtime.engines.host_buffers import HostBuffers
 from visolo_runtime.session.loading import Model
 from visolo_runtime.session.session import Session
-from visolo_runtime.video.sources import Clip, Skipped, open_source
+from visolo_runtime.sources.opening import open_source
 
 LEAST_FRAMES = 8
 """Fewer frames show neither the variety of a video nor a memory that fills up."""
@@ -82,7 +81,7 @@ def record_feeds(model: Model, source: str, frames: int) -> dict[GraphName, list
     for clip in clips[: -(-frames // share)]:
         buffers = _RecordingBuffers(model.engines)
         session = Session(buffers, model.stream_options(record=False))
-        for frame in islice(_readable(clip), share):
+        for frame in islice(clip.pictures(), share):
             session.step(frame)
         for graph, feeds in buffers.feeds.items():
             recorded[graph] += feeds
@@ -93,7 +92,3 @@ def record_feeds(model: Model, source: str, frames: int) -> dict[GraphName, list
             f"{LEAST_FRAMES}, and a hundred different ones are better"
         )
     return recorded
-
-
-def _readable(clip: Clip) -> Iterator[Any]:
-    return (frame for frame in clip.frames() if not isinstance(frame, Skipped))

@@ -18,8 +18,8 @@ from visolo_export.parity_record import check_recordable, record_parity
 from visolo_export.verification import TOLERANCES, Frames, Verification, verify
 from visolo_runtime.bundle import Bundle, Parity, file_entry
 from visolo_runtime.session.loading import Model, load
+from visolo_runtime.sources.opening import open_source
 from visolo_runtime.video.sample_clip import sample_frames
-from visolo_runtime.video.sources import Skipped, open_source
 from visolo_train.data.annotations import read_annotations
 from visolo_train.evaluation.scoring import score_model
 
@@ -227,8 +227,7 @@ def _read_frames(source: str | None, count: int) -> tuple[Frames, str]:
     if source is None:
         return list(sample_frames(count)), "generated clip"
     clip = open_source(source)[0]
-    readable = (frame for frame in clip.frames() if not isinstance(frame, Skipped))
-    frames = list(islice(readable, count))
+    frames = list(islice(clip.pictures(), count))
     if not frames:
         raise VisoloError(f"'{source}' has no frame that can be read")
     return frames, clip.name

@@ -27,9 +27,9 @@ from visolo_core.errors import VisoloError
 from visolo_runtime.session.loading import Model
 from visolo_runtime.session.session import Session
 from visolo_runtime.session.stream import GRAPH_STAGES, STAGES
-from visolo_runtime.video.feed import Feed
+from visolo_runtime.sources.clip import Clip, Skipped, SourceFrame, at_constant_rate
+from visolo_runtime.sources.feed import Feed
 from visolo_runtime.video.frames import Frame
-from visolo_runtime.video.sources import Clip, Skipped
 
 FrameSource = Callable[[], Iterable[NDArray[np.uint8] | Skipped]]
 """Opens the source again from its start."""
@@ -183,14 +183,17 @@ def _round(model: Model, frames: FrameSource, plan: Plan, meter: GpuMeter | None
     session = model.session(record=False)
     if not plan.ahead:
         return _play(session, frames(), plan, meter)
-    clip = Clip(1, "", lambda: iter(frames()))
+    clip = Clip(1, "", lambda: at_constant_rate(frames()))
     with Feed(clip, resize=session.resize_ahead) as feed:
         return _play(session, _frames_of(feed), plan, meter)
 
 
 def _frames_of(feed: Feed) -> Iterator[Frame | Skipped]:
     while (ready := feed.take()) is not None:
-        yield ready.resized or ready.frame
+        if isinstance(ready.frame, SourceFrame):
+            yield ready.resized or ready.frame.picture
+        else:
+            yield ready.frame
 
 
 def _play(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from visolo_core.errors import VisoloError
 from visolo_runtime.bench import FrameSource
+from visolo_runtime.sources.clip import Clip, Skipped, SourceFrame
+from visolo_runtime.sources.opening import open_source
+from visolo_runtime.sources.standard_input import pipe_id
+from visolo_runtime.video.frames import Picture
 from visolo_runtime.video.sample_clip import sample_frames
-from visolo_runtime.video.sources import open_source, pipe_id
 
 
 def frame_source(source: str | None, count: int, idle: bool = False) -> tuple[FrameSource, str]:
@@ -35,4 +40,12 @@ def frame_source(source: str | None, count: int, idle: bool = False) -> tuple[Fr
     clip = open_source(source)[0]
     if clip.live:
         raise VisoloError(f"'{source}' is live and cannot be read twice: name a file or a folder")
-    return clip.frames, clip.name
+    return lambda: _untimed(clip), clip.name
+
+
+def _untimed(clip: Clip) -> Iterator[Picture | Skipped]:
+    for frame in clip.frames():
+        if isinstance(frame, SourceFrame):
+            yield frame.picture
+        elif isinstance(frame, Skipped):
+            yield frame

@@ -14,11 +14,11 @@ from visolo_core.instances import Instances
 from visolo_runtime.run_summary import RunSummary, StreamCounts
 from visolo_runtime.session.loading import Model
 from visolo_runtime.session.streams import Streams, StreamsStep
+from visolo_runtime.sinks.sink import Sink
+from visolo_runtime.sources.clip import Clip, Skipped
+from visolo_runtime.sources.feed import Feed, Policy, Ready
 from visolo_runtime.stop_flag import StopFlag
-from visolo_runtime.video.feed import Feed, Policy, Ready
 from visolo_runtime.video.frames import Frame
-from visolo_runtime.video.sinks import Sink
-from visolo_runtime.video.sources import Clip, Skipped
 
 _POLL_S = 0.1  # how often a wait checks for an interrupt
 
@@ -201,7 +201,7 @@ class _Run:
                 skipped[stream] = session.frames, each.frame
                 session.skip()
             else:
-                frames[stream] = each.resized or each.frame
+                frames[stream] = each.resized or each.frame.picture
         with self._timed():
             return _Begun(self._streams.begin(frames), ready, skipped)
 

@@ -12,8 +12,8 @@ from visolo_runtime.session.loading import Model, load
 if TYPE_CHECKING:
     from visolo_core.instances import Instances
     from visolo_runtime.session.session import Session
+    from visolo_runtime.sources.clip import Clip
     from visolo_runtime.video.frames import ChannelOrder, Picture
-    from visolo_runtime.video.sources import Clip
 
 
 def track(
@@ -67,8 +67,8 @@ def _of_frames(session: Session, frames: Iterable[Any]) -> Generator[tuple[Pictu
 
 
 def _of_clip(session: Session, clip: Clip) -> Generator[tuple[Picture, Instances]]:
-    from visolo_runtime.video.feed import Feed, Policy
-    from visolo_runtime.video.sources import Skipped
+    from visolo_runtime.sources.clip import Skipped
+    from visolo_runtime.sources.feed import Feed, Policy
 
     policy: Policy = "latest" if clip.live else "all"
     with Feed(clip, policy, resize=session.resize_ahead) as feed:
@@ -78,11 +78,12 @@ def _of_clip(session: Session, clip: Clip) -> Generator[tuple[Picture, Instances
             if isinstance(ready.frame, Skipped):
                 session.skip()
             else:
-                yield ready.frame, session.step(ready.resized or ready.frame)
+                picture = ready.frame.picture
+                yield picture, session.step(ready.resized or picture)
 
 
 def _only_clip(source: str) -> Clip:
-    from visolo_runtime.video.sources import open_source
+    from visolo_runtime.sources.opening import open_source
 
     clips = open_source(source)
     if len(clips) > 1:

@@ -29,7 +29,7 @@ from visolo_runtime.engines.engine import Engines
 from visolo_runtime.engines.onnxruntime.backend import OnnxRuntimeBackend
 from visolo_runtime.models.shipped import shipped_model
 from visolo_runtime.session.loading import Model, load
-from visolo_runtime.video.sources import open_source
+from visolo_runtime.sources.opening import open_source
 
 Files = dict[GraphName, Path]
 
@@ -48,7 +48,7 @@ def reference() -> Model:
 
 @pytest.fixture(scope="module")
 def clip(drawn_frames: Path) -> list[Any]:
-    return list(open_source(str(drawn_frames))[0].frames())
+    return list(open_source(str(drawn_frames))[0].pictures())
 
 
 def verified(files: Files, reference: Model, clip: list[Any]) -> Verification:

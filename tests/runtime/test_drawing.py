@@ -6,7 +6,7 @@ import numpy as np
 
 from visolo_core.categories import SHAPES
 from visolo_core.instances import Instances
-from visolo_runtime.video.drawing import draw_instances, track_colour
+from visolo_runtime.sinks.drawing import draw_instances, track_colour
 
 
 def instances(masks: np.ndarray, size: tuple[int, int]) -> Instances:

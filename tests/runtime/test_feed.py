@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -14,16 +13,20 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from visolo_core.errors import VisoloError
-from visolo_runtime.video.feed import AHEAD, Feed
+from visolo_runtime.sources.clip import Clip, Skipped, SourceFrame, at_constant_rate
+from visolo_runtime.sources.feed import AHEAD, Feed
 from visolo_runtime.video.resizing import resize_frame
 from visolo_runtime.video.sample_clip import sample_frames
-from visolo_runtime.video.sources import Clip, Skipped
 
 Frame = NDArray[np.uint8]
 
 
 def clip_of(frames: Callable[[], Iterator[Frame | Skipped]], live: bool = False) -> Clip:
-    return Clip(1, "clip", frames, Fraction(30), live=live)
+    return Clip(1, "clip", lambda: at_constant_rate(frames()), live=live)
+
+
+def number_of(frame: SourceFrame) -> int:
+    return int(frame.picture[0, 0, 0])
 
 
 def numbered(count: int, pause: float = 0.0) -> Iterator[Frame | Skipped]:
@@ -44,7 +47,7 @@ def test_a_feed_keeps_every_frame_in_order_and_reads_only_so_far_ahead() -> None
         time.sleep(0.2)
         assert len(read) <= AHEAD + 1
         frames_read = [ready.frame for ready in iter(feed.take, None)]
-    assert [int(frame[0, 0, 0]) for frame in frames_read if not isinstance(frame, Skipped)] == [
+    assert [number_of(frame) for frame in frames_read if not isinstance(frame, Skipped)] == [
         *range(20)
     ]
     assert feed.over
@@ -56,7 +59,8 @@ def test_a_feed_resizes_ahead_unless_frames_may_be_dropped() -> None:
         for frame in frames:
             ready = feed.take()
             assert ready is not None
-            assert ready.frame is frame
+            assert isinstance(ready.frame, SourceFrame)
+            assert ready.frame.picture is frame
             assert ready.resized is not None
             assert ready.resized.size == (40, 60)
             assert np.array_equal(ready.resized.image, resize_frame(frame, (32, 48)))
@@ -72,7 +76,7 @@ def test_the_latest_frame_makes_the_others_go() -> None:
         ready = feed.take()
         assert ready is not None
         assert not isinstance(ready.frame, Skipped)
-        assert (int(ready.frame[0, 0, 0]), ready.dropped) == (9, 9)
+        assert (number_of(ready.frame), ready.dropped) == (9, 9)
         assert feed.take() is None
 
 

@@ -17,8 +17,8 @@ from visolo_runtime.engines.engine import Engines
 from visolo_runtime.runner import RunOptions, run
 from visolo_runtime.session.loading import Model, load
 from visolo_runtime.session.streams import Streams
+from visolo_runtime.sources.clip import Skipped
 from visolo_runtime.video.sample_clip import sample_frames
-from visolo_runtime.video.sources import Skipped
 from watched_runs import Frame, WatchedClip, Watcher, agree
 
 pytestmark = pytest.mark.timeout(2 * LIMIT_S, func_only=True)

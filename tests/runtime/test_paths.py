@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -23,10 +22,11 @@ from helpers import Outcome, ended
 from visolo_core.categories import SHAPES
 from visolo_core.errors import VisoloError
 from visolo_runtime.bench_source import frame_source
-from visolo_runtime.video.frame_names import missing_numbers
-from visolo_runtime.video.outputs import Outputs, open_sinks
-from visolo_runtime.video.own_files import check_own_files
-from visolo_runtime.video.sources import Skipped, open_source, open_sources
+from visolo_runtime.sinks.outputs import Outputs, open_sinks
+from visolo_runtime.sinks.own_files import check_own_files
+from visolo_runtime.sources.clip import Skipped
+from visolo_runtime.sources.frame_names import missing_numbers
+from visolo_runtime.sources.opening import open_source, open_sources
 
 Visolo = Callable[..., Outcome]
 
@@ -42,7 +42,7 @@ def write_frames(folder: Path, names: list[str]) -> list[Path]:
 def greys(source: str) -> list[int]:
     """Numbers of the pictures of a source with one clip, in its order."""
     (clip,) = open_source(source)
-    return [int(np.asarray(frame)[0, 0, 0]) for frame in clip.frames()]
+    return [int(picture[0, 0, 0]) for picture in clip.pictures()]
 
 
 @contextlib.contextmanager
@@ -225,9 +225,9 @@ def test_a_fifo_is_opened_once(tmp_path: Path, suffix: str) -> None:
     writer = fill(tmp_path / "fifo", content)
     (clip,) = open_source(str(tmp_path / "fifo"))
     assert (clip.name, clip.fps, clip.once, clip.live) == ("fifo", Fraction(25), True, False)
-    frames = list(clip.frames())
+    pictures = list(clip.pictures())
     ended(writer)
-    assert [np.asarray(frame).shape for frame in frames] == [(96, 160, 3)] * 6
+    assert [picture.shape for picture in pictures] == [(96, 160, 3)] * 6
     with pytest.raises(VisoloError, match="only once"):
         list(clip.frames())
 
@@ -443,7 +443,7 @@ def test_an_interrupt_while_a_fifo_waits_leaves_nothing(
     def interrupted(path: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("visolo_runtime.video.outputs.frame_lines", interrupted)
+    monkeypatch.setattr("visolo_runtime.sinks.outputs.frame_lines", interrupted)
     (clip,) = open_source(str(write_folder(tmp_path / "f")))
     with pytest.raises(KeyboardInterrupt):
         open_sinks([clip], SHAPES, Outputs(tmp_path / "r.json", tmp_path / "fifo"))

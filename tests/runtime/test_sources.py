@@ -21,22 +21,29 @@ from PIL import Image
 from clips import data_set, write_folder, write_video
 from helpers import Outcome, ended
 from visolo_core.errors import VisoloError
+from visolo_runtime.sources.clip import Clip, Skipped, SourceFrame
+from visolo_runtime.sources.opening import open_source
+from visolo_runtime.sources.pictures import natural_order
 from visolo_runtime.video.sample_clip import sample_frames
-from visolo_runtime.video.sources import Skipped, natural_order, open_source
 
 Visolo = Callable[..., Outcome]
 
 
+def pictures_of(clip: Clip) -> list[Any]:
+    """The pictures, and ``Skipped`` in place of those that cannot be read."""
+    return [frame.picture if isinstance(frame, SourceFrame) else frame for frame in clip.frames()]
+
+
 def read(source: object) -> list[Any]:
     (clip,) = open_source(str(source))
-    return list(clip.frames())
+    return pictures_of(clip)
 
 
 def test_a_video_file(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4")
     (clip,) = open_source(str(path))
     assert (clip.name, clip.fps, clip.length, clip.live) == ("a", Fraction(25), 24, False)
-    frames = list(clip.frames())
+    frames = pictures_of(clip)
     assert len(frames) == 24
     for frame, drawn in zip(frames, sample_frames(24, 96, 160), strict=True):
         assert isinstance(frame, np.ndarray)
@@ -162,7 +169,7 @@ def test_a_live_stream(tmp_path: Path) -> None:
     thread.start()
     (clip,) = open_source(f"tcp://127.0.0.1:{server.getsockname()[1]}")
     assert clip.live
-    frames = list(clip.frames())
+    frames = pictures_of(clip)
     ended(thread)
     server.close()
     assert [np.asarray(frame).shape for frame in frames] == [(96, 160, 3)] * 12

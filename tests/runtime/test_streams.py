@@ -26,8 +26,9 @@ from visolo_runtime.engines.blas import one_thread
 from visolo_runtime.runner import RunOptions, run
 from visolo_runtime.session.loading import Model, load
 from visolo_runtime.session.streams import Streams, neighbours
+from visolo_runtime.sources.clip import Clip, Skipped, at_constant_rate
+from visolo_runtime.sources.opening import open_sources
 from visolo_runtime.video.sample_clip import sample_frames
-from visolo_runtime.video.sources import Clip, Skipped, open_sources
 
 Frame = NDArray[np.uint8]
 Visolo = Callable[..., Outcome]
@@ -202,8 +203,8 @@ def test_a_slow_live_source_does_not_hold_up_a_quick_one(lite_bundle: Path) -> N
 
         return frames
 
-    slow = Clip(1, "slow", camera(3, 0.25), live=True)
-    quick = Clip(2, "quick", camera(12, 0.03), live=True)
+    slow = Clip(1, "slow", lambda: at_constant_rate(camera(3, 0.25)()), live=True)
+    quick = Clip(2, "quick", lambda: at_constant_rate(camera(12, 0.03)()), live=True)
     order = []
     model = load(lite_bundle)
     run(
@@ -220,7 +221,7 @@ def test_drops_are_counted_and_keep_their_place(lite_bundle: Path) -> None:
     def burst() -> Iterator[Frame | Skipped]:
         yield from sample_frames(20, 96, 160)
 
-    clip = Clip(1, "burst", burst, live=True)
+    clip = Clip(1, "burst", lambda: at_constant_rate(burst()), live=True)
     positions = []
     summary = run(
         model, [clip], [], RunOptions(), progress=lambda _, position, __: positions.append(position)

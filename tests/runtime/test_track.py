@@ -11,17 +11,15 @@ from PIL import Image
 
 import visolo
 from clips import data_set, write_folder, write_video
+from visolo_runtime.sources.opening import open_source
 from visolo_runtime.video.sample_clip import sample_frames
-from visolo_runtime.video.sources import open_source
 
 
 def test_a_video_gives_what_a_session_gives(lite_bundle: Path, tmp_path: Path) -> None:
     film = write_video(tmp_path / "film.mp4", frames=7, height=96, width=160)
     model = visolo.load(lite_bundle, "onnxruntime")
     session = model.session(record=False)
-    frames = [
-        frame for frame in open_source(str(film))[0].frames() if isinstance(frame, np.ndarray)
-    ]
+    frames = list(open_source(str(film))[0].pictures())
     expected = [session.step(frame) for frame in frames]
     pairs = list(visolo.track(model, film))
     assert len(pairs) == len(expected) == 7

@@ -17,8 +17,9 @@ from visolo_core.results import Track
 from visolo_runtime.engines.engine import Engines
 from visolo_runtime.runner import RunOptions, run
 from visolo_runtime.session.loading import Model
+from visolo_runtime.sinks.frame_lines import FrameLinesFile
+from visolo_runtime.sinks.results_file import ResultsFile
 from visolo_runtime.video.sample_clip import sample_frames
-from visolo_runtime.video.sinks import FrameLinesFile, ResultsFile
 from watched_runs import Frame, WatchedClip, Watcher, agree
 
 pytestmark = pytest.mark.standin

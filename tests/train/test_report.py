@@ -18,7 +18,7 @@ from helpers import Outcome
 from visolo_core.categories import LabelSet, unnamed
 from visolo_core.errors import VisoloError
 from visolo_core.masks import Rle, encode_rle
-from visolo_runtime.video.drawing import track_colour
+from visolo_runtime.sinks.drawing import track_colour
 from visolo_train.data.annotations import AnnotatedTrack, Annotations, Video, read_annotations
 from visolo_train.data.annotations import read_results as read_result_file
 from visolo_train.data.synthetic_data import write_synthetic_data

@@ -13,7 +13,7 @@ from PIL import Image
 
 from helpers import Outcome
 from visolo_core.masks import decode_rle
-from visolo_runtime.video.sources import open_source
+from visolo_runtime.sources.opening import open_source
 from visolo_train.data.annotations import read_annotations
 from visolo_train.data.synthetic import SyntheticClip, draw_clip
 

@@ -18,7 +18,7 @@ from visolo.commands.options import (
 
 if TYPE_CHECKING:
     from visolo_runtime.session.loading import Model
-    from visolo_runtime.video.sources import Clip
+    from visolo_runtime.sources.clip import Clip
 
 _CLIP_SEED, _CLIP_NUMBER = 2026, 13  # of 48 clips, one with an IDF1 (89) near the median (90)
 _VALIDATION_SEED = 2027  # not a seed that the model was trained on
@@ -56,7 +56,7 @@ def demo(
     from visolo_core.errors import VisoloError
     from visolo_core.files import reason
     from visolo_runtime.runner import RunOptions, run
-    from visolo_runtime.video.sources import open_source
+    from visolo_runtime.sources.opening import open_source
     from visolo_train.data.drawn_data import drawn_clip, drawn_data
     from visolo_train.evaluation.scoring import TrackCollector, score_tracks
 
@@ -106,7 +106,7 @@ def _show(model: Model, clips: list[Clip], output: Path, frames: int | None) -> 
     """Run a model over clips, into a folder."""
     from visolo.commands.progress import RunProgress
     from visolo_runtime.runner import RunOptions, run
-    from visolo_runtime.video.outputs import Outputs, open_sinks
+    from visolo_runtime.sinks.outputs import Outputs, open_sinks
 
     video, results = output / "annotated.mp4", output / "results.json"
     sinks = open_sinks(clips, model.labels, Outputs(results, output / "frames.jsonl", video))

@@ -60,9 +60,10 @@ def evaluate(
     from visolo.commands.progress import RunProgress
     from visolo_runtime.runner import RunOptions, run
     from visolo_runtime.session.loading import load
-    from visolo_runtime.video.own_files import check_own_files
-    from visolo_runtime.video.sinks import ResultsFile, Sink
-    from visolo_runtime.video.sources import open_source
+    from visolo_runtime.sinks.own_files import check_own_files
+    from visolo_runtime.sinks.results_file import ResultsFile
+    from visolo_runtime.sinks.sink import Sink
+    from visolo_runtime.sources.opening import open_source
     from visolo_train.data.annotations import read_annotations
     from visolo_train.evaluation.scoring import TrackCollector, check_labels
 

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from visolo_runtime.run_summary import RunSummary
 from visolo_runtime.session.loading import Model
-from visolo_runtime.video.sources import Clip
+from visolo_runtime.sources.clip import Clip
 
 _WARNINGS_SHOWN = 5
 

@@ -100,9 +100,9 @@ def run(
     from visolo_runtime.runner import RunOptions
     from visolo_runtime.runner import run as run_clips
     from visolo_runtime.session.loading import load
-    from visolo_runtime.video.feed import Policy
-    from visolo_runtime.video.outputs import Outputs, ResultsFormat, open_sinks
-    from visolo_runtime.video.sources import open_sources
+    from visolo_runtime.sinks.outputs import Outputs, ResultsFormat, open_sinks
+    from visolo_runtime.sources.feed import Policy
+    from visolo_runtime.sources.opening import open_sources
 
     if as_json and frames is not None and str(frames) == "-":
         raise VisoloError("--json and --frames - both write to standard output: choose one")

@@ -1,1 +1,1 @@
-"""Frames: where they come from, resizing and drawing them, and where results are written."""
+"""Frames: what they are, and resizing them."""

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from visolo_core.errors import VisoloError
 from visolo_core.files import inside
 from visolo_core.masks import decode_rle, mask_box
+from visolo_runtime.sources.clip import Skipped
+from visolo_runtime.sources.pictures import read_image
 from visolo_runtime.video.frames import Picture
-from visolo_runtime.video.sources import Skipped, read_image
 from visolo_train.data.annotations import AnnotatedTrack, Annotations, Video
 
 _SMALLEST = 24  # pixels: cut-outs with a shorter diagonal are too small to recognise

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
-import numpy as np
-from numpy.typing import NDArray
-
 from visolo_core.categories import SHAPES
 from visolo_core.masks import encode_rle
-from visolo_runtime.video.sources import Clip
+from visolo_runtime.sources.clip import Clip, Skipped, SourceFrame, at_constant_rate
 from visolo_train.data.annotations import AnnotatedTrack, Annotations, Video
 from visolo_train.data.synthetic import draw_clip
 
@@ -44,7 +41,7 @@ def drawn_data(
 def drawn_clip(seed: int, number: int, frames: int, size: tuple[int, int]) -> Clip:
     """One drawn video as a source; its frames are drawn when they are read."""
 
-    def play() -> Iterator[NDArray[np.uint8]]:
-        yield from draw_clip(seed, number, frames, *size).frames
+    def play() -> Iterator[SourceFrame | Skipped]:
+        yield from at_constant_rate(draw_clip(seed, number, frames, *size).frames, _RATE)
 
     return Clip(number + 1, f"drawn video {number}", play, _RATE, frames)

@@ -17,9 +17,10 @@ from visolo_core.categories import LabelSet
 from visolo_core.files import inside
 from visolo_core.instances import Instances
 from visolo_core.masks import Masks, decode_rle, resize_masks
-from visolo_runtime.video.drawing import draw_instances
+from visolo_runtime.sinks.drawing import draw_instances
+from visolo_runtime.sources.clip import Skipped
+from visolo_runtime.sources.pictures import read_image
 from visolo_runtime.video.frames import Picture
-from visolo_runtime.video.sources import Skipped, read_image
 from visolo_train.data.annotations import AnnotatedTrack, Annotations, Video
 from visolo_train.evaluation.scoring import track_overlaps
 

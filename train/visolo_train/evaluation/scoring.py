@@ -26,8 +26,9 @@ from visolo_core.masks import Rle
 from visolo_core.results import Track
 from visolo_runtime.runner import RunOptions, run
 from visolo_runtime.session.loading import Model
-from visolo_runtime.video.sinks import Sink
-from visolo_runtime.video.sources import Clip, open_source
+from visolo_runtime.sinks.sink import Sink
+from visolo_runtime.sources.clip import Clip
+from visolo_runtime.sources.opening import open_source
 from visolo_train.data.annotations import AnnotatedTrack, Annotations
 
 MEASURES = (

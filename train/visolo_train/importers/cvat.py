@@ -17,7 +17,7 @@ from xml.etree.ElementTree import Element
 from visolo_core.cvat import CvatMask, decode_cvat
 from visolo_core.errors import VisoloError
 from visolo_core.masks import Rle
-from visolo_runtime.video.sources import natural_order
+from visolo_runtime.sources.pictures import natural_order
 from visolo_train.importers.cvat_frames import CvatTask, FrameFiles
 from visolo_train.importers.frames import (
     AnnotatedFrame,

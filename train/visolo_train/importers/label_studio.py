@@ -18,8 +18,8 @@ import numpy as np
 from visolo_core.errors import VisoloError
 from visolo_core.files import read_json
 from visolo_core.masks import Rle, encode_rle
-from visolo_runtime.video.frame_names import IMAGE_SUFFIXES
-from visolo_runtime.video.sources import natural_order
+from visolo_runtime.sources.frame_names import IMAGE_SUFFIXES
+from visolo_runtime.sources.pictures import natural_order
 from visolo_train.importers.brush_rle import decode_brush
 from visolo_train.importers.frames import (
     AnnotatedFrame,

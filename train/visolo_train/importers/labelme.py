@@ -19,7 +19,7 @@ from PIL import Image
 from visolo_core.errors import VisoloError
 from visolo_core.files import read_json
 from visolo_core.masks import Masks, Rle
-from visolo_runtime.video.sources import natural_order
+from visolo_runtime.sources.pictures import natural_order
 from visolo_train.importers.frames import (
     AnnotatedFrame,
     AnnotatedShape,

@@ -19,7 +19,7 @@ import numpy as np
 from visolo_core.errors import VisoloError
 from visolo_core.files import reason
 from visolo_core.masks import Rle, encode_rle
-from visolo_runtime.video.sources import natural_order
+from visolo_runtime.sources.pictures import natural_order
 from visolo_train.data.annotations import to_rle
 from visolo_train.importers.frames import (
     AnnotatedFrame,

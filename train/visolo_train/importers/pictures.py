@@ -11,8 +11,8 @@ from PIL import Image
 
 from visolo_core.errors import VisoloError
 from visolo_core.files import inside
-from visolo_runtime.video.frame_names import IMAGE_SUFFIXES
-from visolo_runtime.video.sources import natural_order
+from visolo_runtime.sources.frame_names import IMAGE_SUFFIXES
+from visolo_runtime.sources.pictures import natural_order
 
 
 def folder_of(candidates: Iterable[Path], chosen: Path | None) -> Path:

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from visolo_core.categories import LabelSet
 from visolo_core.cvat import CvatFrame, CvatShape, annotations_xml, encode_cvat, frame_name
 from visolo_core.instances import Instances
 from visolo_core.masks import decode_rle
 from visolo_core.results import Track
-from visolo_runtime.video.sinks import FileSink
-from visolo_runtime.video.sources import Clip
+from visolo_runtime.sinks.sink import FileSink
+from visolo_runtime.sources.clip import Clip, SourceFrame
 
 
 class CvatFile(FileSink):
@@ -30,7 +27,7 @@ class CvatFile(FileSink):
         self._size = (0, 0)
         self._finished = False
 
-    def frame(self, clip: Clip, frame: NDArray[np.uint8], instances: Instances) -> None:
+    def frame(self, clip: Clip, frame: SourceFrame, instances: Instances) -> None:
         self._size = instances.size
 
     def end(self, clip: Clip, tracks: list[Track]) -> None:

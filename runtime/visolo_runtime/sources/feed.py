@@ -15,9 +15,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
-from visolo_runtime.video.frames import Picture, ResizedFrame
+from visolo_runtime.sources.clip import Clip, Cut, Notice, Skipped, SourceFrame
+from visolo_runtime.video.frames import ResizedFrame
 from visolo_runtime.video.resizing import resized
-from visolo_runtime.video.sources import Clip, Skipped
 
 Policy = Literal["all", "latest"]
 AHEAD = 4
@@ -28,13 +28,15 @@ AHEAD = 4
 class Ready:
     """A frame that has been read."""
 
-    frame: Picture | Skipped
+    frame: SourceFrame | Skipped
     resized: ResizedFrame | None
     """the frame at the network's input size, if the feed resizes"""
     dropped: int
     """frames dropped just before this one"""
     since: float
     """when it was read, in seconds of ``time.perf_counter``"""
+    before: tuple[Notice | Cut, ...] = ()
+    """what happened just before this frame, or before those that were dropped"""
 
 
 class Feed:
@@ -61,6 +63,7 @@ class Feed:
         self._limit = 1 if policy == "latest" else AHEAD
         self._queue: deque[Ready] = deque()
         self._dropped = 0
+        self._before: tuple[Notice | Cut, ...] = ()
         self._over = self._closed = False
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._read, name="visolo-read", daemon=True)
@@ -121,24 +124,30 @@ class Feed:
             self._error, self._over = error, True
             self._bell.notify_all()
 
-    def _put(self, frame: Picture | Skipped) -> bool:
+    def _put(self, frame: SourceFrame | Skipped | Notice | Cut) -> bool:
+        if isinstance(frame, (Notice, Cut)):
+            self._before += (frame,)
+            return not self._closed
         smaller = None
-        if self._resize is not None and not isinstance(frame, Skipped):
-            smaller = resized(frame, self._resize, threads=1)  # the engines need the other cores
+        if self._resize is not None and isinstance(frame, SourceFrame):
+            # One thread: the engines need the other cores.
+            smaller = resized(frame.picture, self._resize, threads=1)
         with self._bell:
             if self._policy == "latest":
                 while len(self._queue) >= self._limit:
                     old = self._queue.popleft()
                     self._dropped += old.dropped + 1
+                    self._before = old.before + self._before
             else:
                 self._bell.wait_for(lambda: len(self._queue) < self._limit or self._closed)
             if self._closed:
                 return False
-            self._queue.append(Ready(frame, smaller, self._dropped, time.perf_counter()))
-            self._dropped = 0
+            now = time.perf_counter()
+            self._queue.append(Ready(frame, smaller, self._dropped, now, self._before))
+            self._dropped, self._before = 0, ()
             self._bell.notify_all()
             return True
 
 
-def _generator(clip: Clip) -> Generator[Picture | Skipped]:
+def _generator(clip: Clip) -> Generator[SourceFrame | Skipped | Notice | Cut]:
     yield from clip.frames()

@@ -9,18 +9,14 @@ from pathlib import Path
 from typing import Literal
 
 from visolo_core.categories import LabelSet
-from visolo_runtime.video.cvat_sink import CvatFile
-from visolo_runtime.video.own_files import Output, check_own_files
-from visolo_runtime.video.sinks import (
-    STANDARD_OUTPUT,
-    AnnotatedVideo,
-    ClipFiles,
-    ResultsFile,
-    Sink,
-    clip_file,
-    frame_lines,
-)
-from visolo_runtime.video.sources import Clip
+from visolo_runtime.sinks.annotated_video import AnnotatedVideo
+from visolo_runtime.sinks.clip_files import ClipFiles, clip_file
+from visolo_runtime.sinks.cvat_file import CvatFile
+from visolo_runtime.sinks.frame_lines import STANDARD_OUTPUT, frame_lines
+from visolo_runtime.sinks.own_files import Output, check_own_files
+from visolo_runtime.sinks.results_file import ResultsFile
+from visolo_runtime.sinks.sink import Sink
+from visolo_runtime.sources.clip import Clip
 
 ResultsFormat = Literal["ytvis", "cvat"]
 
