@@ -9,12 +9,15 @@ association needs, so the state is bounded however long the video is.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visolo_core.decoding import Floats, match_values
+
+_NO_MATCH = -1.0
 
 
 @dataclass
@@ -43,6 +46,16 @@ class TrackState:
         return label, float(mean[label])
 
 
+def classify(tracks: Sequence[TrackState]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Class index int64 [N] and score float32 [N] of each track, as :meth:`TrackState.classify`."""
+    if not tracks:
+        return np.empty(0, np.int64), np.empty(0, np.float32)
+    frames = np.array([track.frames_seen for track in tracks])
+    means = np.array([track.score_sum for track in tracks]) / frames[:, None]
+    label = means.argmax(axis=1)
+    return label, means[np.arange(len(tracks)), label].astype(np.float32)
+
+
 @dataclass
 class Associator:
     """Assigns the instances of each frame to tracks. One per video stream."""
@@ -59,6 +72,11 @@ class Associator:
     def lost_count(self) -> int:
         """Number of lost tracks that can still return."""
         return sum(len(group) for group in self._lost)
+
+    @property
+    def comparable(self) -> int:
+        """Number of tracks that the next frame's instances are compared with."""
+        return len(self._current) + self.lost_count
 
     @property
     def tracks_begun(self) -> int:
@@ -83,9 +101,8 @@ class Associator:
             self._claim_lost(instance_key, claimed)
 
         tracks = []
-        for instance in range(len(key)):
-            # Copies: a view would keep the whole frame's arrays alive.
-            seen = query[instance].copy(), classes[instance].astype(np.float64)
+        scores = classes.astype(np.float64)
+        for instance, seen in enumerate(zip(query, scores, strict=True)):
             track = claimed.get(instance)
             if track is None:
                 track = TrackState(self._next_id, *seen)
@@ -118,27 +135,31 @@ class Associator:
         """Match values [tracks, instances]."""
         if not tracks or not instance_key.size:
             return np.empty((len(tracks), instance_key.shape[1]), np.float32)
-        return match_values(np.stack([track.query for track in tracks], axis=1), instance_key)
+        return match_values(np.array([track.query for track in tracks]).T, instance_key)
 
     def _claim(
         self, tracks: list[TrackState], match: Floats, claimed: dict[int, TrackState]
     ) -> list[TrackState]:
-        """Assign tracks to unmatched instances, in score order; returns the tracks left over."""
+        """Assign tracks to unmatched instances, in score order; returns the tracks left over.
+        Match values of assigned tracks are overwritten."""
         if not match.size:
             return tracks
-        free = np.ones(len(tracks), bool)
-        for instance in range(match.shape[1]):
-            if instance in claimed or not free.any():
+        taken: set[int] = set()
+        for instance, values in enumerate(match.T):
+            if instance in claimed:
                 continue
-            best = int(np.where(free, match[:, instance], -1).argmax())
-            if match[best, instance] >= self.match_threshold:
+            best = int(values.argmax())
+            if values[best] >= self.match_threshold:
                 claimed[instance] = tracks[best]
-                free[best] = False
-        return [track for track, is_free in zip(tracks, free, strict=True) if is_free]
+                match[best] = _NO_MATCH
+                taken.add(best)
+        return [track for place, track in enumerate(tracks) if place not in taken]
 
     def _keep_lost(self, newly_lost: list[TrackState]) -> None:
         self._lost = deque(group for group in self._lost if group)
         if newly_lost:
+            for track in newly_lost:  # views would keep all arrays of their last frame
+                track.query, track.score_sum = track.query.copy(), track.score_sum.copy()
             self._lost.appendleft(newly_lost)
         excess = self.lost_count - self.lost_limit
         while excess > 0:

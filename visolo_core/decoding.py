@@ -9,6 +9,7 @@ their areas, sums of probabilities and pairwise intersections are needed here.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from visolo_core.config import InferenceConfig
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
+_UPPER = np.triu(np.ones((128, 128), bool), k=1)
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.cell)
 
-    @property
+    @cached_property
     def label(self) -> Ints:
         """[N], class index."""
         return np.asarray(self.classes.argmax(axis=1), np.int64)
@@ -131,9 +133,11 @@ def matrix_nms(
     Returns:
         float32 [N], the decayed scores in the same order.
     """
-    union = area[:, None] + area[None, :] - intersection
-    rival = np.triu(label[:, None] == label[None, :], k=1)
-    iou = np.where(rival, intersection / union, 0).astype(np.float32)
+    rival = (label[:, None] == label) & _upper(len(label))
+    if not rival.any():
+        return score
+    union = area[:, None] + area - intersection
+    iou = np.where(rival, intersection / union, np.float32(0))
     # A rival that overlaps a better mask itself decays others less (SOLOv2's compensation).
     compensation = iou.max(axis=0, initial=0)[:, None]
     if kernel == "gaussian":
@@ -155,7 +159,7 @@ def drop_covered(area: Floats, intersection: Floats, threshold: float) -> NDArra
     Returns:
         bool [N].
     """
-    covered = np.triu(intersection > threshold * area[None, :], k=1)
+    covered = (intersection > threshold * area) & _upper(len(area))
     survives = np.ones(len(area), bool)
     for index in np.flatnonzero(covered.any(axis=0)):  # few masks are covered
         survives[index] = not np.any(covered[:index, index] & survives[:index])
@@ -181,18 +185,27 @@ def select_instances(
         kept: bool [N], the candidates that may be instances; None means all. The others neither
             count towards a limit nor cover a mask.
     """
+    # Methods of arrays, not functions of NumPy, and no more of them than it takes: between two runs
+    # of an engine their code is cold, and each call costs more than the numbers that it handles.
     present = area > 0  # an empty mask would make every score NaN
-    index = np.flatnonzero(present if kept is None else present & kept)
-    label = candidates.label
+    (index,) = (present if kept is None else present & kept).nonzero()
     score = candidates.score[index] * (probability_sum[index] / area[index])
-    order = np.argsort(-score, kind="stable")[: config.pre_nms_limit]
+    order = (-score).argsort(kind="stable")[: config.pre_nms_limit]
     index, score = index[order], score[order]
 
-    pairs = intersection[np.ix_(index, index)]
-    score = matrix_nms(score, label[index], area[index], pairs, config.nms_sigma)
-    keep = np.flatnonzero(score >= config.update_threshold)
-    order = keep[np.argsort(-score[keep], kind="stable")][: config.max_instances]
-    index, score = index[order], score[order]
+    label, area = candidates.label[index], area[index]
+    pairs = intersection[index[:, None], index]
+    score = matrix_nms(score, label, area, pairs, config.nms_sigma)
+    (keep,) = (score >= config.update_threshold).nonzero()
+    order = keep[(-score[keep]).argsort(kind="stable")][: config.max_instances]
+    pairs = pairs[order[:, None], order]
 
-    survives = drop_covered(area[index], pairs[np.ix_(order, order)], config.overlap_threshold)
-    return Selection(index[survives], score[survives].astype(np.float32))
+    order = order[drop_covered(area[order], pairs, config.overlap_threshold)]
+    return Selection(index[order], score[order])
+
+
+def _upper(count: int) -> NDArray[np.bool_]:
+    """bool [N, N], true above the diagonal."""
+    if count <= len(_UPPER):
+        return _UPPER[:count, :count]
+    return np.triu(np.ones((count, count), bool), k=1)

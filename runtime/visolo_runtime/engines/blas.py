@@ -8,21 +8,30 @@ millisecond makes the frame graph two or three times slower.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from threading import Lock
 from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
+_NEVER_SPLIT = 1 << 15
+"""OpenBLAS splits products from eight times as many multiplications on."""
 _lock = Lock()
 _controller: ThreadpoolController | None = None
 _inside = 0
 _limit: Any = None
 
 
+def one_thread_for(multiplications: int) -> AbstractContextManager[None]:
+    """:func:`one_thread` for a block whose largest matrix product has so many multiplications. A
+    small product is never split, and is over sooner than the setting is changed."""
+    return one_thread() if multiplications > _NEVER_SPLIT else nullcontext()
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """A block in which NumPy computes on the calling thread alone; entering takes microseconds.
+    """A block in which NumPy computes on the calling thread alone; entering takes a tenth of a
+    millisecond.
 
     The number of threads is a setting of the whole process: other threads that use NumPy meanwhile
     are slower, and get the same results. Blocks may overlap in several threads; the last to leave

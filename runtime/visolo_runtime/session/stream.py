@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visolo_core import memory_policy
-from visolo_core.association import Associator
+from visolo_core.association import Associator, classify
 from visolo_core.categories import LabelSet
 from visolo_core.config import InferenceConfig
 from visolo_core.decoding import Candidates, Ints, select_instances
 from visolo_core.errors import VisoloError
 from visolo_core.instances import Instances
 from visolo_core.results import Track, TrackRecorder
-from visolo_runtime.engines.blas import one_thread
+from visolo_runtime.engines.blas import one_thread_for
 from visolo_runtime.engines.buffers import DecodedMasks, FrameInput, Storage
 from visolo_runtime.engines.raw_frame import RawFrame
 from visolo_runtime.video.frames import ResizedFrame
@@ -192,14 +192,14 @@ class Stream:
                     None if self._kept is None else self._kept[candidates.label],
                 )
                 masks = decoded.masks[chosen]
-        with frame.timed("associate"), one_thread():
+        with frame.timed("associate"):
             class_scores = candidates.classes[chosen]
             if self._kept is not None:
                 class_scores = np.where(self._kept, class_scores, np.float32(0))
-            tracks = self._associator.step(
-                candidates.query[chosen], candidates.key[chosen], class_scores
-            )
-            classes = [track.classify() for track in tracks]
+            query, key = candidates.query[chosen], candidates.key[chosen]
+            with one_thread_for(self._associator.comparable * key.size):
+                tracks = self._associator.step(query, key, class_scores)
+            track_class, track_confidence = classify(tracks)
             instances = Instances(
                 frame=frame.number,
                 size=self._options.output_size or frame.frame.size,
@@ -207,8 +207,8 @@ class Stream:
                 tracker_id=np.array([track.track_id for track in tracks], np.int64),
                 class_id=candidates.label[chosen],
                 confidence=score,
-                track_class_id=np.array([label for label, _ in classes], np.int64),
-                track_confidence=np.array([mean for _, mean in classes], np.float32),
+                track_class_id=track_class,
+                track_confidence=track_confidence,
                 cell=candidates.cell[chosen],
                 input_masks=masks,
                 device_masks=self._device_masks(decoded, chosen),

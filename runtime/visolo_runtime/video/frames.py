@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,8 @@ def as_picture(frame: object) -> Picture:
     Raises:
         VisoloError: if it is anything else; the message says how to convert it.
     """
+    if type(frame) is np.ndarray and _is_picture(frame):
+        return frame
     if isinstance(frame, Image.Image):
         return np.asarray(frame.convert("RGB"))
     if isinstance(frame, Nv12Frame):
@@ -75,6 +77,10 @@ def as_picture(frame: object) -> Picture:
         )
     if array.ndim == 2:
         raise VisoloError(f"{_EXPECTED}, {described}: repeat grey with numpy.dstack([frame] * 3)")
-    if array.ndim != 3 or array.shape[2] != 3 or not array.size:
+    if not _is_picture(array):
         raise VisoloError(f"{_EXPECTED}, {described}")
     return array
+
+
+def _is_picture(array: NDArray[Any]) -> bool:
+    return array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3 and array.size > 0

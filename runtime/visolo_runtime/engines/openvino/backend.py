@@ -17,6 +17,7 @@ from visolo_runtime.engines.openvino.upsampling import rewrite_upsampling
 from visolo_runtime.engines.openvino.winograd_rewriting import rewrite_convolutions
 
 _X86 = ("x86_64", "amd64")
+_MOST_TENSORS = 256
 _NUMPY_NAMES = {"f32": "float32", "i32": "int32", "u8": "uint8", "boolean": "bool"}
 
 
@@ -101,9 +102,19 @@ class _OpenVinoContext(HostContext):
     def __init__(self, openvino: Any, request: Any) -> None:
         self._openvino = openvino
         self._request = request
+        self._tensors: dict[tuple[int, tuple[int, ...]], Any] = {}
+        """By address and shape. Making one takes longer than binding it, and sessions bind the same
+        few again and again. Each keeps its array alive, so no other can have its address."""
 
     def bind_input(self, name: str, buffer: Array) -> None:
-        self._request.set_tensor(name, self._openvino.Tensor(buffer, shared_memory=True))
+        place = buffer.__array_interface__["data"][0], buffer.shape
+        tensor = self._tensors.get(place)
+        if tensor is None:
+            if len(self._tensors) >= _MOST_TENSORS:
+                self._tensors.clear()
+            tensor = self._openvino.Tensor(buffer, shared_memory=True)
+            self._tensors[place] = tensor
+        self._request.set_tensor(name, tensor)
 
     bind_output = bind_input
 
