@@ -7,7 +7,6 @@ link stays one, and the file that it leads to is written.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -18,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from visolo_core import json_text
 from visolo_core.errors import VisoloError
 
 _DESCRIPTORS = re.compile(r"/proc/[0-9]+(/task/[0-9]+)?/fd|/dev/fd")
@@ -206,17 +206,30 @@ def inside(folder: Path, name: str) -> Path:
     return path
 
 
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, with or without a byte order mark.
+
+    Raises:
+        VisoloError: if it cannot be read or is not such text.
+    """
+    try:
+        return json_text.decode(path.read_bytes())
+    except OSError as error:
+        raise VisoloError(f"cannot read '{path}': {reason(error)}") from error
+    except ValueError as error:
+        raise VisoloError(f"cannot read '{path}': {error}") from error
+
+
 def read_json(path: Path) -> Any:
     """The value in a json file, with or without a byte order mark.
 
     Raises:
-        VisoloError: if it cannot be read or is not json.
+        VisoloError: if it cannot be read, is not json, or has a number that is not finite.
     """
+    text = read_text(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise VisoloError(f"cannot read '{path}': {reason(error)}") from error
-    except (ValueError, RecursionError) as error:
+        return json_text.parse(text)
+    except ValueError as error:
         raise VisoloError(f"'{path}' is not json: {error}") from error
 
 
