@@ -19,6 +19,8 @@ from visolo_core.categories import unnamed
 from visolo_core.checkpoint_header import CheckpointHeader, read_header
 from visolo_core.errors import VisoloError
 from visolo_core.nn.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from visolo_core.nn.official_checkpoint import load_official
+from visolo_core.nn.tensor_files import check_state
 
 Visolo = Callable[..., Outcome]
 
@@ -229,7 +231,7 @@ def test_our_weights_where_an_official_checkpoint_is_wanted(
     lite_weights: Path, tmp_path: Path, visolo: Visolo
 ) -> None:
     out = tmp_path / "weights.pt"
-    visolo("convert", lite_weights, "-o", out).refused("official checkpoints are .pth")
+    visolo("convert", lite_weights, "-o", out).refused("already")
     save_checkpoint(tmp_path / "ours.pt", tiny())
     visolo("convert", tmp_path / "ours.pt", "-o", out).refused("already")
     assert not out.exists()
@@ -239,3 +241,46 @@ def test_an_official_checkpoint_where_ours_is_wanted(
     official_checkpoint: Path, tmp_path: Path, visolo: Visolo
 ) -> None:
     visolo("export", official_checkpoint, "-o", tmp_path / "m.visolo").refused("visolo convert")
+
+
+def test_of_two_sets_of_weights_one_is_chosen_by_an_option(
+    official: dict[str, Any], tmp_path: Path, visolo: Visolo
+) -> None:
+    path, out = tmp_path / "two.pth", tmp_path / "weights.safetensors"
+    name = "model.Memory_module.conv1.weight"
+    average = {name: tensor.half() for name, tensor in official.items()}
+    average[name] = torch.ones_like(average[name])
+    torch.save({"model": official, "model_ema": average}, path)
+    visolo("convert", path, "-o", out).refused("2 sets", "--weights model or --weights ema")
+    visolo("convert", path, "-o", out, "--weights", "mean").refused("has no weights 'mean'")
+    assert not out.exists()
+    visolo("convert", path, "-o", out, "--weights", "ema").succeeded()
+    state = load_checkpoint(out).state
+    assert bool((state["memory.value.conv.weight"] == 1).all())
+    assert {tensor.dtype for tensor in state.values()} == {torch.float32}
+
+
+def test_official_weights_as_safetensors(
+    official: dict[str, Any], tmp_path: Path, visolo: Visolo
+) -> None:
+    from safetensors.torch import save_file
+
+    path, out = tmp_path / "official.safetensors", tmp_path / "weights.safetensors"
+    named = {name for name in official if name.startswith("model.")}
+    save_file({name.removeprefix("model."): official[name] for name in named}, path)
+    visolo("export", path, "-o", tmp_path / "m.visolo").refused("visolo convert")
+    visolo("convert", path, "-o", out).succeeded()
+    assert len(load_checkpoint(out).state) == 333
+
+
+def test_tensors_that_claim_more_than_the_file_holds(tmp_path: Path) -> None:
+    path = tmp_path / "official.pth"
+    name = "model.Category_branch_post.pred.weight"
+    torch.save({"model": {name: torch.zeros(1).expand(2**33, 256, 3, 3)}}, path)
+    with pytest.raises(VisoloError, match="no usable classifier"):
+        load_official(path, None)
+    endless, sparse = torch.zeros(1).expand(2**40), torch.ones(4).to_sparse()
+    state = {"a": endless, "b": sparse, "c": torch.zeros(3), "d": 7}
+    with pytest.raises(VisoloError) as refused:
+        check_state(state, {"a": (2**40,), "b": (4,), "c": (3,), "d": ()}, path)
+    assert "3 misshaped: a (a special tensor of 1099511627776 instead of" in str(refused.value)
