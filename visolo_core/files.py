@@ -22,6 +22,7 @@ from visolo_core.errors import VisoloError
 
 _DESCRIPTORS = re.compile(r"/proc/[0-9]+(/task/[0-9]+)?/fd|/dev/fd")
 _MOST_LINKS = 40  # what Linux follows
+_LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes, likewise
 
 
 @contextmanager
@@ -198,12 +199,22 @@ def inside(folder: Path, name: str) -> Path:
     """
     path = folder / name
     try:
+        _check_length(path)
         is_inside = path.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a null character
         raise VisoloError(f"{name!r} in '{folder}' is not a usable path: {error}") from error
     if not is_inside:
         raise VisoloError(f"'{name}' leads out of '{folder}': only paths inside it are allowed")
     return path
+
+
+def _check_length(path: Path) -> None:
+    """Raises: ValueError: if no file system takes it, which ``is_file`` would report as an error of
+    its own."""
+    if len(os.fsencode(path)) > _LONGEST_PATH or any(
+        len(os.fsencode(part)) > _LONGEST_NAME for part in path.parts
+    ):
+        raise ValueError("file name too long")
 
 
 def read_text(path: Path) -> str:

@@ -116,7 +116,7 @@ def load_tensors(path: Path) -> dict[str, Any]:
             f"'{path}' was not opened, since it holds more than tensors or is not a checkpoint: "
             f"{_first_sentence(error)}"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
+    except Exception as error:  # of damaged pickles, of any kind
         raise VisoloError(f"'{path}' is not a checkpoint, or is damaged or cut short") from error
     if not isinstance(loaded, dict):
         raise VisoloError(f"'{path}' is not a checkpoint: it holds a {type(loaded).__name__}")

@@ -56,7 +56,10 @@ def choose_weights(document: Mapping[Any, Any], path: Path, choice: str = "") ->
     sets = _weight_sets(document)
     if not sets:
         if any(_is_parameters(each) for _, each in _dictionaries(document)):
-            raise VisoloError(f"'{path}' has no classifier '{_CLASSIFIER_WEIGHT}'")
+            raise VisoloError(
+                f"'{path}' is not an official checkpoint: it has no classifier "
+                f"'{_CLASSIFIER_WEIGHT}'"
+            )
         raise VisoloError(f"'{path}' is not an official checkpoint: it has no parameters")
     names = [each.name for each in sets]
     fitting = [each for each in sets if choice in ("", each.name)] or [

@@ -71,6 +71,8 @@ class Annotations:
     labels: LabelSet
     videos: tuple[Video, ...]
     tracks: tuple[AnnotatedTrack, ...]
+    of_images: bool = False
+    """Whether the file is COCO's."""
 
 
 def read_annotations(path: Path, crowd_objects: bool = False) -> Annotations:
@@ -142,7 +144,9 @@ def scan_annotations(
         *twin_doubts("annotations", ((at, _what(track)) for at, _, track in tracks)),
     ):
         on_doubt(doubt)
-    return Annotations(labels, tuple(by_id.values()), tuple(track for _, _, track in tracks))
+    return Annotations(
+        labels, tuple(by_id.values()), tuple(track for _, _, track in tracks), of_images
+    )
 
 
 def read_results(path: Path, annotations: Annotations) -> tuple[AnnotatedTrack, ...]:

@@ -159,23 +159,33 @@ def _without_masks(annotations: Annotations, path: Path, images: Path | None) ->
             "objects"
         )
         return
-    importing = f"visolo data import {shlex.quote(str(path))}"
-    if images is not None and images != path.parent / "JPEGImages":
-        importing += f" --images {shlex.quote(str(images))}"
     masks = [track for track in annotations.tracks if any(track.segmentations)]
     if annotations.tracks and not masks:
-        yield (
-            "no annotation has a mask, and boxes are not trained on: draw masks, or fill the boxes "
-            f"of a COCO file with: {importing} --boxes -o NEW.json"
+        yield "no annotation has a mask, and boxes are not trained on: draw masks" + (
+            f", or fill the boxes with: {_importing(path, images)} --boxes -o NEW.json"
+            if annotations.of_images
+            else ""
         )
     elif masks and all(track.crowd for track in masks):
         yield (
             "every mask is a crowd, which is not trained on: if they are objects, as in CVAT's "
-            "export of masks that were drawn with its brush, train with --crowd-objects, or write "
-            f"them as objects with: {importing} --crowd-objects -o NEW.json"
+            "export of masks that were drawn with its brush, train with --crowd-objects"
+        ) + (
+            f", or write them as objects with: {_importing(path, images)} --crowd-objects "
+            "-o NEW.json"
+            if annotations.of_images
+            else ""
         )
     elif annotations.tracks and not any(track.is_object for track in annotations.tracks):
         yield "there is no object to learn: every mask is a crowd or has no pixel"
+
+
+def _importing(path: Path, images: Path | None) -> str:
+    """The command that imports a file of COCO."""
+    command = f"visolo data import {shlex.quote(str(path))}"
+    if images is None or images == path.parent / "JPEGImages":
+        return command
+    return f"{command} --images {shlex.quote(str(images))}"
 
 
 def _notes(annotations: Annotations) -> Iterator[str]:
