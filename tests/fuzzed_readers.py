@@ -10,7 +10,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -194,7 +194,9 @@ def _checkpoints(suffix: str) -> tuple[bytes, ...]:
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"weights{suffix}"
-        checkpoint = Checkpoint(CheckpointHeader(TINY, unnamed(3)), untrained(TINY).state_dict())
+        config = replace(TINY, backbone_width=4)
+        header = CheckpointHeader(config, unnamed(config.classes))
+        checkpoint = Checkpoint(header, untrained(config).state_dict())
         save_checkpoint(path, checkpoint)
         seeds = [path.read_bytes()]
         if suffix == ".pth":

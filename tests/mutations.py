@@ -139,7 +139,7 @@ def _other_word(word: str, words: list[re.Match[str]], random: Random) -> str:
 
 def _changed_somewhere(document: Any, random: Random) -> Any:
     places: list[tuple[Any, Any]] = []
-    waiting = [document]
+    waiting = [document] if isinstance(document, (dict, list)) else []
     while waiting:
         each = waiting.pop()
         keys = each.keys() if isinstance(each, dict) else range(len(each))
