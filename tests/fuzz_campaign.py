@@ -3,9 +3,9 @@
     python tests/fuzz_campaign.py --minutes 60 [--readers cvat,pth] [--out build/fuzz] [--seed 0]
 
 A reader may refuse a file with a ``VisoloError``. Any other exception is a fault, and so are a
-crash, more than ten seconds for one file, and an allocation of more than three gigabytes. Of each
-fault the first file is kept, in OUT/READER/, and the traceback beside it. The readers take turns in
-processes of their own, each at the place in the random numbers where its last turn ended.
+crash, more than ten seconds of a processor for one file, and an allocation of more than three
+gigabytes. The first file of each fault is kept in OUT/READER/, with the traceback beside it. The
+readers take turns in processes of their own; the seed and the number of a turn say what it reads.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from types import FrameType
 from fuzzed_readers import READERS, fault_of, place
 
 LIMIT_S = 10.0
-"""Longest time for one file."""
+"""Longest time of the processor for one file."""
 MEMORY = 3 << 30
 """Most bytes that reading one file may add to the address space."""
 TURN_S = 90.0
@@ -90,7 +90,7 @@ def _turn(which: str, seed: int, seconds: float, out: Path) -> int:
         fault_of(reader, path)  # imports what it needs
     used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, used + MEMORY))
-    signal.signal(signal.SIGALRM, _too_long)
+    signal.signal(signal.SIGPROF, _too_long)
     files, end = 0, time.monotonic() + seconds
     while time.monotonic() < end:
         content = random.choice(seeds)
@@ -101,14 +101,14 @@ def _turn(which: str, seed: int, seconds: float, out: Path) -> int:
                 break  # no longer of a form that this mutation knows
         path.write_bytes(content)
         (Path(folder) / "current").write_bytes(content)
-        signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
+        signal.setitimer(signal.ITIMER_PROF, LIMIT_S)
         fault: BaseException | None
         try:
             fault = fault_of(reader, path)
         except _TooLongError as error:
             fault = error
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
         files += 1
         if files % 50 == 0:
             print(files, flush=True)

@@ -80,7 +80,7 @@ def too_much(error: VisoloError) -> bool:
 
 
 def _video_document() -> dict[str, Any]:
-    annotations = []
+    annotations: list[dict[str, Any]] = []
     for place, each in enumerate(masks().transpose(1, 0, 2, 3)):
         rles = [encode_rle(mask) if mask.any() else None for mask in each]
         annotations.append(
@@ -124,16 +124,12 @@ def _read_annotations(path: Path) -> None:
     from visolo_train.data.data_check import check_data
     from visolo_train.data.own_data import as_document, read_own_data
     from visolo_train.data.split import split_annotations
-    from visolo_train.evaluation.identity import identity_measures
-    from visolo_train.evaluation.scoring import score_tracks
 
     _tried(lambda: json.dumps(check_data(path, path.parent).as_dict(), allow_nan=False))
     _tried(find_labels, str(path))
     _tried(lambda: json.dumps(split_annotations(path, 0.5).training, allow_nan=False))
     annotations = read_annotations(path, crowd_objects=True)
     json.dumps(as_document(annotations), allow_nan=False)
-    score_tracks(annotations, annotations.tracks)
-    identity_measures(annotations, annotations.tracks)
     as_everyday(annotations)
     read_own_data(path, path.parent)
 

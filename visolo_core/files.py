@@ -202,7 +202,8 @@ def inside(folder: Path, name: str) -> Path:
         _check_length(path)
         is_inside = path.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a null character
-        raise VisoloError(f"{name!r} in '{folder}' is not a usable path: {error}") from error
+        shown = name if len(name) < 100 else f"{name[:99]}..."
+        raise VisoloError(f"{shown!r} in '{folder}' is not a usable path: {error}") from error
     if not is_inside:
         raise VisoloError(f"'{name}' leads out of '{folder}': only paths inside it are allowed")
     return path

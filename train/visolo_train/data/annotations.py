@@ -137,7 +137,9 @@ def scan_annotations(
         for doubt in () if of_images else video_doubts(entry):
             on_doubt(f"{place}[{at}]: {doubt}")
     for at, entry, track in tracks:
-        for doubt in () if of_images else track_doubts(entry, by_id[track.video_id]):
+        video = by_id[track.video_id]
+        size = video.height, video.width, len(video.file_names)
+        for doubt in () if of_images else track_doubts(entry, *size):
             on_doubt(f"annotations[{at}]: {doubt}")
     for doubt in (
         *twin_doubts(place, ((at, video.file_names) for at, _, video in videos)),

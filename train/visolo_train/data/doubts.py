@@ -6,12 +6,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from visolo_core.categories import LabelSet, plain_name
-
-if TYPE_CHECKING:
-    from visolo_train.data.annotations import Video
 
 _PER_FRAME = ("bboxes", "areas")
 
@@ -33,14 +30,14 @@ def video_doubts(entry: dict[str, Any]) -> Iterator[str]:
             yield f"it has the frame '{name}' {count} times"
 
 
-def track_doubts(entry: dict[str, Any], video: Video) -> Iterator[str]:
-    """Contradictions between an annotation of YouTube-VIS and its video."""
-    frames = len(video.file_names)
+def track_doubts(entry: dict[str, Any], height: int, width: int, frames: int) -> Iterator[str]:
+    """Contradictions between an annotation of YouTube-VIS and its video, of which height and width
+    in pixels and the number of frames are given."""
     for name in _PER_FRAME:
         listed = entry.get(name)
         if isinstance(listed, list) and len(listed) != frames:
             yield f"it has {len(listed)} {name} for {frames} frames"
-    stated = {"height": video.height, "width": video.width, "length": frames}
+    stated = {"height": height, "width": width, "length": frames}
     for name, value in stated.items():
         if entry.get(name, value) != value:
             yield f"its {name} is {entry[name]}, that of its video is {value}"
