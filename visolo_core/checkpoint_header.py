@@ -49,15 +49,16 @@ class CheckpointHeader:
         """
         try:
             values = parse(text)
-            version = values["format_version"]
-            if version != CHECKPOINT_VERSION:
-                raise VisoloError(
-                    f"'{path}' has checkpoint format {version}, but this visolo reads "
-                    f"{CHECKPOINT_VERSION}: update visolo, or convert the weights again"
-                )
-            header = cls(_config(values["config"]), _labels(values["labels"]))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            version, header = values["format_version"], None
+            if version == CHECKPOINT_VERSION:
+                header = cls(_config(values["config"]), _labels(values["labels"]))
+        except (ValueError, KeyError, TypeError, AttributeError, VisoloError) as error:
             raise VisoloError(f"'{path}' has a damaged checkpoint header: {error}") from error
+        if header is None:
+            raise VisoloError(
+                f"'{path}' has checkpoint format {version}, but this visolo reads "
+                f"{CHECKPOINT_VERSION}: update visolo, or convert the weights again"
+            )
         if len(header.labels) != header.config.classes:
             raise VisoloError(
                 f"'{path}' names {len(header.labels)} labels for {header.config.classes} classes"

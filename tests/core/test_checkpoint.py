@@ -71,6 +71,28 @@ def test_a_checkpoint_of_a_later_version(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "weights.pt")
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"width": 16', '"width": NaN'),
+        ('"width": 16', '"width": 1e999'),
+        ('"width": 16', '"width": 16.0'),
+        ('"width": 16', '"width": 16000000'),
+        ('"width": 16', '"width": true'),
+        ('"grid": [4, 6]', '"grid": [4]'),
+        ('"resnet18"', "18"),
+        ('"class 1"', "1"),
+        ('"ids": [1, 2, 3]', '"ids": [1, 2, 3.5]'),
+        ('"format_version": 1', '"format_version": NaN'),
+    ],
+)
+def test_values_of_a_header_have_their_types(old: str, new: str) -> None:
+    text = tiny().header.to_json()
+    assert old in text
+    with pytest.raises(VisoloError, match="damaged checkpoint header"):
+        CheckpointHeader.from_json(text.replace(old, new), Path("weights.pt"))
+
+
 @given(st.binary(max_size=60), st.integers(0, 2**64 - 1))
 def test_any_bytes_are_refused(
     tmp_path_factory: pytest.TempPathFactory, content: bytes, length: int

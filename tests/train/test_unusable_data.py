@@ -256,6 +256,13 @@ def test_an_area_that_is_no_number_is_refused_by_its_record(tmp_path: Path) -> N
     assert all(word in listed[0] for word in words)
 
 
+def test_numbers_outside_of_the_records(shapes: Path, tmp_path: Path) -> None:
+    path = changed(shapes, tmp_path, lambda d: d.update(info={"fps": float("nan")}))
+    with pytest.raises(VisoloError, match=r"info\.fps is NaN"):
+        read_annotations(path)
+    assert problems(path) == ["info.fps is NaN, and numbers must be finite"]
+
+
 NUMBERS = ["NaN", "Infinity", "-Infinity", "1e999", '"nan"', "true", "null", "[1]", "1" * 400]
 
 

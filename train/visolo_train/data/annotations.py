@@ -15,7 +15,7 @@ from pycocotools import mask as coco_mask
 from visolo_core.categories import LabelSet, labels_of, plain_name
 from visolo_core.errors import VisoloError
 from visolo_core.files import read_text
-from visolo_core.json_text import parse_any
+from visolo_core.json_text import non_finite, parse_any
 from visolo_core.masks import Rle
 from visolo_train.data.doubts import (
     category_doubts,
@@ -119,6 +119,10 @@ def scan_annotations(
     for name in (place, "categories", "annotations"):
         if not isinstance(document.get(name), list):
             raise VisoloError(f"'{path}' is not in YouTube-VIS format: it has no list '{name}'")
+    if not is_finite:
+        others = {name: document[name] for name in document if name not in (place, "annotations")}
+        if wrong := non_finite(others):
+            on_problem(f"{wrong}, and numbers must be finite")
     try:
         labels = labels_of(document["categories"], path.stem)
     except (KeyError, TypeError, ValueError) as error:
