@@ -116,7 +116,7 @@ def _turn(which: str, seed: int, seconds: float, out: Path) -> int:
         for _ in range(random.choice((1, 1, 2))):
             try:
                 content = random.choice(reader.mutations)(content, random)
-            except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
+            except Exception:
                 break  # no longer of a form that this mutation knows
         path.write_bytes(content)
         (Path(folder) / "current").write_bytes(content)

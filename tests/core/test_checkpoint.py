@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from visolo_core.checkpoint_header import CheckpointHeader, read_header
 from visolo_core.errors import VisoloError
 from visolo_core.nn.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from visolo_core.nn.official_checkpoint import load_official
-from visolo_core.nn.tensor_files import check_state
+from visolo_core.nn.tensor_files import check_state, load_tensors
 
 Visolo = Callable[..., Outcome]
 
@@ -306,3 +307,24 @@ def test_tensors_that_claim_more_than_the_file_holds(tmp_path: Path) -> None:
     with pytest.raises(VisoloError) as refused:
         check_state(state, {"a": (2**40,), "b": (4,), "c": (3,), "d": ()}, path)
     assert "3 misshaped: a (a special tensor of 1099511627776 instead of" in str(refused.value)
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_storages_that_claim_more_than_the_file_has(tmp_path: Path, is_zip: bool) -> None:
+    """PyTorch would read beyond the record, or allocate what is claimed."""
+    path = tmp_path / "official.pth"
+    state = {"a.b": torch.arange(777, dtype=torch.float32), "c.d": torch.ones(3).half()}
+    torch.save({"model": state}, path, _use_new_zipfile_serialization=is_zip)
+    assert torch.equal(load_tensors(path)["model"]["a.b"], state["a.b"])
+    count, more = (b"M" + number.to_bytes(2, "little") for number in (777, 9999))
+    if is_zip:
+        with zipfile.ZipFile(path) as archive:
+            records = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, record in records.items():
+                archive.writestr(name, record.replace(count, more))
+    else:
+        path.write_bytes(path.read_bytes().replace(count, more))
+    with pytest.raises(VisoloError, match="damaged") as refused:
+        load_tensors(path)
+    assert "a tensor claims 39996 bytes, where the file has" in str(refused.value.__cause__)

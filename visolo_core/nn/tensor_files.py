@@ -13,6 +13,7 @@ from torch import Tensor
 
 from visolo_core.errors import VisoloError
 from visolo_core.files import reason
+from visolo_core.nn.storage_claims import check_claims
 
 _LISTED = 20  # most names listed in a message
 
@@ -108,6 +109,7 @@ def load_tensors(path: Path) -> dict[str, Any]:
         with warnings.catch_warnings():
             # PyTorch warns about pickles that it then refuses.
             warnings.simplefilter("ignore")
+            check_claims(path)
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise VisoloError(f"cannot read '{path}': {reason(error)}") from error

@@ -23,7 +23,7 @@ def category_doubts(labels: LabelSet) -> Iterator[str]:
 def video_doubts(entry: dict[str, Any]) -> Iterator[str]:
     """Contradictions in a video of YouTube-VIS."""
     names = entry["file_names"]
-    if entry.get("length", len(names)) != len(names):
+    if entry.get("length") not in (None, len(names)):
         yield f"its length is {entry['length']}, but it has {len(names)} file_names"
     for name, count in Counter(names).items():
         if count > 1:
@@ -39,7 +39,7 @@ def track_doubts(entry: dict[str, Any], height: int, width: int, frames: int) ->
             yield f"it has {len(listed)} {name} for {frames} frames"
     stated = {"height": height, "width": width, "length": frames}
     for name, value in stated.items():
-        if entry.get(name, value) != value:
+        if entry.get(name) not in (None, value):
             yield f"its {name} is {entry[name]}, that of its video is {value}"
 
 
