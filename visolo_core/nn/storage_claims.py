@@ -40,8 +40,19 @@ def check_claims(path: Path) -> None:
         for _ in range(_OLD_PICKLES):
             if file.tell() == size:
                 return  # no checkpoint: PyTorch says what it is
-            for _, nbytes in _claims(file):
+            for _, nbytes in _claims(_Bounded(file, size)):
                 _compare(nbytes, size)
+
+
+class _Bounded:
+    """A file that allocates no more than it has, whatever length a pickle states."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._size = file, size
+        self.readline, self.tell = file.readline, file.tell
+
+    def read(self, count: int) -> bytes:
+        return self._file.read(min(count, self._size))
 
 
 def _check_archive(file: BinaryIO) -> None:
