@@ -109,7 +109,9 @@ def test_several_videos_leave_nothing_behind_when_one_fails(
 ) -> None:
     source, videos = data_set(tmp_path), tmp_path / "videos"
     Image.new("RGB", (9, 9)).save(tmp_path / "JPEGImages" / "two" / "1.png")
-    visolo("run", lite_bundle, source, "--video", videos).refused("frame 1 is 9x9")
+    visolo("run", lite_bundle, source, "--video", videos).refused(
+        "1.png' is 9x9, its annotation says 40x80"
+    )
     assert not videos.exists()
 
 

@@ -21,6 +21,8 @@ class SourceFrame:
     """uint8 [H, W, 3] RGB"""
     time_s: float
     """when it is presented, in seconds from the clip's first frame"""
+    pixel_aspect: Fraction = Fraction(1)
+    """width of a pixel by its height"""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,8 @@ class Clip:
     """Whether frames arrive in real time, without an end."""
     once: bool = False
     """Whether the frames can be read only once, as those of a pipe."""
+    audio: Path | None = None
+    """A file that has the clip's sound."""
     files: tuple[Path, ...] = ()
     """What is read: no output may be one of these."""
     notes: tuple[str, ...] = ()
