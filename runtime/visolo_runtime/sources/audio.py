@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from visolo_core.errors import VisoloError
-from visolo_runtime.sources.damage import Undecodable, decoded_frames
+from visolo_runtime.sources.damage import Undecodable, Unmarked, decoded_frames
 from visolo_runtime.sources.decoding import open_container, video_stream
 
 
@@ -72,7 +72,7 @@ def _first_frame_s(address: str) -> Fraction | None:
     with open_container(address) as container:
         stream = video_stream(container)
         for frame in decoded_frames(container, stream, None):
-            if not isinstance(frame, Undecodable):
+            if not isinstance(frame, (Undecodable, Unmarked)):
                 # AVI's times are those of another frame, and it begins at 0.
                 numbered = container.format.name == "avi" or frame.pts is None
                 return Fraction(0) if numbered else Fraction(frame.pts * stream.time_base)

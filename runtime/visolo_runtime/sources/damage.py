@@ -2,9 +2,8 @@
 
 FFmpeg decodes several frames at once, each in a thread of its own. That is fast, but what it makes
 of damaged data depends on which thread is ahead. So a file is decoded in this way only up to its
-first damage. From there on, a second decoder decodes one frame after another, as ``ffmpeg -threads
-1`` does. It begins at the last key frame before the damage, and drops the frames that have been
-decoded already.
+first damage. From there on, a second decoder decodes one frame after another. It begins at the last
+key frame before the damage, and drops the frames that have been decoded already.
 """
 
 from __future__ import annotations
@@ -19,6 +18,8 @@ _MOST_KEPT = 256 << 20
 """Bytes of packets since a key frame. A video with fewer key frames goes on with one thread."""
 
 
+_BETWEEN_PACKETS = 512
+"""Bytes that Matroska needs at most for what it says of a packet."""
 _CLOSE = 32
 """Frames from the last sound one within which FFmpeg marks damage, if it marks it at all."""
 
@@ -36,7 +37,10 @@ class Unmarked:
 
 
 def decoded_frames(
-    container: Any, stream: Any, again: Callable[[], tuple[Any, Any]] | None
+    container: Any,
+    stream: Any,
+    again: Callable[[], tuple[Any, Any]] | None,
+    on_hole: Callable[[], None] = lambda: None,
 ) -> Iterator[Any]:
     """FFmpeg's frames of a stream in order of presentation, ``Undecodable`` and ``Unmarked``.
 
@@ -48,8 +52,10 @@ def decoded_frames(
         stream: of its video.
         again: opens the same container, with its stream, once more. None if that is not possible:
             then frames are decoded one after another.
+        on_hole: called when bytes of the container turn out to belong to nothing, a little before
+            the frames that follow the hole are decoded.
     """
-    packets = _packets(container, stream)
+    packets = _packets(container, stream, on_hole)
     if again is None:
         # Threads for the parts of one frame: exact, and no frame waits for the next ones.
         stream.thread_type = "SLICE"
@@ -182,11 +188,15 @@ def _with_mark(frames: Iterator[Any]) -> Iterator[Any]:
     yield from frames
 
 
-def _packets(container: Any, stream: Any) -> Iterator[Any]:
+def _packets(container: Any, stream: Any, on_hole: Callable[[], None]) -> Iterator[Any]:
     """The packets of a stream; ``Undecodable`` at the end if the container breaks off."""
     import av
 
-    packets = container.demux(stream)
+    # Matroska goes on at the next element that it knows, and says nothing of the bytes before it.
+    # They are seen only if the packets of all streams are.
+    has_holes = container.format.name == "matroska,webm"
+    packets = container.demux() if has_holes else container.demux(stream)
+    end: int | None = None
     while True:
         try:
             packet = next(packets)
@@ -196,7 +206,13 @@ def _packets(container: Any, stream: Any) -> Iterator[Any]:
             # The container itself is broken from here on; nothing more can be read from it.
             yield Undecodable(f"the video is cut short: {message(error)}")
             return
-        if packet.size:  # an empty one would end the decoder
+        if not packet.size:  # it would end the decoder
+            continue
+        if has_holes and packet.pos is not None:
+            if end is not None and packet.pos > end + _BETWEEN_PACKETS:
+                on_hole()
+            end = packet.pos + packet.size
+        if packet.stream_index == stream.index:
             yield packet
 
 

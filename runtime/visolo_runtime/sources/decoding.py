@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from typing import Any
 
 from visolo_core.errors import VisoloError
@@ -12,10 +15,12 @@ from visolo_runtime.sources.clip import DEFAULT_FPS, Notice, Skipped, SourceFram
 from visolo_runtime.sources.damage import Undecodable, Unmarked, decoded_frames, message
 from visolo_runtime.sources.deinterlacing import deinterlaced
 from visolo_runtime.sources.frame_times import FrameTimes
-from visolo_runtime.sources.upright import pixel_aspect, upright
+from visolo_runtime.sources.upright import Upright, pixel_aspect
 
 _OPEN_TIMEOUT_S, _READ_TIMEOUT_S = 10.0, 10.0
 _CUT_SHORT_S = 0.5  # the length in a header is not exact
+_NEAR = 32
+"""Frames between a packet that is read and the frame that is decoded of it, at most."""
 
 
 def frame_rate(container: Any) -> Fraction:
@@ -25,11 +30,13 @@ def frame_rate(container: Any) -> Fraction:
 
 
 def video_stream(container: Any) -> Any:
-    """The first stream that is a video rather than a cover picture; None if there is none."""
+    """The first stream that is a video rather than a cover picture, in a codec that FFmpeg knows;
+    None if there is none."""
     from av.stream import Disposition
 
     for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
+        is_cover = stream.disposition & Disposition.attached_pic
+        if not is_cover and stream.codec_context is not None:
             return stream
     return None
 
@@ -50,9 +57,10 @@ def open_container(
     except (av.FFmpegError, OSError) as error:
         raise VisoloError(f"cannot open '{name}' as a video: {message(error)}") from error
     if video_stream(container) is None:
-        only = ", only a cover picture" if container.streams.video else ""
+        only = " but a cover picture or one that FFmpeg cannot decode"
+        problem = f"no video stream{only if container.streams.video else ''}"
         container.close()
-        raise VisoloError(f"'{name}' has no video stream{only}: name a video file")
+        raise VisoloError(f"'{name}' has {problem}: name a video file")
     return container
 
 
@@ -84,21 +92,67 @@ def decode(
     with opened or open_container(name, driver, options) as container:
         stream = video_stream(container)
         is_file = opened is None and name.startswith("file:")
-        frames = decoded_frames(container, stream, again if is_file else None)
+        holes = _Holes()
+        frames = decoded_frames(container, stream, again if is_file else None, holes.add)
         if deinterlace:
             frames = deinterlaced(frames, stream.time_base)
-        yield from _timed(frames, container, stream)
+        yield from _timed(_LookAhead(frames), container, stream, holes)
+
+
+@dataclass
+class _Holes:
+    """Whether bytes of the container are missing, near the frames that are being decoded."""
+
+    frames_left: int = 0
+
+    def add(self) -> None:
+        self.frames_left = _NEAR
+
+    def near(self) -> bool:
+        """Asked once for each frame."""
+        self.frames_left -= 1
+        return self.frames_left >= 0
+
+
+class _LookAhead:
+    """Frames one after the other, of which the next ones can be looked at."""
+
+    def __init__(self, frames: Iterator[Any]) -> None:
+        self._frames, self._ahead = frames, deque[Any]()
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return self._ahead.popleft() if self._ahead else next(self._frames)
+
+    def next_frame(self) -> Any:
+        """The next one that is a frame, without taking it; None if there is none near."""
+        for each in self._ahead:
+            if not isinstance(each, (Undecodable, Unmarked)):
+                return each
+        for each in islice(self._frames, _NEAR):
+            self._ahead.append(each)
+            if not isinstance(each, (Undecodable, Unmarked)):
+                return each
+        return None
 
 
 def _timed(
-    frames: Iterator[Any], container: Any, stream: Any
+    frames: _LookAhead, container: Any, stream: Any, holes: _Holes
 ) -> Iterator[SourceFrame | Skipped | Notice]:
     from av.format import Flags
 
     may_jump = bool(container.format.flags & Flags.ts_discont.value)
     times = FrameTimes(frame_rate(container), may_jump)
-    aspect = pixel_aspect(stream)
-    in_order = container.format.name == "avi"  # FFmpeg gives the times of another frame
+    aspect, upright = pixel_aspect(stream), Upright()
+    is_avi = container.format.name == "avi"
+
+    def clock(frame: Any) -> Fraction | None:
+        # In AVI, a frame has the time of another, and its own where others have that of decoding.
+        units = None if frame is None else frame.dts if is_avi else frame.pts
+        return None if units is None else Fraction(units * stream.time_base)
+
     undecodable: list[Undecodable] = []
     begun, was_damaged, skipped = False, False, 0
     end_s: Fraction | None = None
@@ -116,17 +170,16 @@ def _timed(
         if undecodable:
             yield _before_the_first(undecodable)
             undecodable.clear()
-        pts = frame.dts if in_order else frame.pts
-        at = None if pts is None else pts * stream.time_base
-        is_damaged = bool(frame.is_corrupt)
-        time_s, notice = times.next(at, is_damaged or was_damaged or skipped > 0, skipped)
+        at, is_damaged = clock(frame), bool(frame.is_corrupt)
+        lost = is_damaged or was_damaged or skipped > 0 or holes.near()
+        time_s, notice = times.next(at, lost, skipped, lambda: clock(frames.next_frame()))
         if notice:
             yield notice
         if is_damaged and not was_damaged:
             yield Notice(f"damaged data at {time_s:.2f} s, FFmpeg fills in what is missing")
         begun, was_damaged, skipped = True, is_damaged, 0
         end_s = None if at is None else at + (frame.duration or 0) * stream.time_base
-        picture, turned = upright(frame)
+        picture, turned = upright.picture(frame)
         yield SourceFrame(picture, time_s, 1 / aspect if turned else aspect)
     yield from (Skipped(each.reason) for each in undecodable)
     if end_s is not None and not may_jump:
@@ -139,7 +192,7 @@ def _timed(
 def _stated_end(stream: Any) -> Fraction:
     """When a stream is over by FFmpeg's clock, in seconds; 0 if its header does not say."""
     if stream.duration is not None:
-        return (stream.start_time or 0) * stream.time_base + stream.duration * stream.time_base
+        return Fraction(((stream.start_time or 0) + stream.duration) * stream.time_base)
     stated = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
     if stated is None:
         return Fraction(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from statistics import median
@@ -44,7 +45,11 @@ class FrameTimes:
         return median(self._distances) if len(self._distances) > 2 else float(1 / self.rate)
 
     def next(
-        self, at: Fraction | None, lost: bool = False, skipped: int = 0
+        self,
+        at: Fraction | None,
+        lost: bool = False,
+        skipped: int = 0,
+        following: Callable[[], Fraction | None] = lambda: None,
     ) -> tuple[float, Notice | None]:
         """The time of the next frame, and a sentence about a gap before it.
 
@@ -52,6 +57,7 @@ class FrameTimes:
             at: when it is shown, by FFmpeg's clock in seconds; None if that is not known.
             lost: whether data since the last frame is known to be lost or damaged.
             skipped: frames since the last one that have been reported.
+            following: finds out when the frame after it is shown, if the clock seems to jump.
         """
         if not self._begun:
             self._begun, self._offset_s = True, at
@@ -63,6 +69,12 @@ class FrameTimes:
             self._offset_s = at - _exactly(self._last_s + self.usual_s)
         last_s, usual_s = self._last_s, self.usual_s
         distance_s = float(at - self._offset_s) - last_s
+        jumps = distance_s < -usual_s or distance_s > _LONG_GAP_S
+        if jumps and (after := following()) is not None:
+            regular = at - _exactly(distance_s - usual_s)
+            if abs(after - regular) < abs(after - at):  # the time of this frame alone is wrong
+                self._last_s += usual_s
+                return self._last_s, None
         if distance_s < -usual_s or distance_s > _WRONG_CLOCK_S:
             self._offset_s = at - _exactly(last_s + usual_s)
             self._last_s += usual_s

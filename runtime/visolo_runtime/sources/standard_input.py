@@ -9,7 +9,7 @@ from pathlib import Path
 
 from visolo_core.errors import VisoloError
 from visolo_core.files import reason
-from visolo_runtime.sources.clip import Clip, Skipped, SourceFrame
+from visolo_runtime.sources.clip import Clip, Notice, Skipped, SourceFrame
 from visolo_runtime.sources.decoding import decode, frame_rate, open_container
 from visolo_runtime.sources.pipes import open_pipe
 
@@ -50,7 +50,7 @@ def clip_opened_once(file: int | Path, name: str, path: Path) -> Clip:
         raise
     rate = frame_rate(containers[0])
 
-    def frames() -> Iterator[SourceFrame | Skipped]:
+    def frames() -> Iterator[SourceFrame | Skipped | Notice]:
         if not containers:
             raise VisoloError(f"'{name}' can be read only once: name a file")
         with pipe:
