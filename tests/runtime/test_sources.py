@@ -51,19 +51,6 @@ def test_a_video_file(tmp_path: Path) -> None:
         assert np.abs(frame.astype(int) - drawn).mean() < 8  # right frame, right channel order
 
 
-def test_a_phones_portrait_video_stands_upright(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.mp4", frames=2)
-    content = path.read_bytes()
-    at = content.index(b"tkhd") + 4 + 40  # the track header's 3x3 matrix, 16.16 fixed point
-    one, minus = (1 << 16).to_bytes(4, "big"), ((1 << 32) - (1 << 16)).to_bytes(4, "big")
-    quarter_turn_clockwise = bytes(4) + one + bytes(4) + minus + bytes(4) + bytes(4)
-    path.write_bytes(content[:at] + quarter_turn_clockwise + content[at + 24 :])
-    upright = read(path)[0]
-    lying = next(sample_frames(1, 96, 160))
-    assert upright.shape == (160, 96, 3)
-    assert np.abs(upright.astype(int) - np.rot90(lying, -1)).mean() < 8
-
-
 def test_a_folder_in_the_order_of_its_numbers(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "frames", frames=12)
     (folder / "notes.txt").write_text("not an image")
