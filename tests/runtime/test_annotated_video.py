@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from timed_videos import at_rate, write_at
+from visolo_core.categories import LabelSet
 from visolo_core.instances import Instances
 from visolo_runtime.sinks.annotated_video import AnnotatedVideo
 from visolo_runtime.sources.clip import Clip, SourceFrame
@@ -21,14 +22,10 @@ VARIABLE = [*at_rate(25, 8), *at_rate(2, 6, begin_s=0.8)]
 
 def nothing_in(frame: SourceFrame, number: int) -> Instances:
     height, width = frame.picture.shape[:2]
-    return Instances(
-        number,
-        np.zeros(0, np.int64),
-        np.zeros(0, np.int64),
-        np.zeros(0, np.float32),
-        np.zeros((0, height, width), bool),
-        (),
-    )
+    whole, real = np.zeros(0, np.int64), np.zeros(0, np.float32)
+    masks = np.zeros((0, height, width), np.uint8)
+    labels = LabelSet("shapes", (1,), ("square",))
+    return Instances(number, (height, width), labels, whole, whole, real, whole, real, whole, masks)
 
 
 def annotated(clip: Clip, path: Path, frames: list[SourceFrame] | None = None) -> Path:
