@@ -15,7 +15,7 @@ from visolo_runtime.run_summary import RunSummary, StreamCounts
 from visolo_runtime.session.loading import Model
 from visolo_runtime.session.streams import Streams, StreamsStep
 from visolo_runtime.sinks.sink import Sink
-from visolo_runtime.sources.clip import Clip, Skipped
+from visolo_runtime.sources.clip import Clip, Notice, Skipped
 from visolo_runtime.sources.feed import Feed, Policy, Ready
 from visolo_runtime.stop_flag import StopFlag
 from visolo_runtime.video.frames import Frame
@@ -162,10 +162,13 @@ class _Run:
                 sink.begin(clip)
             policy = self._options.live if clip.live else "all"
             resize_ahead = self._streams.sessions[stream].resize_ahead
-            feed = Feed(clip, policy, self._bell, resize_ahead)
+            feed = Feed(clip, policy, self._bell, resize_ahead, self._report_from(clip))
             counts = StreamCounts(clip.name)
             self._summary.streams.append(counts)
             self._playing[stream] = _Playing(clip, feed, counts)
+
+    def _report_from(self, clip: Clip) -> Callable[[Notice], None]:
+        return lambda notice: self._warn(f"{clip.name}: {notice.text}")
 
     def _take(self) -> dict[int, Ready]:
         """The next frame of every clip that has one."""

@@ -69,9 +69,11 @@ class RunProgress:
     def summarise(self, summary: RunSummary, model: Model) -> None:
         """The run in two lines."""
         step_ms = 1e3 * summary.step_seconds / max(1, summary.frames)
+        dropped = sum(counts.dropped for counts in summary.streams)
         lines = [
             f"{summary.frames} frames, {summary.tracks} tracks, {summary.instances} instances"
             + (f", {summary.skipped} frames skipped" if summary.skipped else "")
+            + (f", {dropped} frames dropped" if dropped else "")
             + (", interrupted" if summary.interrupted else ""),
             f"{summary.fps:.1f} FPS overall, {step_ms:.1f} ms per step, "
             + model.engines.description,

@@ -17,15 +17,22 @@ from visolo.commands.options import (
     Classes,
     Confidence,
     DeviceOption,
+    Gap,
     Json,
     ModelName,
     PrecisionName,
+    Retry,
     Settings,
+    SourceKind,
     Threads,
+    Timeout,
+    Transport,
     changed,
     model_files,
     parse_size,
+    source_options,
 )
+from visolo_runtime.sources.source_options import DEFAULTS
 
 
 def run(
@@ -86,6 +93,11 @@ def run(
             "all, and the source waits.",
         ),
     ] = "latest",
+    source_type: SourceKind = DEFAULTS.source_type,
+    rtsp_transport: Transport = DEFAULTS.rtsp_transport,
+    timeout: Timeout = DEFAULTS.timeout_s,
+    retry: Retry = DEFAULTS.retry_s,
+    after_gap: Gap = DEFAULTS.after_gap,
     classes: Classes = None,
     confidence: Confidence = None,
     settings: Settings = None,
@@ -116,7 +128,8 @@ def run(
     size = parse_size(output_size) if output_size else None
     if live not in get_args(Policy):
         raise VisoloError(f"--live {live} is unknown: choose from {', '.join(get_args(Policy))}")
-    clips = open_sources(sources, images)
+    reading = source_options(source_type, rtsp_transport, timeout, retry, after_gap)
+    clips = open_sources(sources, images, reading)
     loaded = load(
         model,
         backend,

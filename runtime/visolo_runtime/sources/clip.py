@@ -41,6 +41,8 @@ class Notice:
     """one sentence, without the clip's name"""
     gap_s: float = 0.0
     """seconds without frames, if that is what happened"""
+    urgent: bool = False
+    """whether to report it at once, ahead of frames that are still waiting"""
 
 
 @dataclass(frozen=True)
