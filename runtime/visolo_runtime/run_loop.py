@@ -18,6 +18,7 @@ from visolo_runtime.sources.feed import Ready
 from visolo_runtime.video.frames import Frame
 
 _POLL_S = 0.1  # how often a wait checks for an interrupt
+_PATIENCE_S = 1.0  # how long clips that have a frame wait for one whose pipe or disk is slow
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,11 @@ class RunLoop:
 
     def _take(self) -> dict[int, Ready]:
         """The next frame of every clip that has one, when no frame is under way."""
+        patient_until = time.monotonic() + _PATIENCE_S
         with self._lineup.bell:
             while self._must_wait() and not self._lineup.stopping:
+                if time.monotonic() > patient_until and self._any_ready():
+                    break
                 self._lineup.bell.wait(_POLL_S)
         if self._lineup.stopping:
             return {}
@@ -106,6 +110,9 @@ class RunLoop:
     def _take_now(self) -> dict[int, Ready]:
         frames = {stream: each.take() for stream, each in self._lineup.playing.items()}
         return {stream: ready for stream, ready in frames.items() if ready is not None}
+
+    def _any_ready(self) -> bool:
+        return not all(each.waiting for each in self._lineup.playing.values())
 
     def _must_wait(self) -> bool:
         """Wait for every file, and for live clips only if no file is playing."""

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from standin.stand_in import CHANCE, EAGER, LAZY, StandIn
-from visolo_core.errors import VisoloError
 from visolo_core.instances import Instances
 from visolo_core.results import Track
 from visolo_runtime.engines.engine import Engines
