@@ -20,12 +20,14 @@ NO_COMPILER = "needs a C++ compiler"
 NO_CUDA = "this PyTorch has no CUDA"
 OTHER_RUNTIME = "onnxruntime-gpu is installed here"
 NOT_LIMITED = "VISOLO_INSTRUCTION_LIMIT is not set, see make parity-avx2"
+NEEDS_MOUNT = "needs the right to mount a small file system"
 LISTED = (
     WHOLE_GOLDEN,  # 9 MB; a part of it is committed and always compared
     REAL_DATA,  # other people's images, which cannot be committed
     NO_COMPILER,  # the user's compiler generates machine code
     NO_CUDA,  # there is a GPU, but this PyTorch cannot use it
     OTHER_RUNTIME,  # tests what only the CPU's ONNX Runtime lacks
+    NEEDS_MOUNT,  # root has it, also in a container of one's own
     NOT_LIMITED,  # tests a limit that is not set
 )
 

@@ -23,7 +23,6 @@ from visolo_runtime.sources.source_options import (
 )
 
 EXIT_CHECK_FAILED = 1
-EXIT_INTERRUPTED = 130
 EXIT_PIPE_CLOSED = 141  # what a shell reports of a program that SIGPIPE ended
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]

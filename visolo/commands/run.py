@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from pathlib import Path
 from typing import Annotated, cast, get_args
 
 import typer
 
 from visolo.commands.options import (
-    EXIT_INTERRUPTED,
     EXIT_PIPE_CLOSED,
     BackendName,
     Classes,
@@ -105,7 +102,8 @@ def run(
 ) -> None:
     """Track instances in a video with a model.
 
-    Ctrl-C stops after the current frame; what was written so far stays usable.
+    Ctrl-C stops after the current frame; what was written so far stays usable. A clip or an output
+    that fails ends alone, and the exit status is 1.
     """
     from visolo.commands.progress import RunProgress
     from visolo_core.errors import VisoloError
@@ -145,18 +143,17 @@ def run(
     options = RunOptions(
         size, max_frames, results is not None, streams or len(sources), cast(Policy, live)
     )
-    try:
-        with RunProgress(clips, max_frames) as progress:
-            summary = run_clips(loaded, clips, sinks, options, progress.advance, progress.warn)
-    except BrokenPipeError:
-        # The reader of standard output, such as head, has closed it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(EXIT_PIPE_CLOSED) from None
-    if as_json:
+    with RunProgress(clips, max_frames) as progress:
+        summary = run_clips(
+            loaded, clips, sinks, options, progress.advance, progress.warn, progress.report
+        )
+    if summary.exit_status == EXIT_PIPE_CLOSED:
+        pass  # quietly, as other programs do
+    elif as_json:
         report = summary.as_dict()
         report |= {"backend": loaded.engines.description, "passed_over": loaded.passed_over}
         typer.echo(json.dumps(report))
     else:
         progress.summarise(summary, loaded)
-    if summary.interrupted:
-        raise typer.Exit(EXIT_INTERRUPTED)
+    if summary.exit_status:
+        raise typer.Exit(summary.exit_status)
