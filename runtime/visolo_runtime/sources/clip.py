@@ -12,6 +12,10 @@ from visolo_runtime.video.frames import Picture
 DEFAULT_FPS = Fraction(30)
 """Of pictures, and of videos that state no rate."""
 
+CUT_SHORT = "the video is cut short: "
+"""Begins the reason of a ``Skipped`` that stands for all frames that a container should still have
+had."""
+
 
 @dataclass(frozen=True)
 class SourceFrame:

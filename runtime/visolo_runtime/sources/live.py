@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,11 +113,13 @@ class _Opener:
     def connect(self) -> Connection:
         import av
 
-        limits = (self.timeout_s, self.timeout_s)
+        limits, begun_s = (self.timeout_s, self.timeout_s), time.monotonic()
         try:
             container = open_container(self.source, self.driver, self.settings, self.name, limits)
         except VisoloError as error:
             # Not "from error": FFmpeg's errors hold the address with its password.
+            if time.monotonic() - begun_s >= self.timeout_s:
+                raise ConnectionLost(f"no answer for {self.timeout_s:g} s") from None
             raise ConnectionLost(*reason_of(error, self.timeout_s)) from None
         if self.was_open and container.format.name in _IN_BURSTS and has_an_end(container):
             container.close()

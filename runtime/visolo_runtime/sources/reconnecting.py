@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 
 from visolo_core.errors import VisoloError
-from visolo_runtime.sources.clip import Cut, Notice, Skipped, SourceFrame
+from visolo_runtime.sources.clip import CUT_SHORT, Cut, Notice, Skipped, SourceFrame
 from visolo_runtime.sources.source_options import SourceOptions
 
 Event = SourceFrame | Skipped | Notice | Cut
@@ -174,31 +174,31 @@ class Reconnecting(Iterator[Event]):
         """Frames until the connection is lost, which raises ``ConnectionLost`` unless it closes."""
         connection = self._connect()
         self._times.interrupt()
-        held: Skipped | None = None
-        frozen = False
+        held: Skipped | None = None  # the last of a connection says why it ended
         pace = _Pace(self._clock, self._wait) if connection.in_bursts else None
         with closing(connection.frames) as events:
             while not self._stopped.is_set():
                 asked_s = self._clock()
                 event = next(events, None)
                 now_s = self._clock()
+                frozen = now_s - asked_s >= connection.timeout_s
+                if frozen:  # what comes after so long was waiting in the decoder
+                    now_s = asked_s
                 if event is None:
                     break
                 if held is not None:
                     yield held
-                    held = None
-                if isinstance(event, Skipped):
-                    held, frozen = event, now_s - asked_s >= 0.9 * connection.timeout_s
-                elif isinstance(event, SourceFrame):
+                held = event if isinstance(event, Skipped) and event.time_s is None else None
+                if isinstance(event, SourceFrame):
                     if pace is not None:
                         now_s = pace.wait(event.time_s)
                     yield from self._frame(event, now_s, connection.has_times)
-                else:
+                elif event is not held:
                     yield event
-        if frozen and held is not None:
-            raise ConnectionLost(f"no frame for {connection.timeout_s:g} s")
+                if frozen:
+                    raise ConnectionLost(f"no frame for {connection.timeout_s:g} s")
         if held is not None:
-            raise ConnectionLost(held.reason)
+            raise ConnectionLost(held.reason.removeprefix(CUT_SHORT))
 
     def _frame(self, frame: SourceFrame, now_s: float, has_times: bool) -> Generator[Event]:
         size = frame.picture.shape[:2]

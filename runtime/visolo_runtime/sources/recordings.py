@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from visolo_core.errors import VisoloError
 from visolo_core.files import reason
 from visolo_runtime.sources.addresses import without_secrets
-from visolo_runtime.sources.clip import DEFAULT_FPS, Clip, Cut, Notice, Skipped, SourceFrame
+from visolo_runtime.sources.clip import CUT_SHORT, DEFAULT_FPS, Clip, Cut, Notice, Skipped, SourceFrame
 from visolo_runtime.sources.decoding import decode, frame_rate, open_container
 from visolo_runtime.sources.frame_names import is_video
 from visolo_runtime.sources.live import has_an_end, reason_of, settings_of
@@ -96,7 +96,14 @@ def _frames(
         # Not "from error": FFmpeg's errors hold the address with its password.
         why, _ = reason_of(error, options.timeout_s)
         raise VisoloError(f"cannot open '{name}': {why}") from None
-    yield from decode(name, opened=container)
+    cut_short = ""
+    for event in decode(name, opened=container):
+        if isinstance(event, Skipped) and event.reason.startswith(CUT_SHORT):
+            cut_short = event.reason.removeprefix(CUT_SHORT)
+        else:
+            yield event
+    if cut_short:
+        raise VisoloError(f"'{name}' breaks off: {cut_short}")
 
 
 def _copy_of(address: str, name: str, timeout_s: float) -> BinaryIO:
