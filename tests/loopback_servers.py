@@ -83,7 +83,9 @@ def hls_server(folder: Path, ends_after: int) -> Server:
     return Server(sys.executable, __file__, "hls", folder, ends_after)
 
 
-def rtsp_server(fps: int = 10, width: int = 160, height: int = 96, transport: str = "any") -> Server:
+def rtsp_server(
+    fps: int = 10, width: int = 160, height: int = 96, transport: str = "any"
+) -> Server:
     """A camera at ``/cam``, of Debian's GStreamer."""
     return Server(_DEBIAN_PYTHON, _RTSP_SCRIPT, fps, width, height, transport)
 
@@ -137,9 +139,7 @@ class _Files(SimpleHTTPRequestHandler):
 
 
 class _Mjpeg(BaseHTTPRequestHandler):
-    def __init__(
-        self, *given: object, pictures: Sequence[bytes], fps: float, frames: int
-    ) -> None:
+    def __init__(self, *given: object, pictures: Sequence[bytes], fps: float, frames: int) -> None:
         self._pictures, self._fps, self._frames = pictures, fps, frames
         super().__init__(*given)  # type: ignore[arg-type]
 
@@ -168,9 +168,7 @@ class _Hls(SimpleHTTPRequestHandler):
         if not self.path.startswith("/live.m3u8"):
             super().do_GET()
             return
-        lengths: dict[str, float] = json.loads(
-            (Path(self.directory) / "segments.json").read_text()
-        )
+        lengths: dict[str, float] = json.loads((Path(self.directory) / "segments.json").read_text())
         passed, done = time.monotonic() - self._began, []
         begins = 0.0
         for name, length in lengths.items():

@@ -21,6 +21,11 @@ NO_CUDA = "this PyTorch has no CUDA"
 OTHER_RUNTIME = "onnxruntime-gpu is installed here"
 NOT_LIMITED = "VISOLO_INSTRUCTION_LIMIT is not set, see make parity-avx2"
 NEEDS_MOUNT = "needs the right to mount a small file system"
+NO_RTSP_SERVER = (
+    "needs Debian's RTSP server: apt-get install python3-gi gir1.2-gst-rtsp-server-1.0 "
+    "gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly"
+)
+"""Not listed: .ci/run installs it, so that a strict run has no reason to skip."""
 LISTED = (
     WHOLE_GOLDEN,  # 9 MB; a part of it is committed and always compared
     REAL_DATA,  # other people's images, which cannot be committed

@@ -87,6 +87,8 @@ def reason_of(error: VisoloError, timeout_s: float) -> tuple[str, bool]:
         return "the server refuses this user and password", True
     if isinstance(cause, (av.error.ProtocolNotFoundError, av.error.DemuxerNotFoundError)):
         return "FFmpeg does not know this kind of address", True
+    if isinstance(cause, FileNotFoundError):
+        return f"there is no {cause.filename}", False
     if isinstance(cause, OSError):
         return str(cause.strerror or cause).lower(), False
     return str(error), cause is None
