@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from visolo.commands.options import EXIT_INTERRUPTED
 from visolo_core.errors import VisoloError
 
 
@@ -113,7 +112,7 @@ def train(
     finally:
         team.leave()
     if not finished:
-        raise typer.Exit(EXIT_INTERRUPTED)
+        raise typer.Exit(interrupt.exit_status)
     if team.leads:
         progress.conclude()
         typer.echo(folder / WEIGHTS)

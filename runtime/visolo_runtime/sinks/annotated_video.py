@@ -112,11 +112,18 @@ class AnnotatedVideo(FileSink):
             self.discard()  # interrupted before the first frame
 
     def discard(self) -> None:
-        if self._audio is not None:
-            self._audio.close()
-        if self._container is not None:
-            self._container.close()
-        super().discard()
+        import av
+
+        container, self._container, self._stream = self._container, None, None
+        try:
+            if self._audio is not None:
+                self._audio.close()
+            if container is not None:
+                container.close()
+        except (OSError, av.FFmpegError):
+            pass  # of a full disk: what could not be written is removed
+        finally:
+            super().discard()
 
 
 def _even(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -12,6 +12,10 @@ from visolo_runtime.video.frames import Picture
 DEFAULT_FPS = Fraction(30)
 """Of pictures, and of videos that state no rate."""
 
+CUT_SHORT = "the video is cut short: "
+"""Begins the reason of a ``Skipped`` that stands for all frames that a container should still have
+had."""
+
 
 @dataclass(frozen=True)
 class SourceFrame:
@@ -43,6 +47,8 @@ class Notice:
     """one sentence, without the clip's name"""
     gap_s: float = 0.0
     """seconds without frames, if that is what happened"""
+    urgent: bool = False
+    """whether to report it at once, ahead of frames that are still waiting"""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from visolo_runtime.sources.clip import CUT_SHORT
+
 _MOST_KEPT = 256 << 20
 """Bytes of packets since a key frame. A video with fewer key frames goes on with one thread."""
 
@@ -204,7 +206,7 @@ def _packets(container: Any, stream: Any, on_hole: Callable[[], None]) -> Iterat
             return
         except av.FFmpegError as error:
             # The container itself is broken from here on; nothing more can be read from it.
-            yield Undecodable(f"the video is cut short: {message(error)}")
+            yield Undecodable(CUT_SHORT + message(error))
             return
         if not packet.size:  # it would end the decoder
             continue

@@ -24,19 +24,20 @@ def pipe_id(source: str) -> tuple[int, int] | None:
     return state.st_dev, state.st_ino
 
 
-def clip_of_standard_input() -> Clip:
+def clip_of_standard_input(deinterlace: bool = False) -> Clip:
     if os.isatty(0):
         raise VisoloError("standard input is a terminal: send a video into it, or name a file")
-    return clip_opened_once(0, "standard input", Path("/dev/stdin"))
+    return clip_opened_once(0, "standard input", Path("/dev/stdin"), deinterlace)
 
 
-def clip_opened_once(file: int | Path, name: str, path: Path) -> Clip:
+def clip_opened_once(file: int | Path, name: str, path: Path, deinterlace: bool = False) -> Clip:
     """What is opened here and not again: its beginning cannot be read twice.
 
     Args:
         file: a descriptor, or a FIFO, whose writer is waited for.
         name: of the clip.
         path: that no output may be.
+        deinterlace: as for ``decode``.
     """
     try:
         pipe = open_pipe(file)
@@ -54,7 +55,7 @@ def clip_opened_once(file: int | Path, name: str, path: Path) -> Clip:
         if not containers:
             raise VisoloError(f"'{name}' can be read only once: name a file")
         with pipe:
-            yield from decode(name, opened=containers.pop())
+            yield from decode(name, opened=containers.pop(), deinterlace=deinterlace)
 
     return Clip(1, name, frames, rate, once=True, files=(path,))
 

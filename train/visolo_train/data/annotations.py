@@ -9,7 +9,7 @@ run lengths.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,6 +63,14 @@ class Annotations:
     labels: LabelSet
     videos: tuple[Video, ...]
     tracks: tuple[AnnotatedTrack, ...]
+
+    def without(self, video_ids: Collection[int]) -> Annotations:
+        """The same without some videos."""
+        return Annotations(
+            self.labels,
+            tuple(video for video in self.videos if video.video_id not in video_ids),
+            tuple(track for track in self.tracks if track.video_id not in video_ids),
+        )
 
 
 def read_annotations(path: Path) -> Annotations:
