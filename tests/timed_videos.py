@@ -54,7 +54,7 @@ def write_at(
         cover: whether it has a cover picture, after the video in the list of streams.
     """
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25)
+        stream: Any = container.add_stream(codec, rate=25)
         stream.height, stream.width = size
         stream.pix_fmt = PIXELS.get(codec, "yuv420p")
         stream.options = {**OPTIONS[codec], "g": "8"}
@@ -63,7 +63,7 @@ def write_at(
         audio = _add_sound(container, sound) if sound else None
         if cover:
             _add_cover(container)
-        packets = []
+        packets: list[Any] = []
         for time_s, picture in zip(times_s, sample_frames(len(times_s), *size), strict=True):
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
                 format=stream.pix_fmt
@@ -106,7 +106,7 @@ def _add_sound(container: Any, codec: str) -> Any:
 
 
 def _write_sound(container: Any, stream: Any, seconds: float) -> None:
-    tone = np.float32(np.sin(np.arange(round(seconds * 48_000)) * 0.05) * 0.3)
+    tone = np.sin(np.arange(round(seconds * 48_000), dtype=np.float32) * np.float32(0.05)) * 0.3
     stream.codec_context.open(strict=False)
     resampler = av.AudioResampler(
         format=stream.codec_context.format,
@@ -114,7 +114,7 @@ def _write_sound(container: Any, stream: Any, seconds: float) -> None:
         rate=48_000,
         frame_size=stream.codec_context.frame_size or 1024,
     )
-    frame = av.AudioFrame.from_ndarray(tone[None], format="fltp", layout="mono")
+    frame = av.AudioFrame.from_ndarray(tone[None].astype(np.float32), format="fltp", layout="mono")
     frame.sample_rate, frame.pts, frame.time_base = 48_000, 0, Fraction(1, 48_000)
     for part in [*resampler.resample(frame), *resampler.resample(None), None]:
         container.mux(stream.encode(part))

@@ -133,7 +133,7 @@ def without_frame(path: Path, number: int) -> Path:
 
 def test_a_frame_that_is_lost_keeps_its_place(tmp_path: Path) -> None:
     (clip,) = open_source(str(without_frame(tmp_path / "a.mkv", 4)))
-    events = list(clip.frames())
+    events: list[Any] = list(clip.frames())
     assert [isinstance(event, Skipped) for event in events] == [False] * 4 + [True] + [False] * 5
     assert events[5].time_s == pytest.approx(0.2)
 

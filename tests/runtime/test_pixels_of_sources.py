@@ -250,7 +250,8 @@ def test_modes_of_pictures(
 ) -> None:
     """16 bits and floating point by the range of the type, whatever a picture's extremes are."""
     path = tmp_path / name
-    Image.new(mode, size, value).save(path, **({"lossless": True} if "webp" in name else {}))
+    options: dict[str, Any] = {"lossless": True} if "webp" in name else {}
+    Image.new(mode, size, value).save(path, **options)
     picture = read_image(path)
     assert not isinstance(picture, Skipped)
     assert picture.shape == (size[1], size[0], 3)
