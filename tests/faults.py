@@ -90,6 +90,18 @@ class Setting:
             time.sleep(0.005)
         time.sleep(self.random.uniform(0, 0.2))
 
+    def wait_for_silence(self) -> None:
+        """Until the run has written nothing for a while."""
+        seen, since = -1, time.monotonic()
+        while time.monotonic() < since + FROZEN_S:
+            if (lines := self._lines()) != seen:
+                seen, since = lines, time.monotonic()
+            elif not self.out.joinpath("v").exists():
+                since = time.monotonic()  # it is still starting
+                if self.random.random() < 0.002:
+                    return
+            time.sleep(0.02)
+
     def _lines(self) -> int:
         with suppress(OSError):
             for path in self.out.glob(".f-visolo-*.jsonl"):
@@ -194,8 +206,7 @@ def frozen_source(setting: Setting) -> None:
     setting.statuses = 143, 0
     start(setting, source="-")
     feed(setting, close=False)
-    time.sleep(FROZEN_S)
-    setting.wait_for_moment()
+    setting.wait_for_silence()
     setting.strike(lambda: setting.running.send_signal(signal.SIGTERM))
 
 
