@@ -130,7 +130,7 @@ def sent(number: signal.Signals) -> Callable[[Setting], None]:
     def fault(setting: Setting) -> None:
         setting.all_may_be_shorter = True
         killed = number == signal.SIGKILL
-        setting.statuses = (-number,) if killed else (128 + number, 0)
+        setting.statuses = (-number,) if killed else (128 + number, -number, 0)
         if killed:
             setting.may_be_missing = {"f.jsonl", "r.json", "1.mp4", "2.mp4"}
         start(setting)
@@ -203,7 +203,7 @@ def frozen_source(setting: Setting) -> None:
     """What writes the first source into a pipe stops, and the user loses patience."""
     setting.all_may_be_shorter = True
     setting.may_be_missing = {"f.jsonl", "r.json", "1.mp4", "2.mp4"}
-    setting.statuses = 143, 0
+    setting.statuses = 143, -signal.SIGTERM, 0
     start(setting, source="-")
     feed(setting, close=False)
     setting.wait_for_silence()
@@ -360,7 +360,7 @@ def _committed(setting: Setting, status: int, report: str) -> Iterator[str]:
     expected = {"f.jsonl", "r.json"} - setting.may_be_missing
     if status == 0:  # nothing failed: the videos may lack only a source without a frame
         expected |= {"2.mp4"} - setting.may_be_missing
-    if status in (128 + signal.SIGTERM, 128 + signal.SIGHUP) and not report:
+    if (status > 128 or status < 0) and not report:
         expected = set()  # it ended before it began
     if missing := expected - set(files):
         yield f"missing: {', '.join(missing)}"
