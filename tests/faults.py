@@ -69,7 +69,7 @@ class Setting:
 
     @property
     def source(self) -> Path:
-        return self.folder / "first.ts"
+        return self.folder / "first.mkv"
 
     @property
     def running(self) -> subprocess.Popen[str]:
@@ -275,6 +275,31 @@ def start(setting: Setting, source: str = "", frames: str = "", json_report: boo
     )
 
 
+def can_mount() -> bool:
+    """Whether a small file system can be mounted, which the full disk needs."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with small_disk(Path(folder), 4):
+                return True
+        except subprocess.CalledProcessError:
+            return False
+
+
+@contextmanager
+def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
+    """A folder that is soon full.
+
+    Raises:
+        CalledProcessError: if this user may not mount one.
+    """
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
+    subprocess.run(mount, check=True, capture_output=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
 @contextmanager
 def prepared(model: str, chance: random.Random, small: bool) -> Iterator[Setting]:
     """A folder with two sources; with an output folder on a file system of its own if it is to be
@@ -288,13 +313,8 @@ def prepared(model: str, chance: random.Random, small: bool) -> Iterator[Setting
         if not small:
             yield setting
             return
-        kilobytes = 4 * chance.randrange(1, 24)
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(setting.out)]
-        subprocess.run(mount, check=True)
-        try:
+        with small_disk(setting.out, 4 * chance.randrange(1, 100)):
             yield setting
-        finally:
-            subprocess.run(["umount", str(setting.out)], check=True)
 
 
 def run_one(fault: str, seed: int, model: str) -> Outcome:
@@ -318,8 +338,8 @@ def run_one(fault: str, seed: int, model: str) -> Outcome:
         if "Traceback" in errors or "Exception ignored" in errors:
             problems.append(errors[-600:])
         problems += _committed(setting, status, report or "")
-        problems += _left(setting, status)
         kept = ", ".join(sorted(path.name for path in _files(setting.out))) or "nothing"
+        problems += _left(setting, status)
         return Outcome(fault, seed, status, end_s, kept, tuple(problems))
 
 
@@ -420,7 +440,7 @@ def _counts(files: dict[str, Path]) -> dict[str, dict[int, int]] | str:
 
 def table(outcomes: list[Outcome]) -> str:
     """A row for each fault."""
-    rows = ["| fault | runs | exit status | longest time to the end, s | problems |"]
+    rows = ["| fault | runs | exit status (runs) | longest time to the end, s | problems |"]
     rows.append("|---|---|---|---|---|")
     for fault in FAULTS:
         its = [each for each in outcomes if each.fault == fault]

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import pytest
 from PIL import Image
 
 from clips import data_set, write_folder, write_video
+from faults import can_mount, small_disk
 from helpers import LIMIT_S, Outcome, ended
 from skips import NEEDS_MOUNT
 from visolo_core.instances import Instances
@@ -350,21 +350,11 @@ def test_a_file_of_a_clip_that_fails_ends_alone(model: Model, tmp_path: Path) ->
     ]
 
 
-@contextmanager
-def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
-    """A file system that is soon full."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip(NEEDS_MOUNT)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_full_disk_ends_what_is_on_it(lite_bundle: Path, tmp_path: Path, visolo: Visolo) -> None:
     source = write_video(tmp_path / "in.mp4", frames=24, height=240, width=400)
+    if not can_mount():
+        pytest.skip(NEEDS_MOUNT)
+    (tmp_path / "disk").mkdir()
     with small_disk(tmp_path / "disk", 16) as disk:
         outcome = visolo(
             "run", lite_bundle, source, "--results", tmp_path / "r.json", "--frames",
