@@ -69,7 +69,7 @@ class Setting:
 
     @property
     def source(self) -> Path:
-        return self.folder / "first.ts"
+        return self.folder / "first.mkv"
 
     @property
     def running(self) -> subprocess.Popen[str]:
@@ -89,6 +89,18 @@ class Setting:
         while self.running.poll() is None and self._lines() < lines:
             time.sleep(0.005)
         time.sleep(self.random.uniform(0, 0.2))
+
+    def wait_for_silence(self) -> None:
+        """Until the run has written nothing for a while."""
+        seen, since = -1, time.monotonic()
+        while time.monotonic() < since + FROZEN_S:
+            if (lines := self._lines()) != seen:
+                seen, since = lines, time.monotonic()
+            elif not self.out.joinpath("v").exists():
+                since = time.monotonic()  # it is still starting
+                if self.random.random() < 0.002:
+                    return
+            time.sleep(0.02)
 
     def _lines(self) -> int:
         with suppress(OSError):
@@ -118,7 +130,7 @@ def sent(number: signal.Signals) -> Callable[[Setting], None]:
     def fault(setting: Setting) -> None:
         setting.all_may_be_shorter = True
         killed = number == signal.SIGKILL
-        setting.statuses = (-number,) if killed else (128 + number, 0)
+        setting.statuses = (-number,) if killed else (128 + number, -number, 0)
         if killed:
             setting.may_be_missing = {"f.jsonl", "r.json", "1.mp4", "2.mp4"}
         start(setting)
@@ -191,11 +203,10 @@ def frozen_source(setting: Setting) -> None:
     """What writes the first source into a pipe stops, and the user loses patience."""
     setting.all_may_be_shorter = True
     setting.may_be_missing = {"f.jsonl", "r.json", "1.mp4", "2.mp4"}
-    setting.statuses = 143, 0
+    setting.statuses = 143, -signal.SIGTERM, 0
     start(setting, source="-")
     feed(setting, close=False)
-    time.sleep(FROZEN_S)
-    setting.wait_for_moment()
+    setting.wait_for_silence()
     setting.strike(lambda: setting.running.send_signal(signal.SIGTERM))
 
 
@@ -264,6 +275,31 @@ def start(setting: Setting, source: str = "", frames: str = "", json_report: boo
     )
 
 
+def can_mount() -> bool:
+    """Whether a small file system can be mounted, which the full disk needs."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with small_disk(Path(folder), 4):
+                return True
+        except subprocess.CalledProcessError:
+            return False
+
+
+@contextmanager
+def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
+    """A folder that is soon full.
+
+    Raises:
+        CalledProcessError: if this user may not mount one.
+    """
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
+    subprocess.run(mount, check=True, capture_output=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
 @contextmanager
 def prepared(model: str, chance: random.Random, small: bool) -> Iterator[Setting]:
     """A folder with two sources; with an output folder on a file system of its own if it is to be
@@ -277,13 +313,8 @@ def prepared(model: str, chance: random.Random, small: bool) -> Iterator[Setting
         if not small:
             yield setting
             return
-        kilobytes = 4 * chance.randrange(1, 24)
-        mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(setting.out)]
-        subprocess.run(mount, check=True)
-        try:
+        with small_disk(setting.out, 4 * chance.randrange(1, 100)):
             yield setting
-        finally:
-            subprocess.run(["umount", str(setting.out)], check=True)
 
 
 def run_one(fault: str, seed: int, model: str) -> Outcome:
@@ -307,8 +338,8 @@ def run_one(fault: str, seed: int, model: str) -> Outcome:
         if "Traceback" in errors or "Exception ignored" in errors:
             problems.append(errors[-600:])
         problems += _committed(setting, status, report or "")
-        problems += _left(setting, status)
         kept = ", ".join(sorted(path.name for path in _files(setting.out))) or "nothing"
+        problems += _left(setting, status)
         return Outcome(fault, seed, status, end_s, kept, tuple(problems))
 
 
@@ -349,7 +380,7 @@ def _committed(setting: Setting, status: int, report: str) -> Iterator[str]:
     expected = {"f.jsonl", "r.json"} - setting.may_be_missing
     if status == 0:  # nothing failed: the videos may lack only a source without a frame
         expected |= {"2.mp4"} - setting.may_be_missing
-    if status in (128 + signal.SIGTERM, 128 + signal.SIGHUP) and not report:
+    if (status > 128 or status < 0) and not report:
         expected = set()  # it ended before it began
     if missing := expected - set(files):
         yield f"missing: {', '.join(missing)}"
@@ -409,7 +440,7 @@ def _counts(files: dict[str, Path]) -> dict[str, dict[int, int]] | str:
 
 def table(outcomes: list[Outcome]) -> str:
     """A row for each fault."""
-    rows = ["| fault | runs | exit status | longest time to the end, s | problems |"]
+    rows = ["| fault | runs | exit status (runs) | longest time to the end, s | problems |"]
     rows.append("|---|---|---|---|---|")
     for fault in FAULTS:
         its = [each for each in outcomes if each.fault == fault]

@@ -89,8 +89,9 @@ def swap(folder: Path, temporary: Path) -> None:
         folder.rename(old)
         try:
             temporary.rename(folder)
-        except OSError:
-            old.rename(folder)
+        except BaseException:  # a signal too
+            if not folder.exists():
+                old.rename(folder)
             raise
         shutil.rmtree(old)
     finally:

@@ -28,6 +28,8 @@ class Playing:
     held: Ready | VisoloError | None = None
     """what was read but begins or ends a clip, which must wait until the frames under way are
     followed"""
+    late: bool = False
+    """whether others have waited for its next frame for long enough"""
     counts: StreamCounts = field(init=False)
 
     def __post_init__(self) -> None:
@@ -55,6 +57,7 @@ class Playing:
             return None
         if ready is None:
             return None
+        self.late = False
         if self.size is None:
             self._begin_with(ready)
         elif self.cut_before(ready) or self._changes_size(ready):

@@ -18,7 +18,7 @@ from visolo_runtime.sources.feed import Ready
 from visolo_runtime.video.frames import Frame
 
 _POLL_S = 0.1  # how often a wait checks for an interrupt
-_PATIENCE_S = 1.0  # how long clips that have a frame wait for one whose pipe or disk is slow
+_PATIENCE_S = 1.0  # how long others wait for a file whose pipe or disk is slow
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,9 @@ class RunLoop:
         patient_until = time.monotonic() + _PATIENCE_S
         with self._lineup.bell:
             while self._must_wait() and not self._lineup.stopping:
-                if time.monotonic() > patient_until and self._any_ready():
-                    break
+                if time.monotonic() > patient_until:
+                    for each in self._lineup.playing.values():
+                        each.late = each.waiting
                 self._lineup.bell.wait(_POLL_S)
         if self._lineup.stopping:
             return {}
@@ -111,15 +112,12 @@ class RunLoop:
         frames = {stream: each.take() for stream, each in self._lineup.playing.items()}
         return {stream: ready for stream, ready in frames.items() if ready is not None}
 
-    def _any_ready(self) -> bool:
-        return not all(each.waiting for each in self._lineup.playing.values())
-
     def _must_wait(self) -> bool:
-        """Wait for every file, and for live clips only if no file is playing."""
-        playing = self._lineup.playing.values()
+        """Wait for every file that keeps up, and for others only if there is none."""
         if self._lineup.held:
             return False
-        files = [each.waiting for each in playing if not each.clip.live]
+        playing = self._lineup.playing.values()
+        files = [each.waiting for each in playing if not (each.clip.live or each.late)]
         return any(files) if files else all(each.waiting for each in playing)
 
     # --------------------------------------------------------------------------------- frames

@@ -18,11 +18,13 @@ _ENDING = [
 def cleaning_up() -> Iterator[None]:
     """Let SIGTERM and SIGHUP raise ``SystemExit``, so that nothing half-written is left behind.
 
-    The exit status is the one that shells report, 128 and the signal's number. A signal that is
-    ignored, as SIGHUP under ``nohup``, stays so.
+    The exit status is the one that shells report, 128 and the signal's number, also where a library
+    makes another error of it. A signal that is ignored, as SIGHUP under ``nohup``, stays so.
     """
+    statuses = list[int]()
 
     def end(number: int, frame: object) -> None:
+        statuses.append(128 + number)
         raise SystemExit(128 + number)
 
     handled = [number for number in _ENDING if signal.getsignal(number) == signal.SIG_DFL]
@@ -35,6 +37,8 @@ def cleaning_up() -> Iterator[None]:
     finally:
         for number in handled:
             signal.signal(number, signal.SIG_DFL)
+        if statuses:
+            raise SystemExit(statuses[-1])
 
 
 class StopFlag:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ import pytest
 from PIL import Image
 
 from clips import data_set, write_folder, write_video
+from faults import can_mount, small_disk
 from helpers import LIMIT_S, Outcome, ended
 from skips import NEEDS_MOUNT
 from visolo_core.instances import Instances
@@ -230,6 +232,41 @@ def test_each_clip_of_a_stream_has_its_own_video(model: Model, tmp_path: Path) -
     assert {each["video_id"]: len(each["segmentations"]) for each in entries} == {7: 3, 8: 2}
 
 
+def test_a_camera_whose_size_changes(lite_bundle: Path, tmp_path: Path, visolo: Visolo) -> None:
+    """Motion JPEG by HTTP."""
+    pictures = list[bytes]()
+    for frame in (*SMALL, *LARGE):
+        file = io.BytesIO()
+        Image.fromarray(frame).save(file, "JPEG")
+        pictures.append(file.getvalue())
+
+    class Camera(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+            self.end_headers()
+            for each in pictures:
+                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(each)}\r\n\r\n"
+                self.wfile.write(head.encode() + each + b"\r\n")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Camera) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        outcome = visolo(
+            "run", lite_bundle, f"http://127.0.0.1:{server.server_port}/", "--live", "all",
+            "--frames", tmp_path / "f.jsonl", "--video", tmp_path / "v.mp4", "--max-frames", 5,
+            "--json",
+        )  # fmt: skip
+        ended(thread)
+    assert [each["frames"] for each in outcome.json()["streams"]] == [3, 2]
+    sizes = [(line["video_id"], *line["size"]) for line in lines(tmp_path / "f.jsonl")]
+    assert sizes == [(1, 96, 160)] * 3 + [(2, 120, 200)] * 2
+    assert [frames_in(tmp_path / name) for name in ("v.mp4", "v-2.mp4")] == [3, 2]
+
+
 # --------------------------------------------------------------------------- outputs that fail
 
 
@@ -313,21 +350,11 @@ def test_a_file_of_a_clip_that_fails_ends_alone(model: Model, tmp_path: Path) ->
     ]
 
 
-@contextmanager
-def small_disk(folder: Path, kilobytes: int) -> Iterator[Path]:
-    """A file system that is soon full."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip(NEEDS_MOUNT)
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_full_disk_ends_what_is_on_it(lite_bundle: Path, tmp_path: Path, visolo: Visolo) -> None:
     source = write_video(tmp_path / "in.mp4", frames=24, height=240, width=400)
+    if not can_mount():
+        pytest.skip(NEEDS_MOUNT)
+    (tmp_path / "disk").mkdir()
     with small_disk(tmp_path / "disk", 16) as disk:
         outcome = visolo(
             "run", lite_bundle, source, "--results", tmp_path / "r.json", "--frames",

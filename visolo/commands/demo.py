@@ -114,8 +114,9 @@ def _show(model: Model, clips: list[Clip], output: Path, frames: int | None) -> 
     from visolo_runtime.sinks.outputs import Outputs, open_sinks
 
     video, results = output / "annotated.mp4", output / "results.json"
-    sinks = open_sinks(clips, model.labels, Outputs(results, output / "frames.jsonl", video))
-    with RunProgress(clips, frames) as progress:
+    outputs = Outputs(results, output / "frames.jsonl", video)
+    sinks = open_sinks(clips, model.labels, outputs)
+    with RunProgress(clips, frames, outputs.notes(model.labels)) as progress:
         summary = run(
             model,
             clips,

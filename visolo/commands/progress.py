@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
 from types import TracebackType
 
@@ -17,9 +18,17 @@ _REPORTS_SHOWN = 50
 
 
 class RunProgress:
-    """A bar over the frames of all clips; a plain count where their number is not known."""
+    """A bar over the frames of all clips; a plain count where their number is not known.
 
-    def __init__(self, clips: list[Clip], max_frames: int | None) -> None:
+    Args:
+        clips: that are run.
+        max_frames: of each clip; None means all.
+        notes: sentences to show first, beside those of the clips.
+    """
+
+    def __init__(
+        self, clips: list[Clip], max_frames: int | None, notes: Iterable[str] = ()
+    ) -> None:
         lengths = [
             clip.length if max_frames is None else _capped(clip, max_frames) for clip in clips
         ]
@@ -38,7 +47,7 @@ class RunProgress:
         total = sum(known_lengths) if len(known_lengths) == len(lengths) else None
         self._task = self._progress.add_task(clips[0].name, total=total, fps=0.0)
         self._warnings = self._reports = 0
-        self._notes = [f"{clip.name}: {note}" for clip in clips for note in clip.notes]
+        self._notes = [*notes, *(f"{clip.name}: {note}" for clip in clips for note in clip.notes)]
 
     def __enter__(self) -> RunProgress:
         for note in self._notes:

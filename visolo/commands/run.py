@@ -145,7 +145,7 @@ def run(
     options = RunOptions(
         size, max_frames, results is not None, streams or len(sources), cast(Policy, live)
     )
-    with RunProgress(clips, max_frames) as progress:
+    with RunProgress(clips, max_frames, outputs.notes(loaded.labels)) as progress:
         summary = run_clips(
             loaded, clips, sinks, options, progress.advance, progress.warn, progress.report
         )

@@ -12,6 +12,7 @@ from visolo_core.categories import LabelSet
 from visolo_runtime.sinks.annotated_video import AnnotatedVideo
 from visolo_runtime.sinks.clip_files import ClipFiles, PartFiles, clip_file
 from visolo_runtime.sinks.cvat_file import CvatFile
+from visolo_runtime.sinks.fonts import missing_fonts
 from visolo_runtime.sinks.frame_lines import STANDARD_OUTPUT, frame_lines
 from visolo_runtime.sinks.own_files import Output, check_own_files
 from visolo_runtime.sinks.results_file import ResultsFile
@@ -32,6 +33,11 @@ class Outputs:
     video: Path | None = None
     """The annotated video; with several clips a folder."""
     results_format: ResultsFormat = "ytvis"
+
+    def notes(self, labels: LabelSet) -> list[str]:
+        """What a user should know about the outputs before the run, one sentence each."""
+        missing = missing_fonts(labels.names) if self.video else None
+        return [missing] if missing else []
 
     def check(self, clips: list[Clip], also_read: Iterable[Path] = ()) -> None:
         """Refuse outputs that would overwrite what is read, or each other.
