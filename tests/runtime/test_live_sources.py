@@ -45,6 +45,7 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("media")
     write_video(folder / "index last.mp4", frames=LENGTH)
     write_video(folder / "a.ts", frames=LENGTH)
+    _write_index_first(folder / "long.mp4", frames=150)
     for name, frames in (("recording", LENGTH), ("live", 250)):
         (folder / name).mkdir()
         _write_segments(folder / name, frames)
@@ -55,6 +56,15 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
             picture = picture.resize(size) if number >= 10 else picture
             picture.save(folder / name / f"{number:02}.jpg")
     return folder
+
+
+def _write_index_first(path: Path, frames: int) -> None:
+    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        for frame in sample_frames(frames, 96, 160):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
 
 
 def _write_segments(folder: Path, frames: int) -> None:
@@ -210,7 +220,7 @@ def test_live_sources_keep_their_times(media: Path, tmp_path: Path, visolo: Viso
     assert ran.outcome.status == 0, ran.outcome.err
     for address in addresses:
         counts = ran.counts(address)
-        assert counts["frames"] + counts["dropped"] == 25
+        assert counts["frames"] + counts["dropped"] >= 25
         for line in ran.lines[address]:
             # The first frames may come late, and pictures without times when the machine is busy.
             assert line["time_s"] == pytest.approx(line["frame"] / 10, abs=0.5), address
@@ -253,7 +263,7 @@ class Servers:
 @pytest.fixture
 def kinds(media: Path) -> Iterator[Servers]:
     """Servers that never come to an end by themselves, and a recording that is sent slowly."""
-    size = (media / "a.ts").stat().st_size
+    size = (media / "long.mp4").stat().st_size
     with (
         servers.rtsp_server() as tcp,
         servers.rtsp_server() as udp,
@@ -268,7 +278,7 @@ def kinds(media: Path) -> Iterator[Servers]:
                 "udp": f"rtsp://user:secret@127.0.0.1:{udp.port}/cam?token=secret&channel=1",
                 "mjpeg": f"http://user:secret@127.0.0.1:{pictures.port}/?password=secret",
                 "hls": f"http://user:secret@127.0.0.1:{hls.port}/live.m3u8",
-                "recording": f"http://user:secret@127.0.0.1:{slow.port}/a.ts",
+                "recording": f"http://user:secret@127.0.0.1:{slow.port}/long.mp4",
             },
         )
 
@@ -329,7 +339,7 @@ def test_what_comes_back_goes_on_with_a_gap(
                 for before, after in zip(ran.times(name), ran.times(name)[1:], strict=False)
             ],
         )
-        assert counts["gap_seconds"] > 2.5, (kind, counts, ran.outcome.err)
+        assert counts["gap_s"] > 2.5, (kind, counts, ran.outcome.err)
         assert max(steps) > 2.5, kind
         assert min(steps) > 0, kind
         assert counts["frames"] + counts["dropped"] >= 60, kind

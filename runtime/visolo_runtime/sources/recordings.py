@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -104,12 +105,15 @@ def _frames(
         # Not "from error": FFmpeg's errors hold the address with its password.
         why, _ = reason_of(error, options.timeout_s)
         raise VisoloError(f"cannot open '{name}': {why}") from None
-    cut_short = ""
+    cut_short, asked_s = "", time.monotonic()
     for event in decode(name, opened=container):
         if isinstance(event, Skipped) and event.reason.startswith(CUT_SHORT):
             cut_short = event.reason.removeprefix(CUT_SHORT)
+            if time.monotonic() - asked_s >= options.timeout_s:
+                cut_short = f"no data for {options.timeout_s:g} s"
         else:
             yield event
+        asked_s = time.monotonic()
     if cut_short:
         raise VisoloError(f"'{name}' breaks off: {cut_short}")
 
