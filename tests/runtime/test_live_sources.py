@@ -24,8 +24,9 @@ from PIL import Image
 import loopback_servers as servers
 import skips
 from clips import write_video
-from helpers import Outcome
+from helpers import Outcome, ended
 from loopback_servers import Server
+from visolo_core.errors import VisoloError
 from visolo_runtime.models.shipped import shipped_model
 from visolo_runtime.sources.clip import Notice, SourceFrame
 from visolo_runtime.sources.opening import open_source
@@ -289,7 +290,11 @@ def shown(address: str) -> str:
 
 @needs_rtsp
 @pytest.mark.parametrize(
-    ("end", "reason"), [("kill", "was lost"), ("freeze", "was lost: no frame for")]
+    ("end", "reason"),
+    [
+        ("kill", "was lost"),
+        pytest.param("freeze", "was lost: no frame for", marks=pytest.mark.slow),
+    ],
 )
 def test_what_is_lost_for_good_is_named_and_the_rest_is_kept(
     media: Path, tmp_path: Path, visolo: Visolo, kinds: Servers, end: str, reason: str
@@ -316,7 +321,45 @@ def test_what_is_lost_for_good_is_named_and_the_rest_is_kept(
 
 
 @needs_rtsp
-@pytest.mark.parametrize(("end", "back"), [("kill", "start"), ("freeze", "thaw")])
+def test_a_server_that_stands_still_is_lost(kinds: Servers) -> None:
+    """The same as below at once, without a network."""
+    reasons: dict[str, str] = {}
+    reading = threading.Barrier(len(kinds.addresses) + 1)
+
+    def read(kind: str, transport: Any) -> None:
+        options = SourceOptions(timeout_s=1, retry_s=0, rtsp_transport=transport)
+        (clip,) = open_source(kinds.addresses[kind], options=options)
+        frames = clip.frames()
+        try:
+            next(frames)
+            reading.wait(30)
+            for _ in frames:
+                pass
+        except VisoloError as error:
+            reasons[kind] = str(error)
+
+    ways = {"tcp": "tcp", "udp": "udp"}
+    threads = [
+        threading.Thread(target=read, args=(kind, ways.get(kind, "auto")))
+        for kind in kinds.addresses
+    ]
+    for thread in threads:
+        thread.start()
+    reading.wait(30)
+    kinds.each(lambda server: server.freeze())()
+    for thread in threads:
+        ended(thread)
+    for kind, address in kinds.addresses.items():
+        seconds = 3 if kind == "hls" else 1
+        ending = "breaks off: no data for" if kind == "recording" else "was lost: no frame for"
+        assert reasons[kind] == f"'{shown(address)}' {ending} {seconds} s"
+
+
+@needs_rtsp
+@pytest.mark.parametrize(
+    ("end", "back"),
+    [("kill", "start"), pytest.param("freeze", "thaw", marks=pytest.mark.slow)],
+)
 def test_what_comes_back_goes_on_with_a_gap(
     tmp_path: Path, visolo: Visolo, kinds: Servers, end: str, back: str
 ) -> None:

@@ -191,7 +191,7 @@ class Reconnecting(Iterator[Event]):
                     yield held
                 held = event if isinstance(event, Skipped) and event.time_s is None else None
                 if isinstance(event, SourceFrame):
-                    if pace is not None:
+                    if pace is not None and not frozen:
                         now_s = pace.wait(event.time_s)
                     yield from self._frame(event, now_s, connection.has_times)
                 elif event is not held:
