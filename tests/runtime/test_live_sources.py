@@ -35,7 +35,7 @@ from visolo_runtime.sources.source_options import SourceOptions
 from visolo_runtime.video.sample_clip import sample_frames
 
 Visolo = Callable[..., Outcome]
-LENGTH = 16
+LENGTH = 12
 """Frames of each recording."""
 needs_rtsp = pytest.mark.skipif(not servers.has_rtsp_server(), reason=skips.NO_RTSP_SERVER)
 

@@ -105,15 +105,17 @@ def _frames(
         # Not "from error": FFmpeg's errors hold the address with its password.
         why, _ = reason_of(error, options.timeout_s)
         raise VisoloError(f"cannot open '{name}': {why}") from None
-    cut_short, asked_s = "", time.monotonic()
+    cut_short, waited, asked_s = "", False, time.monotonic()
     for event in decode(name, opened=container):
+        # What was waiting in the decoder may still follow.
+        waited = waited or time.monotonic() - asked_s >= options.timeout_s
         if isinstance(event, Skipped) and event.reason.startswith(CUT_SHORT):
             cut_short = event.reason.removeprefix(CUT_SHORT)
-            if time.monotonic() - asked_s >= options.timeout_s:
-                cut_short = f"no data for {options.timeout_s:g} s"
         else:
             yield event
         asked_s = time.monotonic()
+    if cut_short and waited:
+        raise VisoloError(f"'{name}' breaks off: no data for {options.timeout_s:g} s")
     if cut_short:
         raise VisoloError(f"'{name}' breaks off: {cut_short}")
 
