@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from PIL import Image
 
 import loopback_servers as servers
 import skips
+import visolo
 from clips import write_video
 from helpers import Outcome, ended
 from loopback_servers import Server
@@ -466,6 +468,30 @@ def test_a_camera_that_is_unplugged_and_plugged_in_again(
     gap = ["Notice", "Notice"] + (["Cut"] if times == "new" else [])
     frames = ["SourceFrame"] * 5
     assert events == [*frames, *gap, *frames, "Notice", "Notice", "Cut", *frames]
+
+
+def test_track_reports_what_is_lost_and_begins_anew_at_another_size(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from visolo_runtime.sources import live
+
+    size = chain(["160x96"], repeat("320x192"))
+
+    def stand_in(*_: object) -> Any:
+        return av.open(f"testsrc=size={next(size)}:rate=25:duration=0.2", format="lavfi")
+
+    monkeypatch.setattr(live, "open_container", stand_in)
+    sizes, frames = [], []
+    for picture, instances in visolo.track(shipped_model(), 3, backend="onnxruntime"):
+        sizes.append(picture.shape[:2])
+        frames.append(instances.frame)
+        if picture.shape[0] == 192:
+            break
+    assert set(sizes) == {(96, 160), (192, 320)}
+    assert frames[-1] == 0
+    texts = [record.getMessage() for record in caplog.records if record.name == "visolo"]
+    assert texts[0].startswith("camera 3: is lost (the connection was closed)")
+    assert any(text.startswith("camera 3: is back after a gap of") for text in texts)
 
 
 def test_an_option_says_what_a_source_is(media: Path) -> None:
