@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -196,7 +196,7 @@ class _Hls(SimpleHTTPRequestHandler):
 
 def _serve(kind: str, folder: Path, *settings: str) -> None:
     *settings_before, port = settings
-    handler: functools.partial[BaseHTTPRequestHandler]
+    handler: Callable[..., BaseHTTPRequestHandler]
     if kind == "files":
         bytes_per_s, ranges = map(int, settings_before)
         handler = functools.partial(

@@ -130,6 +130,7 @@ class Reconnecting(Iterator[Event]):
         self._size: tuple[int, ...] | None = None
         self._seen_s: float | None = None  # when the last frame came
         self._lost_s: float | None = None  # when the source was lost, if it is
+        self._reason = ""  # why it was
         self._events = self._all()
 
     def __next__(self) -> Event:
@@ -161,7 +162,7 @@ class Reconnecting(Iterator[Event]):
             if self._seen_s is not None and self._seen_s - begun_s > _STEADY_S:
                 wait_s = 0.0
             if self._lost_s is None:
-                self._lost_s = now_s
+                self._lost_s, self._reason = now_s, lost.reason
                 if not lost.final and self._options.retry_s > 0:
                     yield self._notice(lost.reason)
             left_s = self._lost_s + self._options.retry_s - now_s
@@ -190,7 +191,7 @@ class Reconnecting(Iterator[Event]):
                     yield held
                 held = event if isinstance(event, Skipped) and event.time_s is None else None
                 if isinstance(event, SourceFrame):
-                    if pace is not None:
+                    if pace is not None and not frozen:
                         now_s = pace.wait(event.time_s)
                     yield from self._frame(event, now_s, connection.has_times)
                 elif event is not held:
@@ -230,12 +231,13 @@ class Reconnecting(Iterator[Event]):
 
     def _last_words(self, lost: ConnectionLost) -> str:
         did = "was lost" if self._seen_s is not None else "cannot be reached"
-        tried = (
-            ""
-            if lost.final or not self._options.retry_s
-            else (f", and was tried again for {self._options.retry_s:g} s")
-        )
-        return f"'{self._name}' {did}: {lost.reason}{tried}"
+        sentence = f"'{self._name}' {did}: {self._reason}"
+        if not self._options.retry_s or (lost.final and lost.reason == self._reason):
+            return sentence
+        if lost.final:
+            return f"{sentence}, and is not tried again: {lost.reason}"
+        last = f": {lost.reason}" if lost.reason != self._reason else ""
+        return f"{sentence}, and was tried again for {self._options.retry_s:g} s{last}"
 
 
 class _Pace:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -105,12 +106,17 @@ def _frames(
         # Not "from error": FFmpeg's errors hold the address with its password.
         why, _ = reason_of(error, options.timeout_s)
         raise VisoloError(f"cannot open '{name}': {why}") from None
-    cut_short = ""
+    cut_short, waited, asked_s = "", False, time.monotonic()
     for event in decode(name, opened=container, deinterlace=options.deinterlace):
+        # What was waiting in the decoder may still follow.
+        waited = waited or time.monotonic() - asked_s >= options.timeout_s
         if isinstance(event, Skipped) and event.reason.startswith(CUT_SHORT):
             cut_short = event.reason.removeprefix(CUT_SHORT)
         else:
             yield event
+        asked_s = time.monotonic()
+    if cut_short and waited:
+        raise VisoloError(f"'{name}' breaks off: no data for {options.timeout_s:g} s")
     if cut_short:
         raise VisoloError(f"'{name}' breaks off: {cut_short}")
 
