@@ -70,13 +70,18 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-@pytest.mark.parametrize("how", ["zeros", "flipped bits", "cut"])
-@pytest.mark.parametrize(("name", "codec"), KINDS)
+@pytest.mark.parametrize(
+    ("name", "codec", "how"),
+    [
+        (name, codec, how)
+        for name, codec in KINDS
+        for how in ("zeros", "flipped bits", "cut")
+        if how != "cut" or name not in ("a.mp4", "a.mov")  # which have no index then
+    ],
+)
 def test_every_frame_and_always_the_same(tmp_path: Path, name: str, codec: str, how: str) -> None:
     path = write_at(tmp_path / name, at_rate(25, 40), codec, size=(96, 128))
     whole = path.read_bytes()
-    if how == "cut" and name in ("a.mp4", "a.mov"):
-        pytest.skip("mp4 without its end has no index")
     path.write_bytes(damaged(whole, how, name + codec))
     (clip,) = open_source(str(path))
     first, second, third = (list(clip.frames()) for _ in range(3))
