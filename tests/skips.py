@@ -20,12 +20,19 @@ NO_COMPILER = "needs a C++ compiler"
 NO_CUDA = "this PyTorch has no CUDA"
 OTHER_RUNTIME = "onnxruntime-gpu is installed here"
 NOT_LIMITED = "VISOLO_INSTRUCTION_LIMIT is not set, see make parity-avx2"
+NEEDS_MOUNT = "needs the right to mount a small file system"
+NO_RTSP_SERVER = (
+    "needs Debian's RTSP server: apt-get install python3-gi gir1.2-gst-rtsp-server-1.0 "
+    "gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly"
+)
+"""Not listed: .ci/run installs it, so that a strict run has no reason to skip."""
 LISTED = (
     WHOLE_GOLDEN,  # 9 MB; a part of it is committed and always compared
     REAL_DATA,  # other people's images, which cannot be committed
     NO_COMPILER,  # the user's compiler generates machine code
     NO_CUDA,  # there is a GPU, but this PyTorch cannot use it
     OTHER_RUNTIME,  # tests what only the CPU's ONNX Runtime lacks
+    NEEDS_MOUNT,  # root has it, also in a container of one's own
     NOT_LIMITED,  # tests a limit that is not set
 )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
@@ -72,7 +74,6 @@ class _LazyGroup(TyperGroup):
 
 app = typer.Typer(
     cls=_LazyGroup,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
@@ -100,14 +101,19 @@ def visolo(
 ) -> None:
     """Real-time video instance segmentation with VISOLO: train, export, verify, run.
 
-    Exit status: 0 done, 1 a check failed, 2 wrong use or input, 130 interrupted.
+    Exit status: 0 done, 1 a check or part of the work failed, 2 wrong use or input, 130
+    interrupted.
     """
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the ``visolo`` command."""
+    from visolo_runtime.stop_flag import cleaning_up
+
+    _print_anything()
     try:
-        app(arguments, prog_name="visolo")
+        with cleaning_up():
+            app(arguments, prog_name="visolo")
     except VisoloError as error:
         _fail(str(error))
     except ModuleNotFoundError as error:
@@ -123,8 +129,16 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(f"{where}{(error.strerror or str(error)).lower()}")
 
 
+def _print_anything() -> None:
+    """Let a character that the terminal does not have become a question mark, and not an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 def _fail(sentence: str) -> None:
-    print(f"visolo: {sentence}", file=sys.stderr)
+    with suppress(OSError):  # the terminal may be closed
+        print(f"visolo: {sentence}", file=sys.stderr)
     raise SystemExit(EXIT_WRONG_INPUT)
 
 

@@ -11,13 +11,12 @@ import os
 import re
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from visolo_core import json_text
+from visolo_core import json_text, temporaries
 from visolo_core.errors import VisoloError
 
 _DESCRIPTORS = re.compile(r"/proc/[0-9]+(/task/[0-9]+)?/fd|/dev/fd")
@@ -42,7 +41,7 @@ def replaced(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise VisoloError(f"cannot write '{path}': {reason(error)}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        remove_temporary(temporary)
 
 
 @contextmanager
@@ -60,35 +59,25 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
     if final.exists() and not final.is_dir():
         raise VisoloError(f"cannot write '{folder}': it is not a folder")
     try:
-        temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
+        temporary = temporaries.new_folder(final)
     except OSError as error:
         raise VisoloError(f"cannot write '{folder}': {reason(error)}") from error
     try:
         yield temporary
         temporary.chmod(0o777 & ~_umask())  # mkdtemp gives access to the owner only
-        _swap(final, temporary)
+        if final.exists():
+            temporaries.swap(final, temporary)
+        else:
+            temporary.rename(final)
     except OSError as error:
         raise VisoloError(f"cannot write '{folder}': {reason(error)}") from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _swap(folder: Path, temporary: Path) -> None:
-    if not folder.exists():
-        temporary.rename(folder)
-        return
-    old = temporary.with_name(f"{temporary.name}-old")
-    folder.rename(old)
-    try:
-        temporary.rename(folder)
-    except OSError:
-        old.rename(folder)
-        raise
-    shutil.rmtree(old)
+        temporaries.remove(temporary)
 
 
 def temporary_beside(path: Path) -> Path:
-    """A new empty file with a unique name and the suffix of ``path``.
+    """A new empty file with a unique name and the suffix of ``path``, for :func:`give_name` or
+    :func:`remove_temporary`.
 
     It is in the folder of the file that ``path`` leads to; for a device or a FIFO, in the system's
     folder for temporary files.
@@ -100,11 +89,23 @@ def temporary_beside(path: Path) -> Path:
         raise VisoloError(f"cannot write '{path}': it is a folder")
     folder = None if is_written_through(path) else _followed(path).parent
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=folder)
+        return temporaries.new_file(path, folder)
     except OSError as error:
         raise VisoloError(f"cannot write '{path}': {reason(error)}") from error
-    os.close(handle)
-    return Path(name)
+
+
+def remove_temporary(temporary: Path) -> None:
+    """Remove what :func:`temporary_beside` made, unless it was given its name."""
+    temporaries.remove(temporary)
+
+
+def check_writable(path: Path) -> None:
+    """Make sure, before a long work, that a file can be written at its end.
+
+    Raises:
+        VisoloError: as for :func:`temporary_beside`.
+    """
+    remove_temporary(temporary_beside(path))
 
 
 def give_name(temporary: Path, path: Path) -> None:
@@ -119,10 +120,11 @@ def give_name(temporary: Path, path: Path) -> None:
         if is_written_through(path):
             with temporary.open("rb") as content, open_through(path) as device:
                 shutil.copyfileobj(content, device)
-            temporary.unlink()
+            remove_temporary(temporary)
         else:
             temporary.chmod(0o666 & ~_umask())  # mkstemp gives access to the owner only
             temporary.replace(_followed(path))
+            temporaries.release(temporary)
     except OSError as error:
         raise VisoloError(f"cannot write '{path}': {reason(error)}") from error
 

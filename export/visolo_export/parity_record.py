@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from visolo_core.errors import VisoloError
-from visolo_core.files import temporary_beside
+from visolo_core.files import check_writable
 from visolo_runtime.bundle import MANIFEST, Bundle, Parity, is_bundle
 
 
@@ -21,7 +21,7 @@ def check_recordable(bundle: Bundle, reference: Path) -> None:
             f"'{reference}' holds the same graphs as '{bundle.folder}', and comparing a bundle "
             "with itself proves nothing: leave --record out, or name the weights with --reference"
         )
-    temporary_beside(bundle.folder / MANIFEST).unlink()
+    check_writable(bundle.folder / MANIFEST)
 
 
 def record_parity(bundle: Bundle, parity: Parity) -> None:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from visolo_runtime.session.stream import STAGES
+from visolo_runtime.sinks.failures import Failure
 
 
 @dataclass
@@ -22,6 +23,12 @@ class StreamCounts:
     latency_seconds: float = 0.0
     """from a frame's arrival to its instances, summed over the frames"""
     worst_latency_seconds: float = 0.0
+    notices: int = 0
+    """what the source reported while it ran, such as gaps"""
+    gap_seconds: float = 0.0
+    """without frames, as the notices say"""
+    failed: str | None = None
+    """why the clip ended before its end"""
 
     def count(self, instances: int, latency_seconds: float) -> None:
         """Count a frame.
@@ -45,6 +52,9 @@ class StreamCounts:
             "tracks": self.tracks,
             "latency_ms": 1e3 * self.latency_seconds / max(1, self.frames),
             "worst_latency_ms": 1e3 * self.worst_latency_seconds,
+            "notices": self.notices,
+            "gap_s": self.gap_seconds,
+            "failed": self.failed,
         }
 
 
@@ -66,7 +76,14 @@ class RunSummary:
     interrupted: bool = False
     streams: list[StreamCounts] = field(default_factory=list)
     """one per clip"""
+    failed: list[Failure] = field(default_factory=list)
+    """clips that ended before their end"""
+    failed_outputs: list[Failure] = field(default_factory=list)
+    """outputs that could not be written, by the user's paths"""
     stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    exit_status: int = 0
+    """what a program should end with: 1 if something failed, 128 and its number after a signal,
+    141 if the reader of standard output has left"""
 
     @property
     def fps(self) -> float:
@@ -75,7 +92,9 @@ class RunSummary:
 
     def as_dict(self) -> dict[str, Any]:
         """All counts, ready for json."""
-        return asdict(self) | {
+        counts = asdict(self) | {
             "fps": self.fps,
             "streams": [counts.as_dict() for counts in self.streams],
         }
+        del counts["exit_status"]  # the program ends with it
+        return counts

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+import logging
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from visolo_runtime.session.session import Session
     from visolo_runtime.sources.clip import Clip
     from visolo_runtime.video.frames import ChannelOrder, Picture
+
+_LOG = logging.getLogger("visolo")
 
 
 def track(
@@ -31,8 +34,9 @@ def track(
         model: a bundle's directory, weights, or a model opened with :func:`load`.
         source: a video file, a folder of frames or a pattern such as ``frames/%05d.png``, ``-`` for
             standard input, a camera's number, an address such as ``rtsp://camera/stream``, or any
-            iterable of frames. A live source always yields its
-            latest frame and drops those that arrived in the meantime.
+            iterable of frames. A live source always yields its latest frame and drops those that
+            arrived in the meantime. If it is lost, it is tried again for a minute, and its tracks
+            are kept; the logger ``visolo`` says so. Another size of its frames begins new tracks.
         backend: as for :func:`load`; ignored if the model is already open.
         device: as for :func:`load`; ignored if the model is already open.
         channel_order: of the frames of an iterable, ``rgb`` or ``bgr``.
@@ -44,8 +48,8 @@ def track(
         number with it.
 
     Raises:
-        VisoloError: if the model or the source cannot be opened, the source has several videos, or
-            a frame has another size than the first.
+        VisoloError: if the model or the source cannot be opened, the source has several videos, a
+            frame of a recording has another size than the first, or a live source stays lost.
     """
     if not isinstance(source, (str, Path, int, Iterable)):
         raise VisoloError(
@@ -53,10 +57,13 @@ def track(
             f"not a {type(source).__name__}"
         )
     opened = model if isinstance(model, Model) else load(model, backend, device=device)
-    session = opened.session(False, output_size, channel_order)
+
+    def begin() -> Session:
+        return opened.session(False, output_size, channel_order)
+
     if isinstance(source, (str, Path, int)):
-        return _of_clip(session, _only_clip(str(source)))
-    return _of_frames(session, source)
+        return _of_clip(begin, _only_clip(str(source)))
+    return _of_frames(begin(), source)
 
 
 def _of_frames(session: Session, frames: Iterable[Any]) -> Generator[tuple[Picture, Instances]]:
@@ -66,15 +73,25 @@ def _of_frames(session: Session, frames: Iterable[Any]) -> Generator[tuple[Pictu
         yield as_picture(frame), session.step(frame)
 
 
-def _of_clip(session: Session, clip: Clip) -> Generator[tuple[Picture, Instances]]:
-    from visolo_runtime.sources.clip import Skipped
+def _of_clip(begin: Callable[[], Session], clip: Clip) -> Generator[tuple[Picture, Instances]]:
+    from visolo_runtime.sources.clip import Cut, Notice, Skipped
     from visolo_runtime.sources.feed import Feed, Policy
 
+    def report(notice: Notice) -> None:
+        _LOG.warning("%s: %s", clip.name, notice.text)
+
     policy: Policy = "latest" if clip.live else "all"
-    with Feed(clip, policy, resize=session.resize_ahead) as feed:
+    session = begin()
+    with Feed(clip, policy, resize=session.resize_ahead, report=report) as feed:
         while (ready := feed.take()) is not None:
-            for _ in range(ready.dropped):
-                session.skip()
+            for event in ready.before:
+                if isinstance(event, Notice):
+                    report(event)
+            if any(isinstance(event, Cut) for event in ready.before):
+                session = begin()
+            else:  # dropped frames are not the beginning of a clip
+                for _ in range(ready.dropped):
+                    session.skip()
             if isinstance(ready.frame, Skipped):
                 session.skip()
             else:

@@ -156,10 +156,12 @@ def test_what_is_wrong_with_the_next_frame_does_not_lose_this_one(
 ) -> None:  # fmt: skip
     source = WatchedClip([*FRAMES[:3], last])
     watcher.watch(monkeypatch, source)
-    with pytest.raises(VisoloError, match=words):
-        run(model, [source.clip], [watcher], RunOptions())
+    summary = run(model, [source.clip], [watcher], RunOptions())
+    (failure,) = summary.failed
+    assert words in failure.reason
+    assert "ends after 3 frames" in failure.reason
     agree(watcher.instances["clip"], alone[0][:3])
-    assert watcher.outcome == "discarded"
+    assert (watcher.outcome, summary.exit_status) == ("committed", 1)
 
 
 def test_a_frame_that_cannot_be_read_is_reported_in_its_place(

@@ -14,7 +14,6 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from PIL import Image
 
 from clips import data_set, write_folder, write_video
 from helpers import Outcome
@@ -104,15 +103,6 @@ def test_a_data_set_carries_its_ids_and_sizes(
     assert [len(decode_video(videos / name)) for name in ("4.mp4", "9.mp4")] == [3, 2]
 
 
-def test_several_videos_leave_nothing_behind_when_one_fails(
-    lite_bundle: Path, tmp_path: Path, visolo: Visolo
-) -> None:
-    source, videos = data_set(tmp_path), tmp_path / "videos"
-    Image.new("RGB", (9, 9)).save(tmp_path / "JPEGImages" / "two" / "1.png")
-    visolo("run", lite_bundle, source, "--video", videos).refused("frame 1 is 9x9")
-    assert not videos.exists()
-
-
 def test_odd_sizes_can_be_drawn(lite_bundle: Path, tmp_path: Path, visolo: Visolo) -> None:
     folder = write_folder(tmp_path / "frames", size=(75, 101))
     visolo("run", lite_bundle, folder, "--video", tmp_path / "v.mp4").succeeded()
@@ -154,19 +144,6 @@ def test_skipped_frames_are_reported_counted_and_have_no_masks(
     assert "frame 1 is skipped, 1.png" in outcome.err
     assert all(entry["segmentations"][1] is None for entry in json.loads(results.read_text()))
     assert "skipped" in lines(frames)[1]
-
-
-def test_a_frame_of_another_size_leaves_nothing_behind(
-    lite_bundle: Path, tmp_path: Path, visolo: Visolo
-) -> None:
-    folder, out = write_folder(tmp_path / "frames"), tmp_path / "out"
-    out.mkdir()
-    Image.new("RGB", (10, 10)).save(folder / "2.png")
-    visolo(
-        "run", lite_bundle, folder, "--results", out / "r.json", "--frames", out / "f.jsonl",
-        "--video", out / "v.mp4",
-    ).refused("frame 2 is 10x10", "64x48")  # fmt: skip
-    assert list(out.iterdir()) == []
 
 
 @pytest.mark.parametrize("option", ["--results", "--frames", "--video"])

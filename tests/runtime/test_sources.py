@@ -24,6 +24,8 @@ from visolo_core.errors import VisoloError
 from visolo_runtime.sources.clip import Clip, Skipped, SourceFrame
 from visolo_runtime.sources.opening import open_source
 from visolo_runtime.sources.pictures import natural_order
+from visolo_runtime.sources.reconnecting import SourceLost
+from visolo_runtime.sources.source_options import SourceOptions
 from visolo_runtime.video.sample_clip import sample_frames
 
 Visolo = Callable[..., Outcome]
@@ -51,19 +53,6 @@ def test_a_video_file(tmp_path: Path) -> None:
         assert np.abs(frame.astype(int) - drawn).mean() < 8  # right frame, right channel order
 
 
-def test_a_phones_portrait_video_stands_upright(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.mp4", frames=2)
-    content = path.read_bytes()
-    at = content.index(b"tkhd") + 4 + 40  # the track header's 3x3 matrix, 16.16 fixed point
-    one, minus = (1 << 16).to_bytes(4, "big"), ((1 << 32) - (1 << 16)).to_bytes(4, "big")
-    quarter_turn_clockwise = bytes(4) + one + bytes(4) + minus + bytes(4) + bytes(4)
-    path.write_bytes(content[:at] + quarter_turn_clockwise + content[at + 24 :])
-    upright = read(path)[0]
-    lying = next(sample_frames(1, 96, 160))
-    assert upright.shape == (160, 96, 3)
-    assert np.abs(upright.astype(int) - np.rot90(lying, -1)).mean() < 8
-
-
 def test_a_folder_in_the_order_of_its_numbers(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "frames", frames=12)
     (folder / "notes.txt").write_text("not an image")
@@ -89,19 +78,6 @@ def test_a_corrupt_image_is_skipped(tmp_path: Path) -> None:
     (folder / "2.png").write_bytes(b"")
     frames = read(folder)
     assert [isinstance(frame, Skipped) for frame in frames] == [False, True, True, False]
-
-
-def test_corrupt_frames_of_a_video_are_skipped(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.mp4")
-    content = bytearray(path.read_bytes())
-    middle = len(content) // 2
-    content[middle : middle + 400] = bytes(400)
-    path.write_bytes(content)
-    frames = read(path)
-    skipped = [frame for frame in frames if isinstance(frame, Skipped)]
-    assert 1 <= len(skipped) <= 8
-    assert len(frames) - len(skipped) >= 12
-    assert isinstance(frames[-1], np.ndarray)  # it went on after the damage
 
 
 def test_a_video_that_breaks_off_keeps_what_there_is(tmp_path: Path) -> None:
@@ -167,27 +143,61 @@ def test_a_live_stream(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=serve)
     thread.start()
-    (clip,) = open_source(f"tcp://127.0.0.1:{server.getsockname()[1]}")
+    address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+    (clip,) = open_source(address, options=SourceOptions(retry_s=0))
     assert clip.live
-    frames = pictures_of(clip)
+    events = clip.frames()
+    frames = [next(events) for _ in range(12)]
+    with pytest.raises(SourceLost, match="the connection was closed"):
+        next(events)
     ended(thread)
     server.close()
-    assert [np.asarray(frame).shape for frame in frames] == [(96, 160, 3)] * 12
+    assert all(isinstance(frame, SourceFrame) for frame in frames)
 
 
 @pytest.mark.parametrize(
     ("source", "word"),
     [
         ("nowhere.mp4", "there is no video"),
-        ("97", "there is no camera 97"),
         ("{tmp}", "holds no images"),
-        ("rtsp://127.0.0.1:9/none", "cannot open"),
     ],
 )
 def test_sources_that_are_not_there(
     tmp_path: Path, lite_bundle: Path, visolo: Visolo, source: str, word: str
 ) -> None:
     visolo("run", lite_bundle, source.format(tmp=tmp_path)).refused(word)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("97", "camera 97: 'camera 97' cannot be reached: there is no /dev/video97"),
+        ("rtsp://127.0.0.1:9/none", "cannot be reached: connection refused"),
+    ],
+)
+def test_live_sources_that_are_not_there(
+    lite_bundle: Path, visolo: Visolo, source: str, words: str
+) -> None:
+    outcome = visolo("run", lite_bundle, source, "--retry", 0)
+    assert outcome.status == 1
+    assert words in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--retry", "-1", "--retry must be 0 s or more"),
+        ("--timeout", "0", "--timeout must be more than 0"),
+        ("--timeout", "nan", "--timeout must be more than 0"),
+        ("--source-type", "film", "choose from auto, recording, live"),
+        ("--rtsp-transport", "http", "choose from auto, tcp, udp"),
+        ("--after-gap", "stop", "choose from keep, new"),
+    ],
+)
+def test_options_of_sources_are_checked(
+    lite_bundle: Path, visolo: Visolo, option: str, value: str, words: str
+) -> None:
+    visolo("run", lite_bundle, "0", option, value).refused(words)
 
 
 # ----------------------------------------------------------------- YouTube-VIS json files

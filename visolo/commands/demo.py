@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from visolo.commands.options import (
-    EXIT_INTERRUPTED,
     Classes,
     Confidence,
     DeviceOption,
@@ -78,10 +77,16 @@ def demo(
     collector = TrackCollector(model.labels)
     with RunProgress(clips, None) as progress:
         scored = run(
-            model, clips, [collector], RunOptions(record=True), progress.advance, progress.warn
+            model,
+            clips,
+            [collector],
+            RunOptions(record=True),
+            progress.advance,
+            progress.warn,
+            progress.report,
         )
-    if scored.interrupted:
-        raise typer.Exit(EXIT_INTERRUPTED)
+    if scored.exit_status:
+        raise typer.Exit(scored.exit_status)
     figures = score_tracks(annotations, collector.tracks).figures
     typer.echo(
         f"AP {100 * figures['AP']:.1f}, AP50 {100 * figures['AP50']:.1f} on {videos} drawn videos"
@@ -109,8 +114,9 @@ def _show(model: Model, clips: list[Clip], output: Path, frames: int | None) -> 
     from visolo_runtime.sinks.outputs import Outputs, open_sinks
 
     video, results = output / "annotated.mp4", output / "results.json"
-    sinks = open_sinks(clips, model.labels, Outputs(results, output / "frames.jsonl", video))
-    with RunProgress(clips, frames) as progress:
+    outputs = Outputs(results, output / "frames.jsonl", video)
+    sinks = open_sinks(clips, model.labels, outputs)
+    with RunProgress(clips, frames, outputs.notes(model.labels)) as progress:
         summary = run(
             model,
             clips,
@@ -118,10 +124,11 @@ def _show(model: Model, clips: list[Clip], output: Path, frames: int | None) -> 
             RunOptions(record=True, max_frames=frames),
             progress.advance,
             progress.warn,
+            progress.report,
         )
     progress.summarise(summary, model)
     rate = f"{summary.frames / summary.step_seconds:.1f} FPS" if summary.frames else "no frames"
     typer.echo(f"{video}\n{results}\n{rate}")
-    if summary.interrupted:
-        raise typer.Exit(EXIT_INTERRUPTED)
+    if summary.exit_status:
+        raise typer.Exit(summary.exit_status)
     return model

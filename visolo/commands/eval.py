@@ -17,7 +17,6 @@ from visolo.commands.figures import (
     report_figures,
 )
 from visolo.commands.options import (
-    EXIT_INTERRUPTED,
     BackendName,
     Confidence,
     DeviceOption,
@@ -86,23 +85,40 @@ def evaluate(
     collector = TrackCollector(loaded.labels)
     sinks: list[Sink] = [collector]
     if results:
-        sinks.append(ResultsFile(results, loaded.labels))
+        sinks.append(ResultsFile(results, loaded.labels, whole=True))
     with RunProgress(clips, None) as progress:
         options = RunOptions(record=True)
-        summary = run(loaded, clips, sinks, options, progress.advance, progress.warn)
+        summary = run(
+            loaded, clips, sinks, options, progress.advance, progress.warn, progress.report
+        )
     if summary.interrupted:
         typer.echo(
             "visolo: interrupted before the whole data set was run; nothing was scored", err=True
         )
-        raise typer.Exit(EXIT_INTERRUPTED)
+        raise typer.Exit(summary.exit_status)
     if not as_json:
         progress.summarise(summary, loaded)
     name = Path(model).absolute().name
     folder = images or data.parent / "JPEGImages"
     report_figures(
-        DataSetResults(name, data, annotations, collector.tracks, _settings(loaded), folder),
+        DataSetResults(
+            name,
+            data,
+            annotations.without(collector.failed_videos),
+            collector.tracks,
+            _settings(loaded),
+            folder,
+        ),
         figure_options,
     )
+    if collector.failed_videos:
+        typer.echo(
+            f"visolo: {len(collector.failed_videos)} of {len(clips)} videos could not be run to "
+            "their ends and are not part of the figures",
+            err=True,
+        )
+    if summary.exit_status:
+        raise typer.Exit(summary.exit_status)
 
 
 def _settings(model: Model) -> dict[str, str]:

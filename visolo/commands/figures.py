@@ -53,9 +53,9 @@ class FigureOptions:
         if self.identity:
             import_module("visolo_train.evaluation.identity")
         if self.html:
-            from visolo_core.files import temporary_beside
+            from visolo_core.files import check_writable
 
-            temporary_beside(self.html).unlink()
+            check_writable(self.html)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
@@ -15,9 +15,14 @@ from visolo_runtime.engines.device_name import parse_device
 from visolo_runtime.models import HUB
 from visolo_runtime.models.shipped import SHIPPED, model_path
 from visolo_runtime.session.loading import BACKEND_NAMES, TORCH
+from visolo_runtime.sources.source_options import (
+    AfterGap,
+    RtspTransport,
+    SourceOptions,
+    SourceType,
+)
 
 EXIT_CHECK_FAILED = 1
-EXIT_INTERRUPTED = 130
 EXIT_PIPE_CLOSED = 141  # what a shell reports of a program that SIGPIPE ended
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
@@ -99,6 +104,87 @@ Threads = Annotated[
     int,
     typer.Option("--threads", min=0, help="Threads for the engines; 0 lets the library choose."),
 ]
+
+
+SourceKind = Annotated[
+    str,
+    typer.Option(
+        "--source-type",
+        metavar="|".join(get_args(SourceType)),
+        help="Take addresses and pipes for recordings, of which every frame is run, or for live; "
+        "auto sees which they are.",
+    ),
+]
+Transport = Annotated[
+    str,
+    typer.Option(
+        "--rtsp-transport",
+        metavar="|".join(get_args(RtspTransport)),
+        help="How RTSP frames are sent; auto asks for TCP, and takes UDP from a server without it.",
+    ),
+]
+Timeout = Annotated[
+    float,
+    typer.Option(
+        "--timeout",
+        metavar="SECONDS",
+        help="Without a frame for so long, a camera or address counts as lost.",
+    ),
+]
+Retry = Annotated[
+    float,
+    typer.Option(
+        "--retry",
+        metavar="SECONDS",
+        help="Try a lost live source again for so long, each time that it is lost; 0 for never.",
+    ),
+]
+Gap = Annotated[
+    str,
+    typer.Option(
+        "--after-gap",
+        metavar="|".join(get_args(AfterGap)),
+        help="When a live source is back: keep its tracks, or begin a new clip.",
+    ),
+]
+Deinterlace = Annotated[
+    bool, typer.Option("--deinterlace", help="Make whole pictures of interlaced video.")
+]
+
+
+def source_options(
+    source_type: str,
+    rtsp_transport: str,
+    timeout_s: float,
+    retry_s: float,
+    after_gap: str,
+    deinterlace: bool,
+) -> SourceOptions:
+    """The options of sources, checked.
+
+    Raises:
+        VisoloError: if one is unknown or out of range.
+    """
+    return SourceOptions(
+        choice("--source-type", source_type, SourceType),
+        choice("--rtsp-transport", rtsp_transport, RtspTransport),
+        timeout_s,
+        retry_s,
+        choice("--after-gap", after_gap, AfterGap),
+        deinterlace,
+    )
+
+
+def choice(option: str, text: str, choices: Any) -> Any:
+    """The text, if it is one of the values of a ``Literal``.
+
+    Raises:
+        VisoloError: otherwise.
+    """
+    known = get_args(choices)
+    if text not in known:
+        raise VisoloError(f"{option} {text} is unknown: choose from {', '.join(known)}")
+    return text
 
 
 def model_files(model: str) -> list[Path]:

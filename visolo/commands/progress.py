@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from types import TracebackType
 
 from rich.console import Console
@@ -12,12 +14,21 @@ from visolo_runtime.session.loading import Model
 from visolo_runtime.sources.clip import Clip
 
 _WARNINGS_SHOWN = 5
+_REPORTS_SHOWN = 50
 
 
 class RunProgress:
-    """A bar over the frames of all clips; a plain count where their number is not known."""
+    """A bar over the frames of all clips; a plain count where their number is not known.
 
-    def __init__(self, clips: list[Clip], max_frames: int | None) -> None:
+    Args:
+        clips: that are run.
+        max_frames: of each clip; None means all.
+        notes: sentences to show first, beside those of the clips.
+    """
+
+    def __init__(
+        self, clips: list[Clip], max_frames: int | None, notes: Iterable[str] = ()
+    ) -> None:
         lengths = [
             clip.length if max_frames is None else _capped(clip, max_frames) for clip in clips
         ]
@@ -35,13 +46,14 @@ class RunProgress:
         )
         total = sum(known_lengths) if len(known_lengths) == len(lengths) else None
         self._task = self._progress.add_task(clips[0].name, total=total, fps=0.0)
-        self._warnings = 0
-        self._notes = [f"{clip.name}: {note}" for clip in clips for note in clip.notes]
+        self._warnings = self._reports = 0
+        self._notes = [*notes, *(f"{clip.name}: {note}" for clip in clips for note in clip.notes)]
 
     def __enter__(self) -> RunProgress:
         for note in self._notes:
-            self._console.print(f"visolo: {note}", markup=False, soft_wrap=True)
-        self._progress.start()
+            self._say(f"visolo: {note}")
+        with suppress(OSError):
+            self._progress.start()
         return self
 
     def __exit__(
@@ -50,34 +62,57 @@ class RunProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._progress.stop()
-        hidden = self._warnings - _WARNINGS_SHOWN
-        if hidden > 0:
-            self._console.print(f"visolo: {hidden} more frames were skipped", markup=False)
+        with suppress(OSError):
+            self._progress.stop()
+        if (hidden := self._warnings - _WARNINGS_SHOWN) > 0:
+            self._say(f"visolo: {hidden} more frames were skipped")
+        if (hidden := self._reports - _REPORTS_SHOWN) > 0:
+            self._say(f"visolo: {hidden} more reports were not shown")
 
     def advance(self, clip: Clip, position: int, summary: RunSummary) -> None:
         """A frame is done."""
         fps = summary.frames / summary.step_seconds if summary.step_seconds else 0.0
-        self._progress.update(self._task, advance=1, description=clip.name, fps=fps)
+        with suppress(OSError):
+            self._progress.update(self._task, advance=1, description=clip.name, fps=fps)
 
     def warn(self, sentence: str) -> None:
         """A frame was skipped; the first few are reported one by one."""
         self._warnings += 1
         if self._warnings <= _WARNINGS_SHOWN:
-            self._console.print(f"visolo: {sentence}", markup=False, soft_wrap=True)
+            self._say(f"visolo: {sentence}")
+
+    def report(self, sentence: str) -> None:
+        """Something else happened: a gap, a cut, a clip or an output that failed."""
+        self._reports += 1
+        if self._reports <= _REPORTS_SHOWN:
+            self._say(f"visolo: {sentence}")
 
     def summarise(self, summary: RunSummary, model: Model) -> None:
-        """The run in two lines."""
+        """The run in two lines, and one for each clip that had gaps and each failure."""
         step_ms = 1e3 * summary.step_seconds / max(1, summary.frames)
+        dropped = sum(counts.dropped for counts in summary.streams)
         lines = [
             f"{summary.frames} frames, {summary.tracks} tracks, {summary.instances} instances"
             + (f", {summary.skipped} frames skipped" if summary.skipped else "")
+            + (f", {dropped} frames dropped" if dropped else "")
             + (", interrupted" if summary.interrupted else ""),
             f"{summary.fps:.1f} FPS overall, {step_ms:.1f} ms per step, "
             + model.engines.description,
         ]
         lines += [f"passed over {each}" for each in model.passed_over if "has no" not in each]
+        lines += [
+            f"{counts.name}: {counts.gap_seconds:.1f} s without frames"
+            for counts in summary.streams
+            if counts.gap_seconds
+        ]
+        lines += [f"failed: {each.name}: {each.reason}" for each in summary.failed]
+        lines += [f"failed: {each.reason}" for each in summary.failed_outputs]
         for line in lines:
+            self._say(line)
+
+    def _say(self, line: str) -> None:
+        # A terminal may be closed, and the reader of a pipe gone: no reason to end the work.
+        with suppress(OSError):
             self._console.print(line, markup=False, soft_wrap=True)
 
 

@@ -3,29 +3,34 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from pathlib import Path
 from typing import Annotated, cast, get_args
 
 import typer
 
 from visolo.commands.options import (
-    EXIT_INTERRUPTED,
     EXIT_PIPE_CLOSED,
     BackendName,
     Classes,
     Confidence,
+    Deinterlace,
     DeviceOption,
+    Gap,
     Json,
     ModelName,
     PrecisionName,
+    Retry,
     Settings,
+    SourceKind,
     Threads,
+    Timeout,
+    Transport,
     changed,
     model_files,
     parse_size,
+    source_options,
 )
+from visolo_runtime.sources.source_options import DEFAULTS
 
 
 def run(
@@ -86,6 +91,12 @@ def run(
             "all, and the source waits.",
         ),
     ] = "latest",
+    source_type: SourceKind = DEFAULTS.source_type,
+    rtsp_transport: Transport = DEFAULTS.rtsp_transport,
+    timeout: Timeout = DEFAULTS.timeout_s,
+    retry: Retry = DEFAULTS.retry_s,
+    after_gap: Gap = DEFAULTS.after_gap,
+    deinterlace: Deinterlace = DEFAULTS.deinterlace,
     classes: Classes = None,
     confidence: Confidence = None,
     settings: Settings = None,
@@ -93,7 +104,8 @@ def run(
 ) -> None:
     """Track instances in a video with a model.
 
-    Ctrl-C stops after the current frame; what was written so far stays usable.
+    Ctrl-C stops after the current frame; what was written so far stays usable. A clip or an output
+    that fails ends alone, and the exit status is 1.
     """
     from visolo.commands.progress import RunProgress
     from visolo_core.errors import VisoloError
@@ -116,7 +128,8 @@ def run(
     size = parse_size(output_size) if output_size else None
     if live not in get_args(Policy):
         raise VisoloError(f"--live {live} is unknown: choose from {', '.join(get_args(Policy))}")
-    clips = open_sources(sources, images)
+    reading = source_options(source_type, rtsp_transport, timeout, retry, after_gap, deinterlace)
+    clips = open_sources(sources, images, reading)
     loaded = load(
         model,
         backend,
@@ -132,18 +145,17 @@ def run(
     options = RunOptions(
         size, max_frames, results is not None, streams or len(sources), cast(Policy, live)
     )
-    try:
-        with RunProgress(clips, max_frames) as progress:
-            summary = run_clips(loaded, clips, sinks, options, progress.advance, progress.warn)
-    except BrokenPipeError:
-        # The reader of standard output, such as head, has closed it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(EXIT_PIPE_CLOSED) from None
-    if as_json:
+    with RunProgress(clips, max_frames, outputs.notes(loaded.labels)) as progress:
+        summary = run_clips(
+            loaded, clips, sinks, options, progress.advance, progress.warn, progress.report
+        )
+    if summary.exit_status == EXIT_PIPE_CLOSED:
+        pass  # quietly, as other programs do
+    elif as_json:
         report = summary.as_dict()
         report |= {"backend": loaded.engines.description, "passed_over": loaded.passed_over}
         typer.echo(json.dumps(report))
     else:
         progress.summarise(summary, loaded)
-    if summary.interrupted:
-        raise typer.Exit(EXIT_INTERRUPTED)
+    if summary.exit_status:
+        raise typer.Exit(summary.exit_status)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from visolo.commands.options import EXIT_INTERRUPTED, CrowdObjects
+from visolo.commands.options import CrowdObjects
 from visolo_core.errors import VisoloError
 
 
@@ -115,7 +115,7 @@ def train(
     finally:
         team.leave()
     if not finished:
-        raise typer.Exit(EXIT_INTERRUPTED)
+        raise typer.Exit(interrupt.exit_status)
     if team.leads:
         progress.conclude()
         typer.echo(folder / WEIGHTS)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import colorsys
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from visolo_core.instances import Instances
 from visolo_core.masks import mask_box, resize_masks
+from visolo_runtime.sinks.fonts import Font, font, in_fonts
 
 _GOLDEN_RATIO = 0.618033988749895
 _OPACITY = 0.45
@@ -99,19 +99,48 @@ def _write_labels(
     height, width = picture.shape[:2]
     image = Image.fromarray(picture)
     draw = ImageDraw.Draw(image)
-    font = _font(max(10, round(min(height, width) / 28)))
+    font_size = max(10, round(min(height, width) / 28))
     placed: list[tuple[float, float, float, float]] = []
     for anchor in reversed(anchors):  # the best instance is placed first
         each = instances[anchor.index]
         text = f"#{each.track_id} {each.track_label} {each.score:.2f}"
-        x0, y0, x1, y1 = draw.textbbox((0, 0), text, font=font)
+        line = _Line(text, font_size)
+        x0, y0, x1, y1 = line.box
         tag = x1 - x0 + 2 * _PADDING, y1 - y0 + 2 * _PADDING
         x, y = _free_place(anchor.middle, tag, (width, height), placed)
         placed.append((x, y, x + tag[0], y + tag[1]))
         draw.rectangle((x, y, x + tag[0] - 1, y + tag[1] - 1), fill=anchor.colour)
         ink = _readable_on(anchor.colour)
-        draw.text((x + _PADDING - x0, y + _PADDING - y0), text, fill=ink, font=font)
+        line.draw(draw, (x + _PADDING - x0, y + _PADDING - y0), ink)
     return np.asarray(image)
+
+
+class _Line:
+    """A line of text in one font or several, side by side on one base line.
+
+    Args:
+        text: to show.
+        size: of the fonts, in pixels.
+    """
+
+    def __init__(self, text: str, size: int) -> None:
+        self._parts: list[tuple[float, str, Font]] = []
+        boxes = []
+        at = 0.0
+        for path, part in in_fonts(text):
+            face = font(path, size)
+            x0, y0, x1, y1 = face.getbbox(part, anchor="ls")
+            boxes.append((at + x0, y0, at + x1, y1))
+            self._parts.append((at, part, face))
+            at += face.getlength(part)
+        left, top, right, bottom = zip(*boxes, strict=True)
+        self.box = min(left), min(top), max(right), max(bottom)
+        """Left, top, right and bottom of what is drawn, from the beginning of the base line."""
+
+    def draw(self, draw: ImageDraw.ImageDraw, begin: tuple[float, float], ink: str) -> None:
+        """Draw it with its base line beginning at x, y."""
+        for at, part, face in self._parts:
+            draw.text((begin[0] + at, begin[1]), part, fill=ink, font=face, anchor="ls")
 
 
 def _free_place(
@@ -138,8 +167,3 @@ def _free_place(
 def _readable_on(colour: Colour) -> str:
     red, green, blue = colour
     return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "white"
-
-
-@lru_cache(maxsize=4)
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)

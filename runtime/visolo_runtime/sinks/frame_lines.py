@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any, TextIO
@@ -52,6 +53,24 @@ class FrameLines(Sink):
         self._file.flush()
 
 
+class FrameLinesOut(FrameLines):
+    """``FrameLines`` written to standard output."""
+
+    shown = "standard output"
+    ends_run = True
+
+    def __init__(self) -> None:
+        super().__init__(sys.stdout)
+
+    def discard(self) -> None:
+        try:
+            self._file.flush()
+        except OSError:
+            # Python writes what is left when it ends, and would report that it cannot.
+            with Path(os.devnull).open("wb") as nowhere:
+                os.dup2(nowhere.fileno(), self._file.fileno())
+
+
 class FrameLinesFile(FileSink, FrameLines):
     """``FrameLines`` written to a file."""
 
@@ -64,7 +83,8 @@ class FrameLinesFile(FileSink, FrameLines):
         super().commit()
 
     def discard(self) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # a full disk takes no more
+            self._file.close()
         super().discard()
 
 
@@ -80,6 +100,8 @@ class FrameLinesDevice(FrameLines):
             super().__init__(io.TextIOWrapper(open_through(path), encoding="utf-8"))
         except OSError as error:
             raise VisoloError(f"cannot write '{path}': {reason(error)}") from error
+        self.shown = str(path)
+        self.ends_run = _is_standard_output(path)
 
     def commit(self) -> None:
         self._file.close()
@@ -96,5 +118,13 @@ def frame_lines(path: Path) -> FrameLines:
         VisoloError: if it cannot be written.
     """
     if str(path) == STANDARD_OUTPUT:
-        return FrameLines(sys.stdout)
+        return FrameLinesOut()
     return FrameLinesDevice(path) if is_written_through(path) else FrameLinesFile(path)
+
+
+def _is_standard_output(path: Path) -> bool:
+    """Whether a device or a FIFO is where standard output goes."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(1))
+    except OSError:  # standard output is closed
+        return False

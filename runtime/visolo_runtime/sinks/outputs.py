@@ -10,8 +10,9 @@ from typing import Literal
 
 from visolo_core.categories import LabelSet
 from visolo_runtime.sinks.annotated_video import AnnotatedVideo
-from visolo_runtime.sinks.clip_files import ClipFiles, clip_file
+from visolo_runtime.sinks.clip_files import ClipFiles, PartFiles, clip_file
 from visolo_runtime.sinks.cvat_file import CvatFile
+from visolo_runtime.sinks.fonts import missing_fonts
 from visolo_runtime.sinks.frame_lines import STANDARD_OUTPUT, frame_lines
 from visolo_runtime.sinks.own_files import Output, check_own_files
 from visolo_runtime.sinks.results_file import ResultsFile
@@ -32,6 +33,11 @@ class Outputs:
     video: Path | None = None
     """The annotated video; with several clips a folder."""
     results_format: ResultsFormat = "ytvis"
+
+    def notes(self, labels: LabelSet) -> list[str]:
+        """What a user should know about the outputs before the run, one sentence each."""
+        missing = missing_fonts(labels.names) if self.video else None
+        return [missing] if missing else []
 
     def check(self, clips: list[Clip], also_read: Iterable[Path] = ()) -> None:
         """Refuse outputs that would overwrite what is read, or each other.
@@ -86,13 +92,13 @@ def open_sinks(
         elif results and len(clips) > 1:
             sinks.append(ClipFiles(results, ".xml", lambda p: CvatFile(p, labels), "--results"))
         elif results:
-            sinks.append(CvatFile(results, labels))
+            sinks.append(PartFiles(results, clips[0].video_id, lambda p: CvatFile(p, labels)))
         if frames:
             sinks.append(frame_lines(frames))
         if video and len(clips) > 1:
             sinks.append(ClipFiles(video, ".mp4", AnnotatedVideo, "--video"))
         elif video:
-            sinks.append(AnnotatedVideo(video))
+            sinks.append(PartFiles(video, clips[0].video_id, AnnotatedVideo))
     except BaseException:  # Ctrl-C too, while a FIFO waits for its reader
         for sink in sinks:
             sink.discard()

@@ -12,15 +12,26 @@ from visolo_runtime.sources.clip import Clip
 
 
 class ResultsFile(FileSink):
-    """``results.json`` in the YouTube-VIS submission format."""
+    """``results.json`` in the YouTube-VIS submission format.
 
-    def __init__(self, path: Path, labels: LabelSet) -> None:
+    Args:
+        path: of the file.
+        labels: of the model.
+        whole: leave out clips that could not be run to their end, as an evaluator must have it.
+    """
+
+    def __init__(self, path: Path, labels: LabelSet, whole: bool = False) -> None:
         super().__init__(path)
-        self._labels = labels
+        self._labels, self._whole = labels, whole
         self._results: list[VideoResult] = []
+        self._failed: set[int] = set()
+
+    def failed(self, clip: Clip, reason: str) -> None:
+        self._failed.add(clip.video_id)
 
     def end(self, clip: Clip, tracks: list[Track]) -> None:
-        self._results += ytvis_results(clip.video_id, tracks, self._labels)
+        if not (self._whole and clip.video_id in self._failed):
+            self._results += ytvis_results(clip.video_id, tracks, self._labels)
 
     def commit(self) -> None:
         self._temporary.write_text(json.dumps(self._results), encoding="utf-8")

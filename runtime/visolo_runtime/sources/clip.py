@@ -12,6 +12,10 @@ from visolo_runtime.video.frames import Picture
 DEFAULT_FPS = Fraction(30)
 """Of pictures, and of videos that state no rate."""
 
+CUT_SHORT = "the video is cut short: "
+"""Begins the reason of a ``Skipped`` that stands for all frames that a container should still have
+had."""
+
 
 @dataclass(frozen=True)
 class SourceFrame:
@@ -21,6 +25,8 @@ class SourceFrame:
     """uint8 [H, W, 3] RGB"""
     time_s: float
     """when it is presented, in seconds from the clip's first frame"""
+    pixel_aspect: Fraction = Fraction(1)
+    """width of a pixel by its height"""
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,8 @@ class Notice:
     """one sentence, without the clip's name"""
     gap_s: float = 0.0
     """seconds without frames, if that is what happened"""
+    urgent: bool = False
+    """whether to report it at once, ahead of frames that are still waiting"""
 
 
 @dataclass(frozen=True)
@@ -70,6 +78,8 @@ class Clip:
     """Whether frames arrive in real time, without an end."""
     once: bool = False
     """Whether the frames can be read only once, as those of a pipe."""
+    audio: Path | None = None
+    """A file that has the clip's sound."""
     files: tuple[Path, ...] = ()
     """What is read: no output may be one of these."""
     notes: tuple[str, ...] = ()

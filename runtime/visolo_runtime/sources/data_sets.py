@@ -57,7 +57,7 @@ def _listed_clip(video: dict[str, Any], images: Path) -> Clip:
     return Clip(
         video_id,
         name,
-        lambda: frames_of_pictures(files),
+        lambda: frames_of_pictures(files, size),
         length=len(files),
         size=size,
         frame_names=names,

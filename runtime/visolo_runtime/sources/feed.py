@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
@@ -48,6 +48,7 @@ class Feed:
         bell: notified when a frame is ready or the clip is over; several feeds may share it.
         resize: height and width of the network's input, to resize frames in the thread. Ignored
             with the policy ``latest``, which would waste the work on dropped frames.
+        report: called in the thread with each notice that is urgent, or that no frame follows.
     """
 
     def __init__(
@@ -56,8 +57,9 @@ class Feed:
         policy: Policy = "all",
         bell: threading.Condition | None = None,
         resize: tuple[int, int] | None = None,
+        report: Callable[[Notice], None] = lambda _: None,
     ) -> None:
-        self._clip, self._policy = clip, policy
+        self._clip, self._policy, self._report = clip, policy, report
         self._bell = bell or threading.Condition()
         self._resize = None if policy == "latest" else resize
         self._limit = 1 if policy == "latest" else AHEAD
@@ -65,6 +67,7 @@ class Feed:
         self._dropped = 0
         self._before: tuple[Notice | Cut, ...] = ()
         self._over = self._closed = False
+        self._stop: Callable[[], None] = lambda: None  # of frames that can be told to end
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._read, name="visolo-read", daemon=True)
         self._thread.start()
@@ -99,10 +102,11 @@ class Feed:
             return None
 
     def close(self) -> None:
-        """Stop reading. A read in progress ends by itself."""
+        """Stop reading. A read in progress ends by itself, at the latest by its timeout."""
         with self._bell:
             self._closed = True
             self._queue.clear()
+            self._stop()
             self._bell.notify_all()
 
     def __enter__(self) -> Feed:
@@ -114,17 +118,29 @@ class Feed:
     def _read(self) -> None:
         error: BaseException | None = None
         try:
-            with closing(_generator(self._clip)) as frames:
-                for frame in frames:
-                    if not self._put(frame):
+            frames = self._clip.frames()
+            with self._bell:
+                self._stop = getattr(frames, "stop", self._stop)
+                if self._closed:
+                    self._stop()
+            with closing(_generator(frames)) as events:
+                for event in events:
+                    if not self._put(event):
                         break
         except BaseException as caught:  # raised again by ``take``
             error = caught
+        for event in self._before:
+            if isinstance(event, Notice) and not self._closed:
+                self._report(event)
         with self._bell:
             self._error, self._over = error, True
             self._bell.notify_all()
 
     def _put(self, frame: SourceFrame | Skipped | Notice | Cut) -> bool:
+        if isinstance(frame, Notice) and frame.urgent:
+            if not self._closed:
+                self._report(frame)
+            return not self._closed
         if isinstance(frame, (Notice, Cut)):
             self._before += (frame,)
             return not self._closed
@@ -149,5 +165,7 @@ class Feed:
             return True
 
 
-def _generator(clip: Clip) -> Generator[SourceFrame | Skipped | Notice | Cut]:
-    yield from clip.frames()
+def _generator(
+    frames: Iterator[SourceFrame | Skipped | Notice | Cut],
+) -> Generator[SourceFrame | Skipped | Notice | Cut]:
+    yield from frames

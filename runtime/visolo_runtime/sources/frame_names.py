@@ -77,18 +77,7 @@ def missing_numbers(names: Sequence[str]) -> str | None:
     "3 frames are missing between 'a3.png' and 'a7.png'"
     >>> missing_numbers(["00000.jpg", "00005.jpg", "00010.jpg"])
     """
-    parts = [re.fullmatch(r"(.*?)([0-9]+)[^0-9]*", Path(name).stem, re.DOTALL) for name in names]
-    numbered = [part for part in parts if part is not None]
-    if len(numbered) != len(names) or len({part[1] for part in numbered}) != 1:
-        return None
-    numbers = [int(part[2]) for part in numbered]
-    steps = [after - before for before, after in pairwise(numbers)]
-    forward = Counter(step for step in steps if step > 0)
-    if not forward:
-        return None
-    usual = min(forward, key=lambda step: (-forward[step], step))
-    # Names that are times have steps a little over the usual one, without a gap.
-    missing = [max(0, round(step / usual) - 1) for step in steps]
+    missing = missing_after(names)
     gaps = [place for place, count in enumerate(missing) if count]
     if not gaps:
         return None
@@ -99,6 +88,27 @@ def missing_numbers(names: Sequence[str]) -> str | None:
     if len(gaps) == 1:
         return f"{frames} {where}"
     return f"{frames} in {len(gaps)} gaps, the longest of {missing[longest]} {where}"
+
+
+def missing_after(names: Sequence[str]) -> list[int]:
+    """How many numbers are missing between each name and the next, as in :func:`missing_numbers`.
+
+    >>> missing_after(["a1.png", "a2.png", "a3.png", "a7.png"])
+    [0, 0, 3]
+    """
+    none = [0] * (len(names) - 1)
+    parts = [re.fullmatch(r"(.*?)([0-9]+)[^0-9]*", Path(name).stem, re.DOTALL) for name in names]
+    numbered = [part for part in parts if part is not None]
+    if len(numbered) != len(names) or len({part[1] for part in numbered}) != 1:
+        return none
+    numbers = [int(part[2]) for part in numbered]
+    steps = [after - before for before, after in pairwise(numbers)]
+    forward = Counter(step for step in steps if step > 0)
+    if not forward:
+        return none
+    usual = min(forward, key=lambda step: (-forward[step], step))
+    # Names that are times have steps a little over the usual one, without a gap.
+    return [max(0, round(step / usual) - 1) for step in steps]
 
 
 def _has_number(name: str) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from visolo_core.errors import VisoloError
 from visolo_core.files import reason
-from visolo_runtime.sources.clip import Clip, Skipped, SourceFrame
+from visolo_runtime.sources.clip import Clip, Notice, Skipped, SourceFrame
 from visolo_runtime.sources.decoding import decode, frame_rate, open_container
 from visolo_runtime.sources.pipes import open_pipe
 
@@ -24,19 +24,20 @@ def pipe_id(source: str) -> tuple[int, int] | None:
     return state.st_dev, state.st_ino
 
 
-def clip_of_standard_input() -> Clip:
+def clip_of_standard_input(deinterlace: bool = False) -> Clip:
     if os.isatty(0):
         raise VisoloError("standard input is a terminal: send a video into it, or name a file")
-    return clip_opened_once(0, "standard input", Path("/dev/stdin"))
+    return clip_opened_once(0, "standard input", Path("/dev/stdin"), deinterlace)
 
 
-def clip_opened_once(file: int | Path, name: str, path: Path) -> Clip:
+def clip_opened_once(file: int | Path, name: str, path: Path, deinterlace: bool = False) -> Clip:
     """What is opened here and not again: its beginning cannot be read twice.
 
     Args:
         file: a descriptor, or a FIFO, whose writer is waited for.
         name: of the clip.
         path: that no output may be.
+        deinterlace: as for ``decode``.
     """
     try:
         pipe = open_pipe(file)
@@ -50,11 +51,11 @@ def clip_opened_once(file: int | Path, name: str, path: Path) -> Clip:
         raise
     rate = frame_rate(containers[0])
 
-    def frames() -> Iterator[SourceFrame | Skipped]:
+    def frames() -> Iterator[SourceFrame | Skipped | Notice]:
         if not containers:
             raise VisoloError(f"'{name}' can be read only once: name a file")
         with pipe:
-            yield from decode(name, opened=containers.pop())
+            yield from decode(name, opened=containers.pop(), deinterlace=deinterlace)
 
     return Clip(1, name, frames, rate, once=True, files=(path,))
 

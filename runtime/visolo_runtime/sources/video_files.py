@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from visolo_core.errors import VisoloError
-from visolo_runtime.sources.clip import Clip, Skipped, SourceFrame
-from visolo_runtime.sources.decoding import decode, frame_rate, open_container
+from visolo_runtime.sources.clip import Clip, Notice, Skipped, SourceFrame
+from visolo_runtime.sources.decoding import decode, frame_rate, open_container, video_stream
 
 
-def clip_of_file(path: Path) -> Clip:
+def clip_of_file(path: Path, deinterlace: bool = False) -> Clip:
     """A video file.
+
+    Args:
+        path: of the file.
+        deinterlace: as for ``decode``.
 
     Raises:
         VisoloError: if it is not a video.
@@ -19,18 +23,27 @@ def clip_of_file(path: Path) -> Clip:
     # Without "file:" FFmpeg takes a name with a colon for an address.
     address = f"file:{path}"
     with open_container(address) as container:
-        fps, length = frame_rate(container), container.streams.video[0].frames or None
-    return Clip(1, path.stem, lambda: decode(address), fps, length, files=(path,))
+        fps, length = frame_rate(container), video_stream(container).frames or None
+        audio = path if container.streams.audio else None
+    return Clip(
+        1,
+        path.stem,
+        lambda: decode(address, deinterlace=deinterlace),
+        fps,
+        length,
+        files=(path,),
+        audio=audio,
+    )
 
 
-def clip_in_folder(path: Path) -> Clip:
+def clip_in_folder(path: Path, deinterlace: bool = False) -> Clip:
     """A video that may be unreadable: that is its own error when it runs, not the folder's."""
     try:
-        return clip_of_file(path)
+        return clip_of_file(path, deinterlace)
     except VisoloError as error:
         problem = error
 
-    def frames() -> Iterator[SourceFrame | Skipped]:
+    def frames() -> Iterator[SourceFrame | Skipped | Notice]:
         raise problem
 
     return Clip(1, path.stem, frames, files=(path,))

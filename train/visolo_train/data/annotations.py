@@ -5,7 +5,7 @@ An image of COCO is a video of one frame, and its objects are tracks of one fram
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,14 @@ class Annotations:
     tracks: tuple[AnnotatedTrack, ...]
     of_images: bool = False
     """Whether the file is COCO's."""
+
+    def without(self, video_ids: Collection[int]) -> Annotations:
+        """The same without some videos."""
+        return Annotations(
+            self.labels,
+            tuple(video for video in self.videos if video.video_id not in video_ids),
+            tuple(track for track in self.tracks if track.video_id not in video_ids),
+        )
 
 
 def read_annotations(path: Path, crowd_objects: bool = False) -> Annotations:

@@ -18,6 +18,7 @@ from pycocotools import mask as coco_mask
 from visolo_core.categories import LabelSet
 from visolo_core.errors import VisoloError
 from visolo_core.files import inside
+from visolo_runtime.sources.pictures import upright_size
 from visolo_train.data.annotations import Annotations, Video, check_categories, scan_annotations
 
 _AT_ONCE = 1000  # frames that wait for a thread
@@ -115,7 +116,7 @@ def _frame(video: Video, name: str, images: Path, decode: bool) -> str | None:
         if not path.is_file():
             return f"{where} is missing: there is no file '{path}'"
         with Image.open(path) as image:
-            width, height = image.size
+            height, width = upright_size(image)
             if decode:
                 image.load()
     except VisoloError as error:

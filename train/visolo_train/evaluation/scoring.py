@@ -121,7 +121,8 @@ def score_model(
         images: folder of the frames; None means the one beside ``data``.
 
     Raises:
-        VisoloError: if the model's labels do not match the data set.
+        VisoloError: if the model's labels do not match the data set, or a video cannot be run to
+            its end.
         KeyboardInterrupt: if Ctrl-C ended the run, whose first part would have been scored.
     """
     check_labels(model.labels, annotations.labels)
@@ -129,17 +130,26 @@ def score_model(
     summary = run(model, open_source(str(data), images), [collector], RunOptions(record=True))
     if summary.interrupted:
         raise KeyboardInterrupt
+    if summary.failed:
+        raise VisoloError(f"'{data}': {summary.failed[0].name}: {summary.failed[0].reason}")
     return score_tracks(annotations, collector.tracks)
 
 
 class TrackCollector(Sink):
-    """Keeps the tracks of a run for scoring."""
+    """Keeps the tracks of a run for scoring, but for videos that were not run to their ends."""
 
     def __init__(self, labels: LabelSet) -> None:
         self._labels = labels
         self.tracks: list[AnnotatedTrack] = []
+        self.failed_videos: set[int] = set()
+        """Ids of those that are left out."""
+
+    def failed(self, clip: Clip, reason: str) -> None:
+        self.failed_videos.add(clip.video_id)
 
     def end(self, clip: Clip, tracks: list[Track]) -> None:
+        if clip.video_id in self.failed_videos:
+            return
         for track in tracks:
             category = self._labels.ids[track.label]
             self.tracks.append(

@@ -12,7 +12,7 @@ from PIL import Image
 from visolo_core.errors import VisoloError
 from visolo_core.files import inside
 from visolo_runtime.sources.frame_names import IMAGE_SUFFIXES
-from visolo_runtime.sources.pictures import natural_order
+from visolo_runtime.sources.pictures import natural_order, upright_size
 
 
 def folder_of(candidates: Iterable[Path], chosen: Path | None) -> Path:
@@ -64,7 +64,7 @@ class PictureFolder:
         return found
 
     def size(self, name: str, stated: tuple[int, int] | None = None) -> tuple[int, int]:
-        """Height and width of a picture in pixels.
+        """Height and width of a picture in pixels, as its EXIF orientation shows it.
 
         Args:
             name: path inside the folder.
@@ -77,7 +77,7 @@ class PictureFolder:
         if name not in self._sizes:
             try:
                 with Image.open(path) as image:
-                    self._sizes[name] = image.size[1], image.size[0]
+                    self._sizes[name] = upright_size(image)
             except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
                 raise VisoloError(f"cannot read the picture '{path}': {error}") from error
         height, width = self._sizes[name]

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -22,6 +21,8 @@ from visolo_core.categories import LabelSet
 from visolo_core.errors import VisoloError
 from visolo_core.files import inside
 from visolo_core.masks import decode_rle
+from visolo_runtime.sources.clip import Skipped
+from visolo_runtime.sources.pictures import read_image
 from visolo_train.data.annotations import AnnotatedTrack, Annotations, Video, check_categories
 from visolo_train.data.pasting import PastedClips
 from visolo_train.data.synthetic import draw_clip
@@ -135,11 +136,10 @@ class AnnotatedClips(Dataset[TrainingClip]):
 
     def _picture(self, video: Video, position: int) -> Tensor:
         path = inside(self._images, video.file_names[position])
-        try:
-            with Image.open(path) as image:
-                return channels_first(np.array(image.convert("RGB")))
-        except (OSError, ValueError) as error:
-            raise VisoloError(f"cannot read the frame '{path}': {error}") from error
+        picture = read_image(path)
+        if isinstance(picture, Skipped):
+            raise VisoloError(f"cannot read the frame '{path}': {picture.reason}")
+        return channels_first(np.array(picture))
 
 
 def _objects(video: Video, tracks: list[AnnotatedTrack], position: int) -> Tensor:

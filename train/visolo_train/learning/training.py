@@ -17,7 +17,14 @@ from pydantic import ValidationError
 
 from visolo_core.checkpoint_header import CheckpointHeader
 from visolo_core.errors import VisoloError
-from visolo_core.files import give_name, read_json, reason, replaced, temporary_beside
+from visolo_core.files import (
+    give_name,
+    read_json,
+    reason,
+    remove_temporary,
+    replaced,
+    temporary_beside,
+)
 from visolo_core.nn.checkpoint import Checkpoint, save_checkpoint
 from visolo_runtime.session.loading import load
 from visolo_train.data.annotations import read_annotations
@@ -160,7 +167,7 @@ class Training:
             self._stopped = True
             return
         finally:
-            file.unlink(missing_ok=True)
+            remove_temporary(file)
         if self.selection:
             self.selection.add(self.trainer.step, ap)
         scored(self.trainer.step, score)
