@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,11 +41,11 @@ def track(
     Yields:
         the frame, uint8 [H, W, 3], and its instances. Frames of files, cameras and addresses are
         RGB; those of an iterable are unchanged. A frame that cannot be read is skipped, and its
-        number with it.
+        number with it. Where frames of a live source change size, numbers and tracks begin anew.
 
     Raises:
         VisoloError: if the model or the source cannot be opened, the source has several videos, or
-            a frame has another size than the first.
+            a frame of a file or an iterable has another size than the first.
     """
     if not isinstance(source, (str, Path, int, Iterable)):
         raise VisoloError(
@@ -53,9 +53,13 @@ def track(
             f"not a {type(source).__name__}"
         )
     opened = model if isinstance(model, Model) else load(model, backend, device=device)
-    session = opened.session(False, output_size, channel_order)
+
+    def begin() -> Session:
+        return opened.session(False, output_size, channel_order)
+
+    session = begin()
     if isinstance(source, (str, Path, int)):
-        return _of_clip(session, _only_clip(str(source)))
+        return _of_clip(session, begin, _only_clip(str(source)))
     return _of_frames(session, source)
 
 
@@ -66,15 +70,24 @@ def _of_frames(session: Session, frames: Iterable[Any]) -> Generator[tuple[Pictu
         yield as_picture(frame), session.step(frame)
 
 
-def _of_clip(session: Session, clip: Clip) -> Generator[tuple[Picture, Instances]]:
-    from visolo_runtime.sources.clip import Skipped
+def _of_clip(
+    session: Session, begin: Callable[[], Session], clip: Clip
+) -> Generator[tuple[Picture, Instances]]:
+    from visolo_runtime.sources.clip import Cut, Skipped
     from visolo_runtime.sources.feed import Feed, Policy
 
     policy: Policy = "latest" if clip.live else "all"
+    size: tuple[int, ...] | None = None
     with Feed(clip, policy, resize=session.resize_ahead) as feed:
         while (ready := feed.take()) is not None:
-            for _ in range(ready.dropped):
-                session.skip()
+            shape = None if isinstance(ready.frame, Skipped) else ready.frame.picture.shape
+            changed = clip.live and None not in (size, shape) and size != shape
+            size = shape or size
+            if changed or any(isinstance(each, Cut) for each in ready.before):
+                session = begin()
+            else:
+                for _ in range(ready.dropped):
+                    session.skip()
             if isinstance(ready.frame, Skipped):
                 session.skip()
             else:
