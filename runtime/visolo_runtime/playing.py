@@ -65,11 +65,11 @@ class Playing:
             return None
         return replace(ready, frame=self._timed(ready.frame))
 
-    def take_held(self, skipped_frames: int) -> tuple[Ready, str]:
+    def take_held(self, number: int) -> tuple[Ready, str]:
         """The frame that was held, and why a clip of its own begins with it.
 
         Args:
-            skipped_frames: number of the frame in its clip.
+            number: of the frame in its clip.
 
         Raises:
             VisoloError: if the clip cannot go on.
@@ -85,7 +85,7 @@ class Playing:
         height, width = held.frame.picture.shape[:2]
         if not self.clip.live:
             raise VisoloError(
-                f"frame {skipped_frames} is {width}x{height}, but the video began with "
+                f"frame {number} is {width}x{height}, but the video began with "
                 f"{self.size[1]}x{self.size[0]}: all frames of a video must have the same size"
             )
         return held, f"frames are {width}x{height} from here on, not {self.size[1]}x{self.size[0]}"

@@ -36,7 +36,7 @@ def track(
             standard input, a camera's number, an address such as ``rtsp://camera/stream``, or any
             iterable of frames. A live source always yields its latest frame and drops those that
             arrived in the meantime. If it is lost, it is tried again for a minute, and its tracks
-            are kept; the logger ``visolo`` says so. Another size of its frames begins new tracks.
+            are kept; the logger ``visolo`` says so.
         backend: as for :func:`load`; ignored if the model is already open.
         device: as for :func:`load`; ignored if the model is already open.
         channel_order: of the frames of an iterable, ``rgb`` or ``bgr``.
@@ -45,11 +45,12 @@ def track(
     Yields:
         the frame, uint8 [H, W, 3], and its instances. Frames of files, cameras and addresses are
         RGB; those of an iterable are unchanged. A frame that cannot be read is skipped, and its
-        number with it.
+        number with it. Where frames of a live source change size, numbers and tracks begin anew.
 
     Raises:
         VisoloError: if the model or the source cannot be opened, the source has several videos, a
-            frame of a recording has another size than the first, or a live source stays lost.
+            frame of a file or an iterable has another size than the first, or a live source stays
+            lost.
     """
     if not isinstance(source, (str, Path, int, Iterable)):
         raise VisoloError(
@@ -61,9 +62,10 @@ def track(
     def begin() -> Session:
         return opened.session(False, output_size, channel_order)
 
+    session = begin()
     if isinstance(source, (str, Path, int)):
-        return _of_clip(begin, _only_clip(str(source)))
-    return _of_frames(begin(), source)
+        return _of_clip(session, begin, _only_clip(str(source)))
+    return _of_frames(session, source)
 
 
 def _of_frames(session: Session, frames: Iterable[Any]) -> Generator[tuple[Picture, Instances]]:
@@ -73,7 +75,9 @@ def _of_frames(session: Session, frames: Iterable[Any]) -> Generator[tuple[Pictu
         yield as_picture(frame), session.step(frame)
 
 
-def _of_clip(begin: Callable[[], Session], clip: Clip) -> Generator[tuple[Picture, Instances]]:
+def _of_clip(
+    session: Session, begin: Callable[[], Session], clip: Clip
+) -> Generator[tuple[Picture, Instances]]:
     from visolo_runtime.sources.clip import Cut, Notice, Skipped
     from visolo_runtime.sources.feed import Feed, Policy
 
@@ -81,13 +85,16 @@ def _of_clip(begin: Callable[[], Session], clip: Clip) -> Generator[tuple[Pictur
         _LOG.warning("%s: %s", clip.name, notice.text)
 
     policy: Policy = "latest" if clip.live else "all"
-    session = begin()
+    size: tuple[int, ...] | None = None
     with Feed(clip, policy, resize=session.resize_ahead, report=report) as feed:
         while (ready := feed.take()) is not None:
             for event in ready.before:
                 if isinstance(event, Notice):
                     report(event)
-            if any(isinstance(event, Cut) for event in ready.before):
+            shape = None if isinstance(ready.frame, Skipped) else ready.frame.picture.shape
+            changed = clip.live and None not in (size, shape) and size != shape
+            size = shape or size
+            if changed or any(isinstance(each, Cut) for each in ready.before):
                 session = begin()
             else:  # dropped frames are not the beginning of a clip
                 for _ in range(ready.dropped):

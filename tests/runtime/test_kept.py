@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from visolo_runtime.sinks.clip_files import PartFiles
 from visolo_runtime.sinks.outputs import Outputs, open_sinks
 from visolo_runtime.sinks.sink import FileSink, Sink
 from visolo_runtime.sources.clip import Clip, Cut, Notice, SourceFrame
+from visolo_runtime.track import track
 from visolo_runtime.video.sample_clip import sample_frames
 
 Visolo = Callable[..., Outcome]
@@ -230,6 +232,27 @@ def test_each_clip_of_a_stream_has_its_own_video(model: Model, tmp_path: Path) -
     assert (tmp_path / "out-2.mp4").read_text() == "of the user"
     entries = json.loads(results.read_text())
     assert {each["video_id"]: len(each["segmentations"]) for each in entries} == {7: 3, 8: 2}
+
+
+def test_track_begins_anew_where_a_size_changes(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = live_clip(*SMALL, *LARGE, Cut("tracks begin anew"), LARGE[0])
+    may_come = threading.Semaphore(1)  # each when the one before has been looked at
+
+    def frames() -> Iterator[Any]:
+        for each in clip.frames():
+            assert isinstance(each, Cut) or may_come.acquire(timeout=LIMIT_S)
+            yield each
+
+    paced = replace(clip, frames=frames)
+    monkeypatch.setattr("visolo_runtime.sources.opening.open_source", lambda source: [paced])
+    seen = []
+    for _, found in track(model, "camera"):
+        seen.append((found.frame, found.size))
+        may_come.release()
+    small, large = (96, 160), (120, 200)
+    assert seen == [(0, small), (1, small), (2, small), (0, large), (1, large), (0, large)]
 
 
 def test_a_camera_whose_size_changes(lite_bundle: Path, tmp_path: Path, visolo: Visolo) -> None:

@@ -12,14 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visolo_runtime.sources.clip import CUT_SHORT, Clip, Cut, Notice, Skipped, SourceFrame
+from visolo_runtime.sources.clip import CUT_SHORT, Clip, Cut, Event, Notice, Skipped, SourceFrame
 from visolo_runtime.sources.feed import Feed
 from visolo_runtime.sources.reconnecting import (
     LONGEST_WAIT_S,
     BroadcastOver,
     Connection,
     ConnectionLost,
-    Event,
     LiveClock,
     Reconnecting,
     SourceLost,

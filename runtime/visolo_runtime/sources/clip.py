@@ -58,13 +58,17 @@ class Cut:
     reason: str
 
 
+Event = SourceFrame | Skipped | Notice | Cut
+"""What a source yields."""
+
+
 @dataclass(frozen=True)
 class Clip:
     """One video."""
 
     video_id: int
     name: str
-    frames: Callable[[], Iterator[SourceFrame | Skipped | Notice | Cut]]
+    frames: Callable[[], Iterator[Event]]
     """Opens the clip and yields its frames in order, with ``Skipped`` in place of each that cannot
     be read."""
     fps: Fraction = DEFAULT_FPS

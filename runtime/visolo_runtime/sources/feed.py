@@ -15,7 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
-from visolo_runtime.sources.clip import Clip, Cut, Notice, Skipped, SourceFrame
+from visolo_runtime.sources.clip import Clip, Cut, Event, Notice, Skipped, SourceFrame
 from visolo_runtime.video.frames import ResizedFrame
 from visolo_runtime.video.resizing import resized
 
@@ -136,7 +136,7 @@ class Feed:
             self._error, self._over = error, True
             self._bell.notify_all()
 
-    def _put(self, frame: SourceFrame | Skipped | Notice | Cut) -> bool:
+    def _put(self, frame: Event) -> bool:
         if isinstance(frame, Notice) and frame.urgent:
             if not self._closed:
                 self._report(frame)
@@ -165,7 +165,5 @@ class Feed:
             return True
 
 
-def _generator(
-    frames: Iterator[SourceFrame | Skipped | Notice | Cut],
-) -> Generator[SourceFrame | Skipped | Notice | Cut]:
+def _generator(frames: Iterator[Event]) -> Generator[Event]:
     yield from frames

@@ -11,13 +11,12 @@ from typing import Any
 
 from visolo_core.errors import VisoloError
 from visolo_runtime.sources.addresses import scheme_of, without_secrets
-from visolo_runtime.sources.clip import Clip
+from visolo_runtime.sources.clip import Clip, Event
 from visolo_runtime.sources.decoding import decode, open_container
 from visolo_runtime.sources.reconnecting import (
     BroadcastOver,
     Connection,
     ConnectionLost,
-    Event,
     Reconnecting,
 )
 from visolo_runtime.sources.source_options import DEFAULTS, SourceOptions

@@ -12,10 +12,9 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 
 from visolo_core.errors import VisoloError
-from visolo_runtime.sources.clip import CUT_SHORT, Cut, Notice, Skipped, SourceFrame
+from visolo_runtime.sources.clip import CUT_SHORT, Cut, Event, Notice, Skipped, SourceFrame
 from visolo_runtime.sources.source_options import SourceOptions
 
-Event = SourceFrame | Skipped | Notice | Cut
 LONGEST_WAIT_S = 30.0
 """Between two attempts."""
 _STEADY_S = 10.0

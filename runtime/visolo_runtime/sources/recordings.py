@@ -16,21 +16,12 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from visolo_core.errors import VisoloError
 from visolo_core.files import reason
 from visolo_runtime.sources.addresses import without_secrets
-from visolo_runtime.sources.clip import (
-    CUT_SHORT,
-    DEFAULT_FPS,
-    Clip,
-    Cut,
-    Notice,
-    Skipped,
-    SourceFrame,
-)
+from visolo_runtime.sources.clip import CUT_SHORT, DEFAULT_FPS, Clip, Event, Skipped
 from visolo_runtime.sources.decoding import decode, frame_rate, open_container, video_stream
 from visolo_runtime.sources.frame_names import is_video
 from visolo_runtime.sources.live import has_an_end, reason_of, settings_of
 from visolo_runtime.sources.source_options import SourceOptions
 
-Event = SourceFrame | Skipped | Notice | Cut
 _RECONNECT = {"reconnect": "1", "reconnect_delay_max": "8"}
 """FFmpeg asks an HTTP server for the rest when a connection breaks."""
 
