@@ -19,8 +19,7 @@ def web(
         str,
         typer.Option(
             metavar="MODEL",
-            help=f"For cameras and video files: {', '.join(SHIPPED)}, a bundle or "
-            f"{HUB}OWNER/NAME.",
+            help=f"For cameras and video files: {', '.join(SHIPPED)}, a bundle or {HUB}OWNER/NAME.",
         ),
     ] = "everyday",
     runtime: Annotated[

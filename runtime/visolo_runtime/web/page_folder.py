@@ -150,15 +150,16 @@ def _write_settings(folder: Path, models: tuple[str, ...]) -> None:
 
 
 def _list_files(folder: Path) -> None:
-    """The list from which the service worker knows what belongs to this state of the page."""
+    """What belongs to this state of the page, for its service worker: small files are kept at the
+    first visit, large ones when they are used."""
     digest = hashlib.sha256()
-    small = []
+    small, large = [], []
     for path in sorted(each for each in folder.rglob("*") if each.is_file()):
         name = path.relative_to(folder).as_posix()
         digest.update(name.encode() + b"\0" + path.read_bytes())
-        if not name.startswith("models/") and path.suffix != ".packed":
-            small.append(name)
-    listed = {"version": digest.hexdigest()[:16], "small": small}
+        is_large = name.startswith("models/") or path.suffix == ".packed"
+        (large if is_large else small).append(name)
+    listed = {"version": digest.hexdigest()[:16], "small": small, "large": large}
     text = f"self.FILES = {json.dumps(listed, indent=1)};\n"
     (folder / _LISTED).write_text(text, encoding="utf-8")
 

@@ -6,6 +6,11 @@ importScripts("files.js");
 const OURS = `visolo ${self.registration.scope} `;
 const KEPT = OURS + self.FILES.version;
 const HEADERS = {
+  // As in index.html: workers have the policy of their own file.
+  "Content-Security-Policy":
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; " +
+    "style-src 'self'; img-src 'self'; media-src 'self' blob:; connect-src 'self'; " +
+    "base-uri 'none'; form-action 'none'",
   "Cross-Origin-Opener-Policy": "same-origin",
   "Cross-Origin-Embedder-Policy": "require-corp",
   "Cross-Origin-Resource-Policy": "same-origin",

@@ -13,19 +13,19 @@ export function contours(mask, height, width) {
   return lines;
 }
 
-/** Left, top, right and bottom of a mask in pixels, right and bottom exclusive; null if empty. */
-export function maskBox(mask, height, width) {
-  let left = width, top = height, right = 0, bottom = 0;
-  for (let y = 0, at = 0; y < height; y++) {
-    for (let x = 0; x < width; x++, at++) {
-      if (!mask[at]) continue;
-      if (x < left) left = x;
-      if (x >= right) right = x + 1;
-      if (y < top) top = y;
-      bottom = y + 1;
-    }
+/** Where a label and a trail belong: the middle and the top of the longest line, x, y and top in
+ *  pixels of the mask, so that stray pixels elsewhere do not move them; null without a line. */
+export function anchor(lines) {
+  if (!lines.length) return null;
+  const longest = lines.reduce((best, line) => (line.length > best.length ? line : best));
+  const points = longest.length / 2;
+  let x = 0, y = 0, top = Infinity;
+  for (let at = 0; at < points; at++) {
+    x += longest[2 * at] / points;
+    y += longest[2 * at + 1] / points;
+    top = Math.min(top, longest[2 * at + 1]);
   }
-  return right ? [left, top, right, bottom] : null;
+  return { x, y, top };
 }
 
 // Corner of a pixel to the corners that edges lead to, with the mask on the right-hand side.

@@ -6,7 +6,7 @@
 // and out: "progress" {bytes}, "ready" {manifest}, "instances" {picture, generation, frame, size,
 // instances, milliseconds}, "failed" {message}. Messages are answered in the order they came in.
 
-import { contours, maskBox } from "./contours.js";
+import { anchor, contours } from "./contours.js";
 import { Graphs } from "./graphs.js";
 import { Stream } from "./stream.js";
 
@@ -48,7 +48,7 @@ async function track({ picture, generation }) {
   const [height, width] = graphs.inputSize;
   for (const each of result.instances) {
     each.outline = contours(each.mask, height, width);
-    each.box = maskBox(each.mask, height, width);
+    each.anchor = anchor(each.outline);
   }
   const transferred = result.instances.flatMap(({ mask, outline }) => [mask, ...outline]);
   const owned = transferred.map(({ buffer }) => buffer);

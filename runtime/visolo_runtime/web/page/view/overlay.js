@@ -18,9 +18,9 @@ const css = ([red, green, blue], alpha = 1) => `rgb(${red} ${green} ${blue} / ${
 
 export class Overlay {
   show = { masks: true, labels: true, trails: true };
-  opacity = 0.4;
+  opacity = 0.3;
   #result = null;
-  #trails = new Map(); // track to the middles of its boxes, as shares of the picture
+  #trails = new Map(); // track to where it was, as shares of the picture
 
   /** @param {HTMLCanvasElement} canvas */
   constructor(canvas) {
@@ -43,10 +43,10 @@ export class Overlay {
       trail.age += 1;
       if (trail.age > TRAIL_FRAMES) this.#trails.delete(id);
     }
-    for (const { trackId, box } of result.instances) {
-      if (!box) continue;
+    for (const { trackId, anchor } of result.instances) {
+      if (!anchor) continue;
       const trail = this.#trails.get(trackId) ?? { points: [] };
-      trail.points.push([(box[0] + box[2]) / (2 * width), (box[1] + box[3]) / (2 * height)]);
+      trail.points.push([anchor.x / width, anchor.y / height]);
       trail.points = trail.points.slice(-TRAIL_FRAMES);
       trail.age = 0;
       this.#trails.set(trackId, trail);
@@ -85,7 +85,7 @@ export class Overlay {
     context.translate(left, top);
     const unit = Math.max(1, (Math.min(width, height) / 360) ** 0.8);
     // The best instance is drawn last, on top.
-    const instances = this.#result.instances.filter(({ box }) => box).reverse();
+    const instances = this.#result.instances.filter(({ anchor }) => anchor).reverse();
     if (this.show.masks) for (const each of instances) this.#drawMask(each, width, height, unit);
     if (this.show.trails) for (const each of instances) this.#drawTrail(each, width, height, unit);
     if (this.show.labels) this.#drawLabels(instances.reverse(), width, height, unit);
@@ -138,12 +138,12 @@ export class Overlay {
     const placed = [];
     context.font = `600 ${text}px system-ui, sans-serif`;
     context.textBaseline = "middle";
-    for (const { trackId, trackLabel, score, box } of instances) {
+    for (const { trackId, trackLabel, score, anchor } of instances) {
       const words = `${trackId} ${trackLabel} ${score.toFixed(2)}`;
       const wide = context.measureText(words).width + 2 * pad;
-      const middle = ((box[0] + box[2]) / 2 / columns) * width;
+      const middle = (anchor.x / columns) * width;
       const x = Math.max(0, Math.min(middle - wide / 2, width - wide));
-      let y = Math.max(0, Math.min((box[1] / rows) * height - tall / 2, height - tall));
+      let y = Math.max(0, Math.min((anchor.top / rows) * height - 0.7 * tall, height - tall));
       const meets = ([left, top, length]) =>
         left < x + wide && x < left + length && top < y + tall && y < top + tall;
       for (let other; (other = placed.find(meets)); ) y = other[1] + tall + unit;

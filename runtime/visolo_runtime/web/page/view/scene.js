@@ -45,11 +45,11 @@ const OUTLINES = {
 
 // name, x, y, radius, velocity x and y in pixels a second, spin, colours, texture
 const SHAPES = [
-  ["star", 250, 180, 92, 42, 26, 0.25, "#f2a541", "#c2410c", "checks"],
-  ["disc", 690, 160, 84, -36, 30, 0.1, "#e4572e", "#ffd9a0", "stripes"],
-  ["ring", 480, 380, 92, 30, -34, 0.2, "#2a9d8f", "#bfeee4", "checks"],
-  ["square", 800, 390, 88, -30, -22, -0.2, "#4361ee", "#9fd8ff", "dots"],
-  ["cross", 150, 400, 84, 34, -28, 0.3, "#8338ec", "#e3c8ff", "stripes"],
+  ["star", 190, 165, 84, 26, 14, 0.2, "#ffd23f", "#e07a1f", "checks"],
+  ["disc", 520, 130, 72, 22, -16, 0.1, "#f25f4c", "#fff1e0", "stripes"],
+  ["ring", 790, 300, 80, -18, 24, 0.15, "#3ddc97", "#0b6b50", "checks"],
+  ["square", 460, 400, 84, 28, 12, -0.15, "#4d7cff", "#cfe3ff", "checks"],
+  ["cross", 150, 410, 78, 20, -18, 0.2, "#ff7ac6", "#8a1c6b", "plain"],
 ];
 
 export class Scene {
@@ -171,7 +171,7 @@ function drawBackground() {
   };
   for (let y = 0; y < rows; y++) {
     for (let x = 0; x < columns; x++) {
-      const grey = 70 + 60 * random();
+      const grey = 48 + 44 * random();
       const [red, green] = [grey * (0.72 + 0.2 * random()), grey * (0.85 + 0.2 * random())];
       paint.fillStyle = `rgb(${red} ${green} ${grey * 1.15})`;
       paint.fillRect(x, y, 1, 1);

@@ -1,7 +1,7 @@
 // What a test runs on the page: frames of the server go to the page's own worker one by one, and
 // what comes back goes to the server, the masks as bytes. Settles with milliseconds a frame.
-async (folder, frames, height, width, threads) => {
-  const worker = new Worker("model/worker.js", { type: "module" });
+async (address, folder, frames, height, width, threads = 1) => {
+  const worker = new Worker(address, { type: "module" });
   let settle;
   worker.onmessage = ({ data }) => { if (data.kind !== "progress") settle(data); };
   worker.onerror = (event) => settle({ kind: "failed", message: event.message });
@@ -20,7 +20,7 @@ async (folder, frames, height, width, threads) => {
     const begin = performance.now();
     const { instances } = await answer({ kind: "frame", picture });
     spent.push(performance.now() - begin);
-    const about = instances.map(({ mask, outline, ...rest }) => rest);
+    const about = instances.map(({ mask, outline, anchor, ...rest }) => rest);
     const header = new TextEncoder().encode(`${JSON.stringify(about)}\n`);
     const body = new Blob([header, ...instances.map(({ mask }) => mask)]);
     await fetch(`result/${number}`, { method: "POST", body });
