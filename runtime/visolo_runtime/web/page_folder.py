@@ -153,7 +153,8 @@ def _list_files(folder: Path) -> None:
     """What belongs to this state of the page, for its service worker: small files are kept at the
     first visit, large ones when they are used."""
     digest = hashlib.sha256()
-    small, large = [], []
+    small: list[str] = []
+    large: list[str] = []
     for path in sorted(each for each in folder.rglob("*") if each.is_file()):
         name = path.relative_to(folder).as_posix()
         digest.update(name.encode() + b"\0" + path.read_bytes())
