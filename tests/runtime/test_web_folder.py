@@ -30,8 +30,9 @@ def runtime(tmp_path: Path) -> Path:
     folder = tmp_path / RUNTIME
     (folder / "dist").mkdir(parents=True)
     (folder / "package.json").write_text(json.dumps({"version": runtime_version()}))
-    (folder / "dist/ort.wasm.bundle.min.mjs").write_text("export {};")
-    (folder / "dist/ort-wasm-simd-threaded.wasm").write_bytes(BINARY)
+    for build, binary in (("wasm", "threaded"), ("jspi", "threaded.jspi")):
+        (folder / f"dist/ort.{build}.bundle.min.mjs").write_text("export {};")
+        (folder / f"dist/ort-wasm-simd-{binary}.wasm").write_bytes(BINARY)
     return folder
 
 
@@ -48,7 +49,8 @@ def test_a_page_has_its_code_the_runtime_and_two_models(tmp_path: Path, runtime:
     written = files(page.folder)
     graphs = {f"{graph}.onnx" for graph in GRAPHS}
     assert written == files(PAGE) | {"files.js", "settings.json"} | {
-        "runtime/ort.wasm.bundle.min.mjs", "runtime/ort.wasm.packed"
+        f"runtime/ort.{build}.{kind}"
+        for build in ("wasm", "jspi") for kind in ("bundle.min.mjs", "packed")
     } | {
         f"models/{model}/{name}"
         for model in ("everyday", "shapes") for name in {*graphs, "manifest.json"}

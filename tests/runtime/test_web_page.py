@@ -98,15 +98,16 @@ def find(name: str) -> str:
 
 
 def track_on_page(
-    browser: Chromium, server: PageServer, model: str, clip: Frames
+    browser: Chromium, server: PageServer, model: str, clip: Frames, backend: str
 ) -> tuple[list[PageResult], float]:
     """What the page's worker finds in a clip, and its milliseconds a frame (the median)."""
     server.clip = clip
     browser.open(f"{server.address}icon.svg")  # a page with nothing on it, so nothing else runs
     browser.wait_for("document.readyState === 'complete'")
     code = (ROOT / "tests/track_clip.js").read_text().partition("async")
-    address = json.dumps(f"{server.address}model/worker.js")
-    call = f"({code[1]}{code[2]})({address}, '../models/{model}/', {len(clip)}, {HEIGHT}, {WIDTH})"
+    address = f"{server.address}model/worker.js"
+    arguments = [address, f"../models/{model}/", len(clip), HEIGHT, WIDTH, backend]
+    call = f"({code[1]}{code[2]})({', '.join(map(json.dumps, arguments))})"
     spent = browser.run(call, limit_s=1200)
     results = []
     for number in range(len(clip)):
@@ -138,9 +139,11 @@ def compare(frame: int, page: PageResult, python: Instances) -> int:
     return int(differing.sum(axis=1).max())
 
 
-def check_clip(browser: Chromium, server: PageServer, model: str, frames: int) -> None:
+def check_clip(
+    browser: Chromium, server: PageServer, model: str, frames: int, backend: str = "wasm"
+) -> None:
     clip = CLIPS[model](frames)
-    found, page_ms = track_on_page(browser, server, model, clip)
+    found, page_ms = track_on_page(browser, server, model, clip, backend)
     session = load(model, backend="onnxruntime").session(record=False)
     expected = [session.step(frame) for frame in clip]
     most = max(compare(at, *pair) for at, pair in enumerate(zip(found, expected, strict=True)))
@@ -148,7 +151,7 @@ def check_clip(browser: Chromium, server: PageServer, model: str, frames: int) -
     assert session.stream.tracks_begun > 2
     assert most <= MOST_PIXELS
     print(
-        f"\n{model}: {frames} frames, {page_ms:.0f} ms a frame in Chromium ({1000 / page_ms:.1f} "
+        f"\n{model}, {backend}: {frames} frames, {page_ms:.0f} ms a frame in Chromium ({1000 / page_ms:.1f} "
         f"frames a second), masks differ in at most {most} pixels"
     )
 
@@ -164,6 +167,17 @@ def test_the_page_finds_the_same_tracks_as_python(
 @pytest.mark.parametrize("model", list(CLIPS))
 def test_the_same_tracks_over_300_frames(browser: Chromium, server: PageServer, model: str) -> None:
     check_clip(browser, server, model, 300)
+
+
+@pytest.mark.slow
+def test_the_same_tracks_with_webgpu(tmp_path: Path, server: PageServer) -> None:
+    """On a graphics processor that Chromium imitates, half a minute a frame."""
+    imitated = (
+        "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--use-vulkan=swiftshader",
+        "--enable-features=Vulkan,WebGPU", "--ignore-gpu-blocklist",
+    )  # fmt: skip
+    with chromium(tmp_path / "profile", *imitated) as browser:
+        check_clip(browser, server, "shapes", 4, "webgpu")
 
 
 # ------------------------------------------------------------------------------ the page itself

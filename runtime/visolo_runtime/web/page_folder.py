@@ -26,9 +26,14 @@ RUNTIME = "onnxruntime-web"
 DEFAULT_RUNTIME = Path("node_modules") / RUNTIME
 """Where ``npm install onnxruntime-web`` puts it."""
 _FOLDER = Path(__file__).parent
-_CODE, _BINARY = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
-_PACKED = "ort.wasm.packed"
+_BUILDS = {
+    "wasm": ("ort.wasm", "ort-wasm-simd-threaded.wasm"),
+    "webgpu": ("ort.jspi", "ort-wasm-simd-threaded.jspi.wasm"),
+}
+"""Of each backend the name of its build of onnxruntime, and its WebAssembly file."""
+_CODE, _PACKED = ".bundle.min.mjs", ".packed"
 _LISTED = "files.js"
+_SMALL = 100_000  # bytes of a file that is kept at the first visit, used or not
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class PageFolder:
     models: tuple[str, ...]
     """Names of its models, the one for cameras and files first."""
     first_load_bytes: int
-    """What a visitor downloads until a model runs, for the largest of the models."""
+    """What a visitor downloads until a model runs, for the largest model and backend."""
 
 
 def runtime_version() -> str:
@@ -79,8 +84,7 @@ def write_page(folder: Path, model: str, runtime: Path = DEFAULT_RUNTIME) -> Pag
             _write_model(bundle, temporary / "models" / each)
         _write_settings(temporary, tuple(bundles))
         _list_files(temporary)
-        models = [_size(temporary / "models" / each) for each in bundles]
-        first_load = _size(temporary) - sum(models) + max(models)
+        first_load = _first_load(temporary)
     return PageFolder(folder, tuple(bundles), first_load)
 
 
@@ -95,7 +99,9 @@ def _check_replaceable(folder: Path) -> None:
 def _check_runtime(runtime: Path) -> None:
     wanted = runtime_version()
     how = f"run npm install {RUNTIME}@{wanted} here, or name its folder with --runtime"
-    files = [runtime / "package.json", *(runtime / "dist" / each for each in (_CODE, _BINARY))]
+    files = [runtime / "package.json"]
+    for build, binary in _BUILDS.values():
+        files += [runtime / "dist" / (build + _CODE), runtime / "dist" / binary]
     if not all(each.is_file() for each in files):
         raise VisoloError(f"there is no {RUNTIME} in '{runtime}': {how}")
     package = read_json(files[0])
@@ -119,11 +125,12 @@ def _bundle(model: str) -> Bundle:
 
 def _write_runtime(runtime: Path, folder: Path) -> None:
     folder.mkdir()
-    shutil.copyfile(runtime / "dist" / _CODE, folder / _CODE)
-    # Packed, since few static servers compress: 14 MB become 4. The time is left out, so that the
-    # same file is written every time.
-    binary = (runtime / "dist" / _BINARY).read_bytes()
-    (folder / _PACKED).write_bytes(gzip.compress(binary, 9, mtime=0))
+    for build, binary in _BUILDS.values():
+        shutil.copyfile(runtime / "dist" / (build + _CODE), folder / (build + _CODE))
+        # Packed, since few static servers compress: 14 MB become 4. The time is left out, so that
+        # the same file is written every time.
+        content = (runtime / "dist" / binary).read_bytes()
+        (folder / (build + _PACKED)).write_bytes(gzip.compress(content, 9, mtime=0))
 
 
 def _write_model(bundle: Bundle, folder: Path) -> None:
@@ -144,9 +151,22 @@ def _write_settings(folder: Path, models: tuple[str, ...]) -> None:
         "scene_model": SCENE_MODEL,
         "video_model": models[0],
         "model_bytes": {each: _size(folder / "models" / each) for each in models},
-        "runtime_bytes": (folder / "runtime" / _PACKED).stat().st_size,
+        "runtime_bytes": {
+            backend: (folder / "runtime" / (build + _PACKED)).stat().st_size
+            for backend, (build, _) in _BUILDS.items()
+        },
     }
     _write_json(folder / "settings.json", document)
+
+
+def _first_load(folder: Path) -> int:
+    """The page's code, one build of onnxruntime and one model: the largest."""
+    models = [_size(each) for each in (folder / "models").iterdir()]
+    builds = [
+        sum(each.stat().st_size for each in (folder / "runtime").glob(f"{build}.*"))
+        for build, _ in _BUILDS.values()
+    ]
+    return _size(folder) - sum(models) - sum(builds) + max(models) + max(builds)
 
 
 def _list_files(folder: Path) -> None:
@@ -158,7 +178,7 @@ def _list_files(folder: Path) -> None:
     for path in sorted(each for each in folder.rglob("*") if each.is_file()):
         name = path.relative_to(folder).as_posix()
         digest.update(name.encode() + b"\0" + path.read_bytes())
-        is_large = name.startswith("models/") or path.suffix == ".packed"
+        is_large = name.startswith("models/") or path.stat().st_size > _SMALL
         (large if is_large else small).append(name)
     listed = {"version": digest.hexdigest()[:16], "small": small, "large": large}
     text = f"self.FILES = {json.dumps(listed, indent=1)};\n"

@@ -1,42 +1,59 @@
 // The four graphs of a bundle over onnxruntime-web, and the tensors that a stream keeps for them.
 
-import * as ort from "../runtime/ort.wasm.bundle.min.mjs";
 import { download, unpacked } from "./download.js";
 
 const DECODE_LIMIT = 32; // masks that are decoded at once
 const ARRAYS = { float32: Float32Array, uint8: Uint8Array, bool: Uint8Array };
 const KEPT = ["memory_key", "memory_value", "recent_key"];
-let runtimeReady = null;
+// Each backend has a build of onnxruntime of its own: its code, and its packed WebAssembly file.
+const BUILDS = { wasm: "ort.wasm", webgpu: "ort.jspi" };
+// What stays on the graphics processor, since only graphs read it.
+const STAY = {
+  frame: ["features", "res2", "res3", "res4"],
+  mask: ["mask_features"],
+};
+let ort = null;
 
 // The WebAssembly file is served packed, since few static servers compress.
-function prepareRuntime(threads, onBytes) {
-  runtimeReady ??= (async () => {
-    const packed = await download(new URL("../runtime/ort.wasm.packed", import.meta.url), onBytes);
-    ort.env.wasm.wasmBinary = await unpacked(packed);
-    ort.env.wasm.numThreads = threads;
-  })();
-  return runtimeReady;
+async function prepareRuntime(backend, threads, onBytes) {
+  if (ort) return;
+  const build = BUILDS[backend];
+  const packed = download(new URL(`../runtime/${build}.packed`, import.meta.url), onBytes);
+  const code = await import(`../runtime/${build}.bundle.min.mjs`);
+  code.env.logLevel = "error"; // it warns of nodes that are quicker on the CPU
+  code.env.wasm.wasmBinary = await unpacked(await packed);
+  code.env.wasm.numThreads = threads;
+  ort = code;
+}
+
+function sessionOptions(backend, graph) {
+  const options = { executionProviders: [backend], graphOptimizationLevel: "all" };
+  if (backend === "webgpu" && graph in STAY) {
+    options.preferredOutputLocation = Object.fromEntries(
+      STAY[graph].map((name) => [name, "gpu-buffer"]),
+    );
+  }
+  return options;
 }
 
 export class Graphs {
   /** @param {URL} folder of the model, with its manifest.json
+   *  @param {"wasm" | "webgpu"} backend the same for every model that is opened
    *  @param {number} threads for WebAssembly
    *  @param {(bytes: number) => void} onBytes called as files arrive */
-  static async open(folder, threads, onBytes = () => {}) {
+  static async open(folder, backend, threads, onBytes = () => {}) {
     const manifest = JSON.parse(
       new TextDecoder().decode(await download(new URL("manifest.json", folder), onBytes)),
     );
     const names = Object.keys(manifest.graphs);
     const [files] = await Promise.all([
       Promise.all(names.map((name) => download(new URL(manifest.graphs[name], folder), onBytes))),
-      prepareRuntime(threads, onBytes),
+      prepareRuntime(backend, threads, onBytes),
     ]);
     const sessions = {};
     for (const [at, name] of names.entries()) {
-      sessions[name] = await ort.InferenceSession.create(files[at], {
-        executionProviders: ["wasm"],
-        graphOptimizationLevel: "all",
-      });
+      const options = sessionOptions(backend, name);
+      sessions[name] = await ort.InferenceSession.create(files[at], options);
     }
     return new Graphs(manifest, sessions);
   }
@@ -44,6 +61,7 @@ export class Graphs {
   constructor(manifest, sessions) {
     this.manifest = manifest;
     this.sessions = sessions;
+    this.outputs = {}; // of the frame graph
     this.tensors = {};
     for (const { name, dtype, shape } of manifest.contract.frame.inputs) {
       const sides = shape.map((side) => (side === "B" ? 1 : side));
@@ -68,10 +86,10 @@ export class Graphs {
 
   /** Run the frame graph; returns its outputs by name, as arrays. */
   async frame() {
+    for (const each of Object.values(this.outputs)) each.dispose();
     this.outputs = await this.sessions.frame.run(this.tensors);
-    return Object.fromEntries(
-      Object.entries(this.outputs).map(([name, tensor]) => [name, tensor.data]),
-    );
+    const here = Object.entries(this.outputs).filter(([, { location }]) => location === "cpu");
+    return Object.fromEntries(here.map(([name, tensor]) => [name, tensor.data]));
   }
 
   /** Run the mask graph, and the decode graph for some cells.
@@ -100,6 +118,7 @@ export class Graphs {
       probabilitySum.push(...part.probability_sum.data);
       parts.push(part.intersection.data);
     }
+    mask_features.dispose();
     const partSize = (part) => Math.min(DECODE_LIMIT, cells.length - part * DECODE_LIMIT);
     const intersection = (left, right) => {
       const part = Math.floor(left / DECODE_LIMIT);

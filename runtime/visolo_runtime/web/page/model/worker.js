@@ -1,5 +1,5 @@
 // The worker in which the model runs, so that the page stays responsive. Messages in:
-//   {kind: "open", folder, threads}        a model; forgets the video
+//   {kind: "open", folder, backend, threads}  a model; forgets the video
 //   {kind: "restart"}                      forgets the video
 //   {kind: "confidence", value}            lowest score of an instance
 //   {kind: "frame", picture, generation}   an ImageBitmap or an ImageData; both come back
@@ -20,10 +20,11 @@ function restart() {
   if (confidence !== null) stream.confidence = confidence;
 }
 
-async function open({ folder, threads }) {
+async function open({ folder, backend, threads }) {
   if (!opened.has(folder)) {
     const progress = (bytes) => postMessage({ kind: "progress", bytes });
-    opened.set(folder, await Graphs.open(new URL(folder, import.meta.url), threads, progress));
+    const address = new URL(folder, import.meta.url);
+    opened.set(folder, await Graphs.open(address, backend, threads, progress));
   }
   graphs = opened.get(folder);
   restart();

@@ -1,6 +1,6 @@
 // The page: sources, the worker with the model, the picture and the panel, tied together.
 
-import { isolated, threadCount } from "./isolation.js";
+import { hasWebGpu, isolated, threadCount } from "./isolation.js";
 import { Overlay } from "./overlay.js";
 import { Panel } from "./panel.js";
 import { CameraSource, FileSource, SceneSource } from "./sources.js";
@@ -24,13 +24,24 @@ class App {
   async start() {
     this.settings = await (await fetch("settings.json")).json();
     this.threads = threadCount();
-    this.worker = new Worker("model/worker.js", { type: "module" });
-    this.worker.onmessage = ({ data }) => this.answers[data.kind](data);
-    this.worker.onerror = () => this.answers.failed({ message: "This browser does not run the model." });
+    find("webgpu-choice").hidden = !hasWebGpu();
+    this.employ("wasm");
     this.listen();
-    this.confidence();
     await this.watch(new SceneSource(), "scene");
     this.loop();
+  }
+
+  /** Begin a worker that runs models with a backend, "wasm" or "webgpu". */
+  employ(backend) {
+    this.worker?.terminate();
+    this.backend = backend;
+    this.runtimeLoaded = false;
+    this.busy = this.ready = false;
+    this.worker = new Worker("model/worker.js", { type: "module" });
+    this.worker.onmessage = ({ data }) => this.answers[data.kind](data);
+    this.worker.onerror = () => this.answers.failed({ message: "its code does not load" });
+    this.confidence();
+    if (this.model) this.open(this.model);
   }
 
   // ------------------------------------------------------------------------- sources and models
@@ -63,11 +74,14 @@ class App {
     this.forget();
     this.arrived = 0;
     this.expected = this.settings.model_bytes[model];
-    if (!this.runtimeLoaded) this.expected += this.settings.runtime_bytes;
+    if (!this.runtimeLoaded) this.expected += this.settings.runtime_bytes[this.backend];
     this.curtain(`Loading the model, ${(this.expected / 1e6).toFixed(0)} MB`, 0);
     this.model = model;
     this.worker.postMessage({
-      kind: "open", folder: `../models/${model}/`, threads: this.threads,
+      kind: "open",
+      folder: `../models/${model}/`,
+      backend: this.backend,
+      threads: this.threads,
     });
   }
 
@@ -93,7 +107,8 @@ class App {
     ready: ({ manifest }) => {
       const threads = this.threads === 1 ? "one thread" : `${this.threads} threads`;
       find("model").textContent =
-        `Model ${this.model}: ${manifest.labels.names.join(", ")}. WebAssembly, ${threads}.`;
+        `Model ${this.model}: ${manifest.labels.names.join(", ")}. ` +
+        (this.backend === "webgpu" ? "WebGPU." : `WebAssembly, ${threads}.`);
       find("curtain-text").textContent = "Computing the first picture";
       find("curtain-progress").hidden = true;
       this.runtimeLoaded = true;
@@ -149,6 +164,7 @@ class App {
         this.overlay.draw();
       };
     }
+    find("webgpu").onchange = ({ target }) => this.employ(target.checked ? "webgpu" : "wasm");
     find("confidence").oninput = () => this.confidence();
     find("opacity").oninput = () => this.opacity();
     this.opacity();

@@ -24,3 +24,8 @@ export function threadCount() {
   if (!crossOriginIsolated) return 1;
   return Math.max(1, Math.min(4, (navigator.hardwareConcurrency || 2) - 1));
 }
+
+/** Whether models can be tried on the graphics processor. */
+export function hasWebGpu() {
+  return "gpu" in navigator && "Suspending" in WebAssembly;
+}
