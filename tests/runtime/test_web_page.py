@@ -148,11 +148,11 @@ def check_clip(
     expected = [session.step(frame) for frame in clip]
     most = max(compare(at, *pair) for at, pair in enumerate(zip(found, expected, strict=True)))
     assert sum(len(each) for each in expected) > frames  # there was something to compare
-    assert session.stream.tracks_begun > 2
+    assert session.stream.tracks_begun > 1
     assert most <= MOST_PIXELS
     print(
-        f"\n{model}, {backend}: {frames} frames, {page_ms:.0f} ms a frame in Chromium ({1000 / page_ms:.1f} "
-        f"frames a second), masks differ in at most {most} pixels"
+        f"\n{model}, {backend}: {frames} frames, {page_ms:.0f} ms a frame in Chromium "
+        f"({1000 / page_ms:.1f} frames a second), masks differ in at most {most} pixels"
     )
 
 
