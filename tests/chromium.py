@@ -108,6 +108,11 @@ class Chromium:
             time.sleep(0.1)
         raise AssertionError(f"after {limit_s:.0f} s still not: {code}\n{self.events[-5:]}")
 
+    def processor_s(self) -> float:
+        """Seconds of processor time that pages and their workers have used so far."""
+        processes = self._send("SystemInfo.getProcessInfo", {})["processInfo"]
+        return float(sum(each["cpuTime"] for each in processes if each["type"] == "renderer"))
+
     def picture(self) -> bytes:
         """The page as a PNG file."""
         return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])

@@ -1,6 +1,6 @@
 // What a test runs on the page: frames of the server go to the page's own worker one by one, and
 // what comes back goes to the server, the masks as bytes. Settles with milliseconds a frame.
-async (address, folder, frames, height, width, backend = "wasm", threads = 1) => {
+async (address, folder, frames, height, width, backend, confidence = null) => {
   const worker = new Worker(address, { type: "module" });
   let settle;
   worker.onmessage = ({ data }) => { if (data.kind !== "progress") settle(data); };
@@ -12,7 +12,8 @@ async (address, folder, frames, height, width, backend = "wasm", threads = 1) =>
     if (data.kind === "failed") throw new Error(data.message);
     return data;
   };
-  await answer({ kind: "open", folder, backend, threads });
+  await answer({ kind: "open", folder, backend, threads: 1 });
+  if (confidence !== null) worker.postMessage({ kind: "confidence", value: confidence });
   const spent = [];
   for (let number = 0; number < frames; number++) {
     const bytes = await (await fetch(`clip/${number}`)).arrayBuffer();

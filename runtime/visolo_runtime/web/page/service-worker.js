@@ -51,8 +51,9 @@ async function answer(request) {
   const kept = await caches.open(KEPT);
   let response = await kept.match(request, { ignoreSearch: true, ignoreVary: true });
   if (!response) {
-    response = await fetch(request);
-    if (response.ok) await kept.put(request, response.clone());
+    // The browser's own cache may still have the file of an earlier state.
+    response = await fetch(request.url, { cache: "no-cache" });
+    if (response.ok) await kept.put(request, response.clone()).catch(() => {}); // the disk is full
   }
   const headers = new Headers(response.headers);
   for (const [name, value] of Object.entries(HEADERS)) headers.set(name, value);

@@ -54,15 +54,17 @@ class App {
     for (const each of ["scene", "camera", "file"]) {
       find(`source-${each}`).setAttribute("aria-pressed", String(each === name));
     }
-    const message = name === "camera" ? "Waiting for the camera" : "Opening";
-    this.curtain(message, null);
-    try {
-      await source.open();
-    } catch (error) {
+    this.generation += 1;
+    const { generation } = this;
+    this.curtain(name === "camera" ? "Waiting for the camera" : "Opening", null);
+    let refusal = "";
+    await source.open().catch((error) => { refusal = error.message; });
+    if (generation !== this.generation || refusal) {
       source.close();
-      this.curtain(error.message, null);
-      return;
+      if (generation === this.generation) this.curtain(refusal, null);
+      return; // what is watched by now was chosen later
     }
+    source.onLost = (sentence) => { if (this.source === source) this.curtain(sentence, null); };
     this.source = source;
     find("hint").textContent = source.hint;
     find("stage").classList.toggle("draggable", source.draggable);
@@ -139,8 +141,12 @@ class App {
       this.busy = true;
       const { generation } = this;
       const picture = await Promise.resolve(this.source.grab()).catch(() => null);
-      if (picture) this.worker.postMessage({ kind: "frame", picture, generation }, [picture]);
-      else this.busy = false;
+      if (picture && generation === this.generation) {
+        this.worker.postMessage({ kind: "frame", picture, generation }, [picture]);
+      } else {
+        picture?.close(); // of a video that was left meanwhile
+        this.busy = false;
+      }
     }
     requestAnimationFrame(() => this.loop());
   }

@@ -25,6 +25,7 @@ export class SceneSource {
 class VideoSource {
   draggable = false;
   video = Object.assign(document.createElement("video"), { muted: true, playsInline: true });
+  onLost = () => {}; // called with a sentence when no more pictures come
   #fresh = false; // whether there is a picture that was not grabbed yet
   #closed = false;
 
@@ -86,6 +87,9 @@ export class CameraSource extends VideoSource {
         NotReadableError: "The camera is in use by another program.",
       };
       throw new Error(sentences[error.name] ?? `The camera does not open: ${error.message}`);
+    }
+    for (const track of this.video.srcObject.getTracks()) {
+      track.onended = () => this.onLost("The camera has gone.");
     }
     await this.play();
   }
