@@ -26,6 +26,8 @@ NO_RTSP_SERVER = (
     "gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly"
 )
 """Not listed: .ci/run installs it, so that a strict run has no reason to skip."""
+NO_CHROMIUM = "chromium is not installed"
+NO_WEB_RUNTIME = "onnxruntime-web is not here, see make web"
 LISTED = (
     WHOLE_GOLDEN,  # 9 MB; a part of it is committed and always compared
     REAL_DATA,  # other people's images, which cannot be committed
@@ -34,6 +36,8 @@ LISTED = (
     OTHER_RUNTIME,  # tests what only the CPU's ONNX Runtime lacks
     NEEDS_MOUNT,  # root has it, also in a container of one's own
     NOT_LIMITED,  # tests a limit that is not set
+    NO_CHROMIUM,  # a browser, which .ci/run installs
+    NO_WEB_RUNTIME,  # from npm, which .ci/run installs
 )
 
 

@@ -28,6 +28,7 @@ FLOORS = (
     "visolo_train.data",
     "visolo_train",
     "visolo_runtime",
+    "visolo_runtime.web",
     "visolo_runtime.session",
     "visolo_runtime.sinks",
     "visolo_runtime.sources",

@@ -18,6 +18,7 @@ COMMANDS = {
     "run": ("visolo.commands.run:run", "Track instances in a video with a model."),
     "bench": ("visolo.commands.bench:bench", "Measure the speed of one model or two."),
     "demo": ("visolo.commands.demo:demo", "Run the models in the package."),
+    "web": ("visolo.commands.web:web", "Write a page that runs a model in the browser."),
     "info": ("visolo.commands.info:info", "Show what a bundle or a weights file contains."),
     "doctor": ("visolo.commands.doctor:doctor", "Check what this machine can run."),
     "convert": (
