@@ -276,7 +276,8 @@ def test_a_camera_whose_size_changes(lite_bundle: Path, tmp_path: Path, visolo: 
             pass
 
     with HTTPServer(("127.0.0.1", 0), Camera) as server:
-        thread = threading.Thread(target=server.handle_request)
+        # Asked once for what it is, and once for its frames.
+        thread = threading.Thread(target=lambda: [server.handle_request() for _ in range(2)])
         thread.start()
         outcome = visolo(
             "run", lite_bundle, f"http://127.0.0.1:{server.server_port}/", "--live", "all",

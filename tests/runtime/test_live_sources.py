@@ -446,7 +446,7 @@ def test_a_camera_that_is_unplugged_and_plugged_in_again(
     media: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: str
 ) -> None:
     """FFmpeg's test picture stands for the camera: no machine of CI has one."""
-    from visolo_runtime.sources import live
+    from visolo_runtime.sources import live, opening
 
     opened = []
     size = iter(["160x96", "160x96", "320x192"])
@@ -457,6 +457,7 @@ def test_a_camera_that_is_unplugged_and_plugged_in_again(
         return av.open(f"testsrc=size={next(size)}:rate=25:duration=0.2", format="lavfi")
 
     monkeypatch.setattr(live, "open_container", stand_in)
+    monkeypatch.setattr(opening, "require_camera", lambda _: None)
     (clip,) = open_source("3", options=SourceOptions(after_gap=times))  # type: ignore[arg-type]
     assert (clip.name, clip.live, clip.fps) == ("camera 3", True, Fraction(30))
     events = []
@@ -473,14 +474,16 @@ def test_a_camera_that_is_unplugged_and_plugged_in_again(
 def test_track_reports_what_is_lost_and_begins_anew_at_another_size(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from visolo_runtime.sources import live
+    from visolo_runtime.sources import live, opening
 
     size = chain(["160x96"], repeat("320x192"))
 
     def stand_in(*_: object) -> Any:
-        return av.open(f"testsrc=size={next(size)}:rate=25:duration=0.2", format="lavfi")
+        picture = f"testsrc=size={next(size)}:rate=5:duration=2,realtime"
+        return av.open(picture, format="lavfi")
 
     monkeypatch.setattr(live, "open_container", stand_in)
+    monkeypatch.setattr(opening, "require_camera", lambda _: None)
     sizes, frames = [], []
     for picture, instances in visolo.track(shipped_model(), 3, backend="onnxruntime"):
         sizes.append(picture.shape[:2])

@@ -38,6 +38,17 @@ def clip_of_stream(address: str, options: SourceOptions = DEFAULTS) -> Clip:
     )
 
 
+def require_camera(index: int) -> None:
+    """Refuse a number that no camera has, where the system can tell.
+
+    Raises:
+        VisoloError: if there is none.
+    """
+    device = Path(f"/dev/video{index}")
+    if sys.platform == "linux" and not device.exists():
+        raise VisoloError(f"there is no camera {index} ({device})")
+
+
 def clip_of_camera(index: int, options: SourceOptions = DEFAULTS) -> Clip:
     """A camera by its number."""
     name = f"camera {index}"

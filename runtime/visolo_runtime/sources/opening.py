@@ -18,7 +18,12 @@ from visolo_runtime.sources.addresses import file_at, scheme_of
 from visolo_runtime.sources.clip import Clip
 from visolo_runtime.sources.data_sets import clips_of_data_set
 from visolo_runtime.sources.frame_names import is_pattern, is_picture, is_video, matching
-from visolo_runtime.sources.live import clip_of_camera, clip_of_camera_at, clip_of_stream
+from visolo_runtime.sources.live import (
+    clip_of_camera,
+    clip_of_camera_at,
+    clip_of_stream,
+    require_camera,
+)
 from visolo_runtime.sources.pictures import clip_of_pictures, natural_order
 from visolo_runtime.sources.recordings import Inspection, clip_at, inspect_address
 from visolo_runtime.sources.source_options import DEFAULTS, SourceOptions
@@ -31,6 +36,7 @@ from visolo_runtime.sources.standard_input import (
 )
 from visolo_runtime.sources.video_files import clip_in_folder, clip_of_file
 
+_CAMERA = re.compile(r"[0-9]{1,4}")
 _MAY_BE_RECORDINGS = ("http", "https")
 _INSPECTED_AT_ONCE = 16
 
@@ -40,7 +46,7 @@ def open_source(
 ) -> list[Clip]:
     """The clips of a source.
 
-    A live source is not opened here: one that is offline does not stop the others.
+    A live source is not opened here, but a camera's number must exist.
 
     Args:
         source: a video file; a folder of frames, or of videos, each a clip; frames or videos by a
@@ -56,6 +62,8 @@ def open_source(
     Raises:
         VisoloError: if the source does not exist, is empty or cannot be read.
     """
+    if _CAMERA.fullmatch(source) and state_of(source) is None:
+        require_camera(int(source))
     return _open(source, images, options, _inspect_all([source], options))
 
 
@@ -64,7 +72,9 @@ def open_sources(
 ) -> list[Clip]:
     """The clips of one or more sources; those of several sources are renumbered from 1.
 
-    Several pictures, as a shell makes them of ``*.png``, are the frames of one clip.
+    Several pictures, as a shell makes them of ``*.png``, are the frames of one clip. Live sources
+    are not opened here: one of several that is offline, or a camera that is not plugged in, does
+    not stop the others.
 
     Args:
         sources: each as for :func:`open_source`.
@@ -118,7 +128,7 @@ def _open(
         return _open(str(file_at(source)), images, options, inspections)
     if scheme is not None:
         return [_at_address(source, options, inspections.get(source, Inspection(live=True)))]
-    if re.fullmatch(r"[0-9]{1,4}", source):
+    if _CAMERA.fullmatch(source):
         return [clip_of_camera(int(source), options)]
     if is_pattern(source):
         return _several(f"pattern '{source}'", matching(source), options)
