@@ -28,6 +28,7 @@ from helpers import LIMIT_S, Outcome, ended
 from skips import NEEDS_MOUNT
 from visolo_core.instances import Instances
 from visolo_core.results import Track
+from visolo_runtime.run_summary import RunSummary
 from visolo_runtime.runner import RunOptions, run
 from visolo_runtime.session.loading import Model, load
 from visolo_runtime.sinks.clip_files import PartFiles
@@ -139,6 +140,25 @@ def test_an_evaluation_leaves_a_failing_video_out(
     assert "two: ends after 1 frames" in outcome.err
     assert "1 of 2 videos could not be run" in outcome.err
     assert json.loads(results.read_text()) == [each for each in before if each["video_id"] == 4]
+
+
+def test_a_pipe_that_stops_does_not_hold_up_others(model: Model) -> None:
+    others_are_over = threading.Event()
+
+    def stopping() -> Iterator[SourceFrame]:
+        yield SourceFrame(SMALL[0], 0.0)
+        assert others_are_over.wait(LIMIT_S), "the other clip waits"
+        yield SourceFrame(SMALL[1], 1.0)
+
+    def progress(clip: Clip, position: int, summary: RunSummary) -> None:
+        if clip.name == "camera 0" and position == len(SMALL):
+            others_are_over.set()
+
+    pipe = Clip(1, "pipe", stopping)
+    whole = replace(live_clip(*SMALL), live=False)
+    summary = run(model, [pipe, whole], [], RunOptions(streams=2), progress)
+    assert [counts.frames for counts in summary.streams] == [2, 3]
+    assert summary.exit_status == 0
 
 
 # ------------------------------------------------------------------------------------- cuts
