@@ -108,6 +108,19 @@ def test_one_video_of_several_that_fails_is_named(
     assert [frames_in(videos / name) for name in ("4.mp4", "9.mp4")] == [3, 1]
 
 
+def test_a_file_among_others_that_is_no_video_is_named(
+    lite_bundle: Path, tmp_path: Path, visolo: Visolo
+) -> None:
+    good, bad, videos = write_video(tmp_path / "good.mp4"), tmp_path / "bad.mp4", tmp_path / "out"
+    bad.write_bytes(b"no video")
+    outcome = visolo("run", lite_bundle, bad, good, "--video", videos, "--max-frames", 3)
+    assert outcome.status == 1
+    assert "failed: bad: cannot open" in outcome.err
+    assert names(videos) == ["2.mp4"]
+    # A name without a file is wrong use: nothing runs.
+    visolo("run", lite_bundle, tmp_path / "none.mp4", good).refused("there is no video")
+
+
 def test_nothing_at_all_is_refused(lite_bundle: Path, tmp_path: Path, visolo: Visolo) -> None:
     folder, out = tmp_path / "videos", tmp_path / "out"
     folder.mkdir()
@@ -296,8 +309,12 @@ def test_a_camera_whose_size_changes(lite_bundle: Path, tmp_path: Path, visolo: 
             pass
 
     with HTTPServer(("127.0.0.1", 0), Camera) as server:
-        # Asked once for what it is, and once for its frames.
-        thread = threading.Thread(target=lambda: [server.handle_request() for _ in range(2)])
+
+        def serve() -> None:
+            server.handle_request()  # what it is
+            server.handle_request()  # its frames
+
+        thread = threading.Thread(target=serve)
         thread.start()
         outcome = visolo(
             "run", lite_bundle, f"http://127.0.0.1:{server.server_port}/", "--live", "all",

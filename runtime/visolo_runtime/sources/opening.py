@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -34,11 +34,12 @@ from visolo_runtime.sources.standard_input import (
     pipe_id,
     state_of,
 )
-from visolo_runtime.sources.video_files import clip_in_folder, clip_of_file
+from visolo_runtime.sources.video_files import clip_among_others, clip_of_file
 
 _CAMERA = re.compile(r"[0-9]{1,4}")
 _MAY_BE_RECORDINGS = ("http", "https")
 _INSPECTED_AT_ONCE = 16
+_AsClip = Callable[[Path, bool], Clip]
 
 
 def open_source(
@@ -64,7 +65,8 @@ def open_source(
     """
     if _CAMERA.fullmatch(source) and state_of(source) is None:
         require_camera(int(source))
-    return _open(source, images, options, _inspect_all([source], options))
+    (clips,) = _open_all([source], images, options)
+    return clips
 
 
 def open_sources(
@@ -94,9 +96,17 @@ def open_sources(
         raise VisoloError(
             "a pipe can be read only once, but two sources are the same: name it once"
         )
-    inspections = _inspect_all(sources, options)
-    clips = [clip for source in sources for clip in _open(source, images, options, inspections)]
+    clips = [clip for each in _open_all(sources, images, options) for clip in each]
     return [replace(clip, video_id=number) for number, clip in enumerate(clips, start=1)]
+
+
+def _open_all(
+    sources: Sequence[str], images: Path | None, options: SourceOptions
+) -> list[list[Clip]]:
+    """The clips of each source. Of several, one that is no video fails when it is run."""
+    inspections = _inspect_all(sources, options)
+    as_clip = clip_of_file if len(sources) == 1 else clip_among_others
+    return [_open(source, images, options, inspections, as_clip) for source in sources]
 
 
 def _inspect_all(sources: Sequence[str], options: SourceOptions) -> dict[str, Inspection]:
@@ -116,16 +126,20 @@ def _inspect_all(sources: Sequence[str], options: SourceOptions) -> dict[str, In
 
 
 def _open(
-    source: str, images: Path | None, options: SourceOptions, inspections: dict[str, Inspection]
+    source: str,
+    images: Path | None,
+    options: SourceOptions,
+    inspections: dict[str, Inspection],
+    as_clip: _AsClip,
 ) -> list[Clip]:
     path = Path(source)
     if source == STANDARD_INPUT:
         return [_as_asked(clip_of_standard_input(options.deinterlace), options)]
     if (state := state_of(source)) is not None:
-        return _existing(path, state.st_mode, images, options)
+        return _existing(path, state.st_mode, images, options, as_clip)
     scheme = scheme_of(source)
     if scheme == "file":
-        return _open(str(file_at(source)), images, options, inspections)
+        return _open(str(file_at(source)), images, options, inspections, as_clip)
     if scheme is not None:
         return [_at_address(source, options, inspections.get(source, Inspection(live=True)))]
     if _CAMERA.fullmatch(source):
@@ -145,7 +159,9 @@ def _as_asked(clip: Clip, options: SourceOptions) -> Clip:
     return replace(clip, live=options.source_type == "live")
 
 
-def _existing(path: Path, mode: int, images: Path | None, options: SourceOptions) -> list[Clip]:
+def _existing(
+    path: Path, mode: int, images: Path | None, options: SourceOptions, as_clip: _AsClip
+) -> list[Clip]:
     if stat.S_ISDIR(mode):
         files = [each for each in path.iterdir() if each.is_file()]
         return _several(f"folder '{path}'", files, options)
@@ -157,7 +173,7 @@ def _existing(path: Path, mode: int, images: Path | None, options: SourceOptions
         return clips_of_data_set(path, images or path.parent / "JPEGImages")
     if is_picture(path):  # FFmpeg would look for numbers in its name
         return [replace(clip_of_pictures([path]), name=path.stem)]
-    return [clip_of_file(path, options.deinterlace)]
+    return [as_clip(path, options.deinterlace)]
 
 
 def _several(where: str, files: list[Path], options: SourceOptions) -> list[Clip]:
@@ -175,6 +191,6 @@ def _several(where: str, files: list[Path], options: SourceOptions) -> list[Clip
     if not videos:
         raise VisoloError(f"{where} holds no images and no videos: name a folder of frames")
     return [
-        replace(clip_in_folder(video, options.deinterlace), video_id=number)
+        replace(clip_among_others(video, options.deinterlace), video_id=number)
         for number, video in enumerate(videos, start=1)
     ]

@@ -36,8 +36,8 @@ def clip_of_file(path: Path, deinterlace: bool = False) -> Clip:
     )
 
 
-def clip_in_folder(path: Path, deinterlace: bool = False) -> Clip:
-    """A video that may be unreadable: that is its own error when it runs, not the folder's."""
+def clip_among_others(path: Path, deinterlace: bool = False) -> Clip:
+    """A video that may be unreadable: then it fails when it runs, and the others do not."""
     try:
         return clip_of_file(path, deinterlace)
     except VisoloError as error:
