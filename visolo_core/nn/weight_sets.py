@@ -89,7 +89,7 @@ def _weight_sets(document: Mapping[Any, Any]) -> list[WeightSet]:
         named = {name: each for name, each in dictionary.items() if isinstance(name, str)}
         prefixes = _prefixes(named)
         for prefix in reversed(prefixes):
-            sets[(*place, *prefix.split("."))] = _of_prefix(named, prefix, prefixes)
+            sets[place + tuple(prefix.split("."))] = _of_prefix(named, prefix, prefixes)
         sets |= {(*place, AVERAGE): each for each in _averages_beside(named, prefixes)}
     short = {place: _short(place) for place in sets}
     if len(set(short.values())) < len(short):
