@@ -83,6 +83,20 @@ class Associator:
         """Number of tracks begun so far."""
         return self._next_id - 1
 
+    def groups(self) -> list[list[TrackState]]:
+        """The tracks of the last frame, then the groups of lost ones, the newest first."""
+        return [list(self._current), *(list(group) for group in self._lost)]
+
+    def resume(self, groups: list[list[TrackState]], tracks_begun: int) -> None:
+        """Go on where another one stopped.
+
+        Args:
+            groups: from :meth:`groups` of the other.
+            tracks_begun: by the other.
+        """
+        current, *lost = groups
+        self._current, self._lost, self._next_id = current, deque(lost), tracks_begun + 1
+
     def step(self, query: Floats, key: Floats, classes: Floats) -> list[TrackState]:
         """Assign this frame's instances to tracks.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict
 
@@ -45,6 +45,29 @@ class TrackRecorder:
             self._states[state.track_id] = state
             packed = zlib.compress(np.packbits(mask).tobytes(), level=1)
             self._masks.setdefault(state.track_id, {})[instances.frame] = packed
+
+    @property
+    def states(self) -> list[TrackState]:
+        """All tracks so far, in the order in which they began."""
+        return list(self._states.values())
+
+    def masks(self) -> Iterator[tuple[int, int, bytes]]:
+        """Track, frame and compressed mask of everything that was recorded."""
+        for track_id, masks in self._masks.items():
+            for frame, packed in masks.items():
+                yield track_id, frame, packed
+
+    def resume(self, states: Iterable[TrackState], masks: Iterable[tuple[int, int, bytes]]) -> None:
+        """Go on where another one stopped.
+
+        Args:
+            states: of the other.
+            masks: of the other.
+        """
+        self._states = {state.track_id: state for state in states}
+        self._masks = {track_id: {} for track_id in self._states}
+        for track_id, frame, packed in masks:
+            self._masks[track_id][frame] = packed
 
     def tracks(
         self, frames: int, input_size: tuple[int, int], size: tuple[int, int]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 
+from visolo_core.errors import VisoloError
 from visolo_core.instances import Instances
 from visolo_core.results import Track
 from visolo_runtime.engines.buffers import Buffers
 from visolo_runtime.engines.raw_frame import RawFrame
+from visolo_runtime.session.state import check_kept, kept_tensors, pack, put_back, unpack
 from visolo_runtime.session.step import Step
 from visolo_runtime.session.stream import Stream, StreamFrame, StreamOptions
 from visolo_runtime.video.frames import (
@@ -100,6 +102,32 @@ class Session:
             VisoloError: if the session does not record.
         """
         return self.stream.finish()
+
+    def save(self) -> bytes:
+        """The state of the video so far, for :meth:`restore`, in this process or another one.
+
+        With ``record=True`` it holds all masks so far.
+        """
+        header, arrays = self.stream.save()
+        return pack(header, {**arrays, **kept_tensors(self._buffers, self.stream.row)})
+
+    def restore(self, state: bytes) -> None:
+        """Go on where another session stopped: the next frames get the same instances, bit for bit
+        if the backend is the same.
+
+        Args:
+            state: from :meth:`save` of a session of the same model with the same settings.
+
+        Raises:
+            VisoloError: if the state is damaged, or of another model or other settings.
+        """
+        header, arrays = unpack(state)
+        check_kept(self._buffers, self.stream.row, arrays)
+        try:
+            self.stream.restore(header, arrays)
+        except (KeyError, ValueError, TypeError, IndexError, AttributeError) as error:
+            raise VisoloError("the state of the session is damaged: begin anew") from error
+        put_back(self._buffers, self.stream.row, arrays)
 
     @property
     def resize_ahead(self) -> tuple[int, int] | None:

@@ -10,13 +10,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visolo_core import memory_policy
-from visolo_core.association import Associator, classify
+from visolo_core.association import Associator, TrackState, classify
 from visolo_core.categories import LabelSet
 from visolo_core.config import InferenceConfig
 from visolo_core.decoding import Candidates, Ints, select_instances
@@ -24,7 +25,7 @@ from visolo_core.errors import VisoloError
 from visolo_core.instances import Instances
 from visolo_core.results import Track, TrackRecorder
 from visolo_runtime.engines.blas import one_thread_for
-from visolo_runtime.engines.buffers import DecodedMasks, FrameInput, Storage
+from visolo_runtime.engines.buffers import Array, DecodedMasks, FrameInput, Storage
 from visolo_runtime.engines.raw_frame import RawFrame
 from visolo_runtime.video.frames import ResizedFrame
 
@@ -223,6 +224,68 @@ class Stream:
         if not self._options.device_masks:
             return None
         return tuple(decoded.on_device[at] for at in chosen) if decoded else ()
+
+    # ------------------------------------------------------------------------------ its state
+
+    def save(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """What the host knows of the video: a header, ready for json, and arrays."""
+        groups = self._associator.groups()
+        recorded = self._recorder.states if self._recorder else []
+        tracks = {each.track_id: each for each in (*recorded, *chain.from_iterable(groups))}
+        masks = list(self._recorder.masks()) if self._recorder else []
+        header = {
+            "labels": list(self._options.labels.names),
+            "position": self.position,
+            "computed": self._computed,
+            "slots": self._slots,
+            "frame_size": self._frame_size,
+            "tracks_begun": self.tracks_begun,
+            "groups": [[track.track_id for track in group] for group in groups],
+            "recorded": [track.track_id for track in recorded],
+            "records": self._recorder is not None,
+        }
+        return header, {
+            "track_id": np.array(list(tracks), np.int64),
+            "track_query": np.array([each.query for each in tracks.values()], np.float32),
+            "track_score_sum": np.array([each.score_sum for each in tracks.values()], np.float64),
+            "track_frames": np.array([each.frames_seen for each in tracks.values()], np.int64),
+            "mask_place": np.array([each[:2] for each in masks], np.int64).reshape(-1, 2),
+            "mask_length": np.array([len(each[2]) for each in masks], np.int64),
+            "mask_bytes": np.frombuffer(b"".join(each[2] for each in masks), np.uint8),
+        }
+
+    def restore(self, header: dict[str, Any], arrays: dict[str, Array]) -> None:
+        """Go on where another stream stopped.
+
+        Raises:
+            VisoloError: if it had other settings.
+        """
+        if header["labels"] != list(self._options.labels.names):
+            raise VisoloError("the state is of another model: begin anew")
+        if header["records"] != (self._recorder is not None):
+            raise VisoloError("the state is of a session with another 'record': open one like it")
+        if len(header["slots"]) != len(self._slots):
+            raise VisoloError("the state is of a session with other memory slots: open one like it")
+        rows = zip(
+            arrays["track_id"].tolist(), arrays["track_query"], arrays["track_score_sum"],
+            arrays["track_frames"].tolist(), strict=True,
+        )  # fmt: skip
+        tracks = {row[0]: TrackState(row[0], row[1].copy(), row[2].copy(), row[3]) for row in rows}
+        groups = [[tracks[track_id] for track_id in group] for group in header["groups"]]
+        self._associator.resume(groups, int(header["tracks_begun"]))
+        if self._recorder is not None:
+            ends = np.cumsum(arrays["mask_length"])
+            begins = ends - arrays["mask_length"]
+            data = arrays["mask_bytes"].tobytes()
+            places = zip(arrays["mask_place"].tolist(), begins, ends, strict=True)
+            self._recorder.resume(
+                [tracks[track_id] for track_id in header["recorded"]],
+                [(place[0], place[1], data[begin:end]) for place, begin, end in places],
+            )
+        size = header["frame_size"]
+        self._frame_size = None if size is None else (int(size[0]), int(size[1]))
+        self._slots = tuple(int(each) for each in header["slots"])
+        self.position, self._computed = int(header["position"]), int(header["computed"])
 
     # ------------------------------------------------------------------------------ the video
 
