@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -180,13 +179,14 @@ def test_commands_that_need_torch_say_which_extra_brings_it(images: Path, comman
 
 
 def test_a_public_name_is_there_at_once() -> None:
-    """Half of the limit is what Python needs for dataclasses and typing on two slow cores."""
+    """Half of the limit is what Python needs for dataclasses and typing on two slow cores. It is
+    the processor's time, which others on the machine do not change."""
     code = """
 import sys, time
-begin = time.perf_counter()
+begin = time.process_time()
 import visolo
 visolo.load
-print(time.perf_counter() - begin)
+print(time.process_time() - begin)
 heavy = {"numpy", "pydantic", "av", "PIL", "onnxruntime", "openvino", "torch"} & set(sys.modules)
 assert not heavy, heavy
 """
@@ -203,21 +203,21 @@ assert not heavy, heavy
 
 def test_help_answers_at_once_and_without_heavy_imports() -> None:
     code = """
-import sys
+import sys, time
 from visolo.cli import main
 try:
     main(["--help"])
 except SystemExit:
     pass
+print(time.process_time(), file=sys.stderr)
 heavy = {"numpy", "pydantic", "av", "PIL", "onnxruntime", "torch", "rich"} & set(sys.modules)
 assert not heavy, heavy
 """
     spent = []
     for _ in range(5):
-        begin = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True
         )
-        spent.append(time.perf_counter() - begin)
+        spent.append(float(done.stderr))
     assert "verify" in done.stdout
     assert min(spent) < 0.3
