@@ -24,6 +24,7 @@ except ImportError:  # Windows
 
 _RANDOM = "[a-z0-9_]{8}"  # what tempfile puts into a name
 _OLD = "-old"  # ends the name of a folder while another takes its place
+_owner = os.getpid()
 _held: dict[Path, int | None] = {}  # of this process, each with the descriptor of its lock
 
 
@@ -180,6 +181,8 @@ def _remove_one(path: Path, abandoned: Path) -> None:
 
 def _remove_all() -> None:
     """At the end of the process: whatever ended it, it did not come to remove these."""
+    if os.getpid() != _owner:  # a fork of it ends
+        return
     for temporary in list(_held):
         remove(temporary)
 

@@ -151,7 +151,7 @@ def test_a_bundle_that_cannot_be_written(
     def refuse(**_: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr("visolo_core.files.tempfile.mkstemp", refuse)
+    monkeypatch.setattr("visolo_core.temporaries.tempfile.mkstemp", refuse)
     command = ("verify", bundle, "--reference", lite_weights, "--record")
     visolo(*command).refused("manifest.json", "read-only file system")
 
