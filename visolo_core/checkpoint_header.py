@@ -13,7 +13,7 @@ from visolo_core.categories import LabelSet
 from visolo_core.config import ModelConfig
 from visolo_core.errors import VisoloError
 from visolo_core.files import reason
-from visolo_core.json_text import decode, parse
+from visolo_core.json_text import parse, text_of
 
 CHECKPOINT_VERSION = 1
 METADATA_KEY = "visolo"
@@ -127,7 +127,7 @@ def read_metadata(path: Path) -> dict[str, str]:
             (length,) = struct.unpack("<Q", file.read(8))
             if length > min(size, _MAX_HEADER):
                 raise ValueError("it is cut short")
-            metadata = parse(decode(file.read(length))).get("__metadata__") or {}
+            metadata = parse(text_of(file.read(length))).get("__metadata__") or {}
         if not all(isinstance(value, str) for value in metadata.values()):
             raise ValueError("its metadata are not text")
     except OSError as error:

@@ -227,7 +227,7 @@ def read_text(path: Path) -> str:
         VisoloError: if it cannot be read or is not such text.
     """
     try:
-        return json_text.decode(path.read_bytes())
+        return json_text.text_of(path.read_bytes())
     except OSError as error:
         raise VisoloError(f"cannot read '{path}': {reason(error)}") from error
     except ValueError as error:

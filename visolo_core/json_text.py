@@ -12,7 +12,7 @@ import math
 from typing import Any
 
 
-def decode(content: bytes) -> str:
+def text_of(content: bytes) -> str:
     """The text of a file, with or without a byte order mark.
 
     Raises:
