@@ -23,7 +23,7 @@ GPU_BIN := .venv-gpu/bin
 PIP_INSTALL := -m pip install --disable-pip-version-check --constraint constraints.txt
 MANIFEST := pyproject.toml packaging_hook.py constraints.txt
 
-.PHONY: demo test lint types unit parity-avx2 slow coverage site wheels container release can-release \
+.PHONY: demo test lint types unit parity-avx2 slow fuzz coverage site wheels container release can-release \
 	gpu-check gpu-standin constraints clean
 
 demo: $(BASE)
@@ -59,6 +59,10 @@ parity-avx2: $(READY)
 # Many minutes: long videos, whole trainings; some need VISOLO_DATA.
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# An hour; what breaks a reader is kept in build/fuzz.
+fuzz: $(READY)
+	$(BIN)/python tests/fuzz_campaign.py --minutes 60
 
 coverage: $(READY)
 	$(BIN)/python -m pytest --cov

@@ -7,7 +7,6 @@ link stays one, and the file that it leads to is written.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -18,10 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from visolo_core import json_text
 from visolo_core.errors import VisoloError
 
 _DESCRIPTORS = re.compile(r"/proc/[0-9]+(/task/[0-9]+)?/fd|/dev/fd")
 _MOST_LINKS = 40  # what Linux follows
+_LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes, likewise
 
 
 @contextmanager
@@ -198,25 +199,49 @@ def inside(folder: Path, name: str) -> Path:
     """
     path = folder / name
     try:
+        _check_length(path)
         is_inside = path.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a null character
-        raise VisoloError(f"{name!r} in '{folder}' is not a usable path: {error}") from error
+        shown = name if len(name) < 100 else f"{name[:99]}..."
+        raise VisoloError(f"{shown!r} in '{folder}' is not a usable path: {error}") from error
     if not is_inside:
         raise VisoloError(f"'{name}' leads out of '{folder}': only paths inside it are allowed")
     return path
+
+
+def _check_length(path: Path) -> None:
+    """Raises: ValueError: if no file system takes it, which ``is_file`` would report as an error of
+    its own."""
+    if len(os.fsencode(path)) > _LONGEST_PATH or any(
+        len(os.fsencode(part)) > _LONGEST_NAME for part in path.parts
+    ):
+        raise ValueError("file name too long")
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file, with or without a byte order mark.
+
+    Raises:
+        VisoloError: if it cannot be read or is not such text.
+    """
+    try:
+        return json_text.decode(path.read_bytes())
+    except OSError as error:
+        raise VisoloError(f"cannot read '{path}': {reason(error)}") from error
+    except ValueError as error:
+        raise VisoloError(f"cannot read '{path}': {error}") from error
 
 
 def read_json(path: Path) -> Any:
     """The value in a json file, with or without a byte order mark.
 
     Raises:
-        VisoloError: if it cannot be read or is not json.
+        VisoloError: if it cannot be read, is not json, or has a number that is not finite.
     """
+    text = read_text(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise VisoloError(f"cannot read '{path}': {reason(error)}") from error
-    except (ValueError, RecursionError) as error:
+        return json_text.parse(text)
+    except ValueError as error:
         raise VisoloError(f"'{path}' is not json: {error}") from error
 
 

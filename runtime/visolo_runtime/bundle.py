@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -13,7 +12,8 @@ from visolo_core.categories import LabelSet
 from visolo_core.config import InferenceConfig, ModelConfig
 from visolo_core.contract import GRAPHS, GraphName, GraphSpec, contract
 from visolo_core.errors import VisoloError
-from visolo_core.files import inside, reason, replaced
+from visolo_core.files import inside, read_text, reason, replaced
+from visolo_core.json_text import parse
 from visolo_core.pixels import PixelGraph
 
 Format = Literal[
@@ -239,15 +239,12 @@ def file_entry(path: Path) -> FileEntry:
 def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = reason(error) if isinstance(error, OSError) else "it is not text"
-        raise VisoloError(
-            f"'{folder}' is not a bundle, cannot read its {MANIFEST}: {why}"
-        ) from error
+        text = read_text(path)
+    except VisoloError as error:
+        raise VisoloError(f"'{folder}' is not a bundle, {error}") from error
     try:
         # The version comes first: another format may not have the same fields.
-        version = json.loads(text)["format_version"]
+        version = parse(text)["format_version"]
         if version != FORMAT_VERSION:
             older = isinstance(version, int) and version < FORMAT_VERSION
             remedy = f"run visolo export WEIGHTS -o {folder}" if older else "update visolo"
@@ -260,7 +257,7 @@ def _read_manifest(folder: Path) -> Manifest:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise VisoloError(f"'{path}' is not valid at '{where}': {first['msg'].lower()}") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise VisoloError(f"'{path}' is not a manifest: {error}") from error
     _check_consistency(manifest, path)
     return manifest

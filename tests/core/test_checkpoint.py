@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from visolo_core.categories import unnamed
 from visolo_core.checkpoint_header import CheckpointHeader, read_header
 from visolo_core.errors import VisoloError
 from visolo_core.nn.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from visolo_core.nn.official_checkpoint import load_official
+from visolo_core.nn.tensor_files import check_state, load_tensors
 
 Visolo = Callable[..., Outcome]
 
@@ -67,6 +70,28 @@ def test_a_checkpoint_of_a_later_version(tmp_path: Path) -> None:
     torch.save({"visolo": header, "model": {}}, tmp_path / "weights.pt")
     with pytest.raises(VisoloError, match="update visolo"):
         load_checkpoint(tmp_path / "weights.pt")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"width": 16', '"width": NaN'),
+        ('"width": 16', '"width": 1e999'),
+        ('"width": 16', '"width": 16.0'),
+        ('"width": 16', '"width": 16000000'),
+        ('"width": 16', '"width": true'),
+        ('"grid": [4, 6]', '"grid": [4]'),
+        ('"resnet18"', "18"),
+        ('"class 1"', "1"),
+        ('"ids": [1, 2, 3]', '"ids": [1, 2, 3.5]'),
+        ('"format_version": 1', '"format_version": NaN'),
+    ],
+)
+def test_values_of_a_header_have_their_types(old: str, new: str) -> None:
+    text = tiny().header.to_json()
+    assert old in text
+    with pytest.raises(VisoloError, match="damaged checkpoint header"):
+        CheckpointHeader.from_json(text.replace(old, new), Path("weights.pt"))
 
 
 @given(st.binary(max_size=60), st.integers(0, 2**64 - 1))
@@ -229,7 +254,7 @@ def test_our_weights_where_an_official_checkpoint_is_wanted(
     lite_weights: Path, tmp_path: Path, visolo: Visolo
 ) -> None:
     out = tmp_path / "weights.pt"
-    visolo("convert", lite_weights, "-o", out).refused("official checkpoints are .pth")
+    visolo("convert", lite_weights, "-o", out).refused("already")
     save_checkpoint(tmp_path / "ours.pt", tiny())
     visolo("convert", tmp_path / "ours.pt", "-o", out).refused("already")
     assert not out.exists()
@@ -239,3 +264,67 @@ def test_an_official_checkpoint_where_ours_is_wanted(
     official_checkpoint: Path, tmp_path: Path, visolo: Visolo
 ) -> None:
     visolo("export", official_checkpoint, "-o", tmp_path / "m.visolo").refused("visolo convert")
+
+
+def test_of_two_sets_of_weights_one_is_chosen_by_an_option(
+    official: dict[str, Any], tmp_path: Path, visolo: Visolo
+) -> None:
+    path, out = tmp_path / "two.pth", tmp_path / "weights.safetensors"
+    name = "model.Memory_module.conv1.weight"
+    average = {name: tensor.half() for name, tensor in official.items()}
+    average[name] = torch.ones_like(average[name])
+    torch.save({"model": official, "model_ema": average}, path)
+    visolo("convert", path, "-o", out).refused("2 sets", "--weights model or --weights ema")
+    visolo("convert", path, "-o", out, "--weights", "mean").refused("has no weights 'mean'")
+    assert not out.exists()
+    visolo("convert", path, "-o", out, "--weights", "ema").succeeded()
+    state = load_checkpoint(out).state
+    assert bool((state["memory.value.conv.weight"] == 1).all())
+    assert {tensor.dtype for tensor in state.values()} == {torch.float32}
+
+
+def test_official_weights_as_safetensors(
+    official: dict[str, Any], tmp_path: Path, visolo: Visolo
+) -> None:
+    from safetensors.torch import save_file
+
+    path, out = tmp_path / "official.safetensors", tmp_path / "weights.safetensors"
+    named = {name for name in official if name.startswith("model.")}
+    save_file({name.removeprefix("model."): official[name] for name in named}, path)
+    visolo("export", path, "-o", tmp_path / "m.visolo").refused("visolo convert")
+    visolo("convert", path, "-o", out).succeeded()
+    assert len(load_checkpoint(out).state) == 333
+
+
+def test_tensors_that_claim_more_than_the_file_holds(tmp_path: Path) -> None:
+    path = tmp_path / "official.pth"
+    name = "model.Category_branch_post.pred.weight"
+    torch.save({"model": {name: torch.zeros(1).expand(2**33, 256, 3, 3)}}, path)
+    with pytest.raises(VisoloError, match="no usable classifier"):
+        load_official(path, None)
+    endless, sparse = torch.zeros(1).expand(2**40), torch.ones(4).to_sparse()
+    state = {"a": endless, "b": sparse, "c": torch.zeros(3), "d": 7}
+    with pytest.raises(VisoloError) as refused:
+        check_state(state, {"a": (2**40,), "b": (4,), "c": (3,), "d": ()}, path)
+    assert "3 misshaped: a (a special tensor of 1099511627776 instead of" in str(refused.value)
+
+
+@pytest.mark.parametrize("is_zip", [True, False])
+def test_storages_that_claim_more_than_the_file_has(tmp_path: Path, is_zip: bool) -> None:
+    """PyTorch would read beyond the record, or allocate what is claimed."""
+    path = tmp_path / "official.pth"
+    state = {"a.b": torch.arange(777, dtype=torch.float32), "c.d": torch.ones(3).half()}
+    torch.save({"model": state}, path, _use_new_zipfile_serialization=is_zip)
+    assert torch.equal(load_tensors(path)["model"]["a.b"], state["a.b"])
+    count, more = (b"M" + number.to_bytes(2, "little") for number in (777, 9999))
+    if is_zip:
+        with zipfile.ZipFile(path) as archive:
+            records = {name: archive.read(name) for name in archive.namelist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, record in records.items():
+                archive.writestr(name, record.replace(count, more))
+    else:
+        path.write_bytes(path.read_bytes().replace(count, more))
+    with pytest.raises(VisoloError, match="damaged") as refused:
+        load_tensors(path)
+    assert "a tensor claims 39996 bytes, where the file has" in str(refused.value.__cause__)

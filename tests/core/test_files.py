@@ -170,11 +170,33 @@ def test_paths_that_stay(tmp_path: Path, name: str) -> None:
     assert inside(tmp_path, name) == tmp_path / name
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"\xff", b"[" * 100_000])
-def test_files_that_are_not_json(tmp_path: Path, text: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "not json"),
+        (b"{", "not json"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b"[1, \xff]", r"not UTF-8 text \(byte 4\): save it as UTF-8"),
+        ("[1]".encode("utf-16"), "UTF-16 text: save it as UTF-8"),
+        ("[1]".encode("utf-16-be"), "UTF-16 or UTF-32 text"),
+        ("[1]".encode("utf-32-le"), "UTF-16 or UTF-32 text"),
+        (b'{"a": [{"b": NaN}]}', r"a\[0\].b is NaN, and numbers must be finite"),
+        (b"[1, Infinity]", r"\[1\] is infinite"),
+        (b"[-Infinity]", r"\[0\] is infinite"),
+        (b'{"a": 1e999}', "a is infinite"),
+    ],
+)
+def test_files_that_are_not_json(tmp_path: Path, content: bytes, words: str) -> None:
     path = tmp_path / "a.json"
-    path.write_bytes(text)
-    with pytest.raises(VisoloError, match="not json"):
+    path.write_bytes(content)
+    with pytest.raises(VisoloError, match=words):
         read_json(path)
+
+
+def test_json_files_that_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    for encoding in ("utf-8", "utf-8-sig"):
+        path.write_text('{"é": 1.5}', encoding=encoding)
+        assert read_json(path) == {"é": 1.5}
     with pytest.raises(VisoloError, match="cannot read"):
         read_json(tmp_path)

@@ -149,6 +149,17 @@ def test_a_file_that_is_not_a_manifest(bundle: Path, text: str) -> None:
         Bundle(bundle)
 
 
+def test_numbers_of_a_manifest_are_finite_and_a_byte_order_mark_is_read(bundle: Path) -> None:
+    path = bundle / "manifest.json"
+    text = path.read_text()
+    path.write_text(text, encoding="utf-8-sig")
+    Bundle(bundle)
+    for number in ("NaN", "Infinity", "1e999"):
+        path.write_text(text.replace('"nms_sigma": 2.0', f'"nms_sigma": {number}'))
+        with pytest.raises(VisoloError, match=r"inference\.nms_sigma is (NaN|infinite)"):
+            Bundle(bundle)
+
+
 def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Every place in a json document."""
     if isinstance(value, dict):

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from helpers import Outcome
 from visolo_core.categories import unnamed
 from visolo_core.masks import decode_rle, encode_rle
-from visolo_train.data.annotations import AnnotatedTrack, Annotations, Video, to_rle
+from visolo_train.data.annotations import AnnotatedTrack, Annotations, Video
+from visolo_train.data.segmentations import to_rle
 from visolo_train.data.synthetic_data import write_synthetic_data
 from visolo_train.evaluation.scoring import MEASURES, score_tracks, track_overlaps
 

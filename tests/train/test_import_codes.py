@@ -19,7 +19,7 @@ from foreign_clip import FRAMES, masks, write_pictures
 from visolo_core.cvat import CvatMask, decode_cvat, encode_cvat
 from visolo_core.errors import VisoloError
 from visolo_core.masks import decode_rle, encode_rle, run_lengths
-from visolo_train.data.annotations import to_rle
+from visolo_train.data.segmentations import to_rle
 from visolo_train.importers.assembling import assemble
 from visolo_train.importers.brush_rle import decode_brush
 from visolo_train.importers.frames import ImportOptions

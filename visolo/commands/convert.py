@@ -27,6 +27,14 @@ def convert(
         bool,
         typer.Option(help="Start a new classifier for --labels, to fine-tune with other classes."),
     ] = False,
+    weights: Annotated[
+        str,
+        typer.Option(
+            metavar="model|ema|NAME",
+            help="Of a checkpoint with several sets of weights, the one to convert: model, or ema "
+            "for a running average, or a set's own name.",
+        ),
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Convert an official checkpoint to visolo weights, with configuration and labels inside."""
@@ -38,7 +46,7 @@ def convert(
     if new_classifier and labels is None:
         raise VisoloError("--new-classifier needs to know its classes: name them with --labels")
     checkpoint, classifier_note = load_official(
-        official, find_labels(labels) if labels else None, new_classifier
+        official, find_labels(labels) if labels else None, new_classifier, weights
     )
     save_checkpoint(output, checkpoint)
     header = checkpoint.header

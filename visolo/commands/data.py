@@ -11,7 +11,7 @@ import typer
 
 from visolo.commands.data_export import export_annotations
 from visolo.commands.data_import import import_annotations
-from visolo.commands.options import EXIT_CHECK_FAILED, Json
+from visolo.commands.options import EXIT_CHECK_FAILED, CrowdObjects, Json
 
 data_tools = typer.Typer(
     name="data",
@@ -46,6 +46,7 @@ def check(
     decode: Annotated[
         bool, typer.Option(help="Decode every frame; --no-decode reads only its size.")
     ] = True,
+    crowd_objects: CrowdObjects = False,
     as_json: Json = False,
 ) -> None:
     """Check a data set for problems before a training.
@@ -60,7 +61,7 @@ def check(
     label_set = find_labels(labels) if labels else None
     folder = images or annotations.parent / "JPEGImages"
     with _progress("checking frames") as progress:
-        report = check_data(annotations, folder, label_set, decode, progress)
+        report = check_data(annotations, folder, label_set, decode, crowd_objects, progress)
     if as_json:
         typer.echo(json.dumps(report.as_dict(), indent=1))
     else:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from visolo.commands.options import CrowdObjects
+
 
 def import_annotations(
     source: Annotated[
@@ -32,12 +34,7 @@ def import_annotations(
     boxes: Annotated[
         bool, typer.Option("--boxes", help="Read boxes as rectangular masks.")
     ] = False,
-    crowd_objects: Annotated[
-        bool,
-        typer.Option(
-            "--crowd-objects", help="Read crowds, such as CVAT's brush masks, as objects."
-        ),
-    ] = False,
+    crowd_objects: CrowdObjects = False,
     empty_frames: Annotated[
         bool,
         typer.Option("--empty-frames", help="Keep frames without a shape: nothing is in them."),

@@ -44,6 +44,10 @@ Classes = Annotated[
         "--classes", metavar="NAME,...", help="Keep only these classes, such as person,car."
     ),
 ]
+CrowdObjects = Annotated[
+    bool,
+    typer.Option("--crowd-objects", help="Read crowds, such as CVAT's brush masks, as objects."),
+]
 
 ModelName = Annotated[
     str,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from visolo.commands.options import EXIT_INTERRUPTED
+from visolo.commands.options import EXIT_INTERRUPTED, CrowdObjects
 from visolo_core.errors import VisoloError
 
 
@@ -54,6 +54,7 @@ def train(
             "--empty-frames", help="Keep frames of --data without a mask: nothing is in them."
         ),
     ] = False,
+    crowd_objects: CrowdObjects = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -79,7 +80,9 @@ def train(
     Ctrl-C finishes the current step, saves and exits; --resume continues with the next step. For
     several GPUs: torchrun --nproc-per-node N --no-python visolo train RECIPE.
     """
-    _check_use(recipe, start, data, images or backgrounds or classes or empty_frames)
+    _check_use(
+        recipe, start, data, images or backgrounds or classes or empty_frames or crowd_objects
+    )
 
     from visolo.commands.train_progress import TrainProgress
     from visolo_runtime.stop_flag import StopFlag
@@ -92,9 +95,8 @@ def train(
     folder = output or Path("runs") / (data or Path(recipe or "")).stem
     own = None
     if start is not None and data is not None:
-        own_data = read_own_data(
-            data, images, [name for each in classes or [] for name in each.split(",")], empty_frames
-        )
+        named = [name for each in classes or [] for name in each.split(",")]
+        own_data = read_own_data(data, images, named, empty_frames, crowd_objects)
         own = own_training(start, own_data, folder, backgrounds, settings or [])
     training_recipe = own.recipe if own else read_recipe(recipe or "", settings or [])
     set_threads(training_recipe.run.threads)
@@ -139,6 +141,6 @@ def _check_use(recipe: str | None, start: str | None, data: Path | None, others:
         raise VisoloError(f"--from and --data go together: add {missing}")
     if recipe is not None and others:
         raise VisoloError(
-            "--images, --backgrounds, --classes and --empty-frames belong to --data; --set changes "
-            "a recipe"
+            "--images, --backgrounds, --classes, --empty-frames and --crowd-objects belong to "
+            "--data; --set changes a recipe"
         )

@@ -73,14 +73,14 @@ def load_checkpoint(path: Path) -> Checkpoint:
     else:
         loaded = load_tensors(path)
         if METADATA_KEY not in loaded:
-            if "model" in loaded:
-                raise VisoloError(
-                    f"'{path}' is not a visolo checkpoint; if it is an official one, "
-                    f"run: visolo convert {path} -o weights.safetensors"
-                )
-            raise VisoloError(f"'{path}' holds no visolo weights: name a .safetensors or .pt file")
+            raise VisoloError(
+                f"'{path}' is not a visolo checkpoint; if it is an official one, "
+                f"run: visolo convert {path} -o weights.safetensors"
+            )
         header = CheckpointHeader.from_json(str(loaded[METADATA_KEY]), path)
-        state = loaded["model"]
+        state = loaded.get("model", {})
+        if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+            raise VisoloError(f"'{path}' is a damaged visolo checkpoint: it has no weights")
     check_state(state, expected_shapes(header.config), path)
     return Checkpoint(header, state)
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from visolo_core.categories import LabelSet, labels_for_class_count
-from visolo_core.checkpoint_header import METADATA_KEY, SAFETENSORS, CheckpointHeader
+from visolo_core.checkpoint_header import METADATA_KEY, SAFETENSORS, CheckpointHeader, read_metadata
 from visolo_core.config import PAPER, ModelConfig
 from visolo_core.errors import VisoloError
 from visolo_core.nn.checkpoint import Checkpoint, expected_shapes
 from visolo_core.nn.initialise import initialise_classifier
-from visolo_core.nn.official_names import ALIAS_PREFIX, CLASSIFIER, PREFIX, official_name
-from visolo_core.nn.tensor_files import check_state, load_tensors
+from visolo_core.nn.official_names import CLASSIFIER, official_name
+from visolo_core.nn.tensor_files import check_state, is_plain, load_tensors, read_safetensors
+from visolo_core.nn.weight_sets import choose_weights
 
 _OFFICIAL_CLASSIFIER_WEIGHT = official_name(f"{CLASSIFIER}.weight")
 
@@ -30,44 +31,30 @@ def is_official(path: Path) -> bool:
 
 
 def load_official(
-    path: Path, labels: LabelSet | None, new_classifier: bool = False
+    path: Path, labels: LabelSet | None, new_classifier: bool = False, choice: str = ""
 ) -> tuple[Checkpoint, str | None]:
     """Read an official checkpoint.
 
     Args:
-        path: the ``.pth`` file.
+        path: the ``.pth`` file, or the same tensors as ``.safetensors``.
         labels: its label set; None means the data set with as many classes.
         new_classifier: replace the classifier by a new one for ``labels``, to fine-tune from a
             checkpoint with another class count; everything else is kept.
+        choice: of several sets of weights, see :func:`visolo_core.nn.weight_sets.choose_weights`.
 
     Returns:
         the checkpoint, and a sentence about the new classifier if there is one.
 
     Raises:
-        VisoloError: if the file is missing, damaged or holds code, or its keys, shapes or class
-            count are wrong.
+        VisoloError: if the file is missing, damaged or holds code, holds several sets of weights
+            and none is chosen, or its keys, shapes or class count are wrong.
     """
-    if path.suffix == SAFETENSORS:
-        raise VisoloError(f"'{path}' is a safetensors file; official checkpoints are .pth files")
-    loaded = load_tensors(path)
-    weights = loaded.get("model")
-    if METADATA_KEY in loaded:
-        raise VisoloError(f"'{path}' is already a visolo checkpoint: use it without converting")
-    named = isinstance(weights, Mapping) and all(isinstance(name, str) for name in weights)
-    if not weights or not named:
-        raise VisoloError(
-            f"'{path}' is not an official checkpoint: it has no 'model' with parameters"
-        )
-    # Some are saved from the bare network, without the prefix.
-    if not any(name.startswith(PREFIX) for name in weights):
-        weights = {PREFIX + name: tensor for name, tensor in weights.items()}
-    weights = {
-        name: tensor for name, tensor in weights.items() if not name.startswith(ALIAS_PREFIX)
-    }
-
+    loaded = _load(path)
+    chosen = choose_weights(loaded, path, choice)
+    weights = chosen.tensors
     classifier = weights.get(_OFFICIAL_CLASSIFIER_WEIGHT)
-    if classifier is None or getattr(classifier, "ndim", 0) != 4:
-        raise VisoloError(f"'{path}' has no classifier '{_OFFICIAL_CLASSIFIER_WEIGHT}'")
+    if not is_plain(classifier) or classifier.ndim != 4:
+        raise VisoloError(f"'{path}' has no usable classifier '{_OFFICIAL_CLASSIFIER_WEIGHT}'")
     config = PAPER.with_classes(classifier.shape[0])
     shapes = expected_shapes(config)
     check_state(weights, {official_name(name): shape for name, shape in shapes.items()}, path)
@@ -83,6 +70,18 @@ def load_official(
             f"{len(labels)}: name the right --labels, or pass --new-classifier to fine-tune"
         )
     return Checkpoint(CheckpointHeader(config, labels), state), None
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """The content of a file that is not one of ours."""
+    if path.suffix == SAFETENSORS:
+        loaded, ours = dict[str, Any](read_safetensors(path)), METADATA_KEY in read_metadata(path)
+    else:
+        loaded = load_tensors(path)
+        ours = METADATA_KEY in loaded
+    if ours:
+        raise VisoloError(f"'{path}' is already a visolo checkpoint: use it without converting")
+    return loaded
 
 
 def _replace_classifier(

@@ -6,13 +6,14 @@ import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 
 from visolo_core.errors import VisoloError
 from visolo_core.files import reason
+from visolo_core.nn.storage_claims import check_claims
 
 _LISTED = 20  # most names listed in a message
 
@@ -36,12 +37,15 @@ def check_state(
     misshaped = [
         f"{name} ({_shape_of(state[name])} instead of {_written(shape)})"
         for name, shape in shapes.items()
-        if name in state and tuple(getattr(state[name], "shape", ())) != shape
+        if name in state and not (is_plain(state[name]) and tuple(state[name].shape) == shape)
     ]
+    # A tensor of another shape is not looked into: it may claim any size.
     broken = [
         name
-        for name in shapes
-        if hasattr(state.get(name), "isfinite") and not bool(state[name].isfinite().all())
+        for name, shape in shapes.items()
+        if is_plain(state.get(name))
+        and tuple(state[name].shape) == shape
+        and not bool(state[name].isfinite().all())
     ]
     for names, kind in (
         (missing, "missing"),
@@ -55,13 +59,25 @@ def check_state(
         raise VisoloError(f"'{path}' does not fit the network: {'; '.join(complaints)}")
 
 
+def is_plain(value: Any) -> TypeGuard[Tensor]:
+    """Whether a value is a tensor of real numbers, each of which is in the file: not sparse, not
+    quantised, and not a few numbers that are repeated to any size."""
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_quantized:
+        return False
+    if value.is_complex() or value.device.type != "cpu":
+        return False
+    return value.numel() * value.element_size() <= value.untyped_storage().nbytes()
+
+
 def _listed(names: list[str]) -> str:
     more = len(names) - _LISTED
     return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _shape_of(value: Any) -> str:
-    return _written(value.shape) if hasattr(value, "shape") else type(value).__name__
+    if not isinstance(value, Tensor):
+        return type(value).__name__
+    return f"{'' if is_plain(value) else 'a special tensor of '}{_written(value.shape)}"
 
 
 def _written(shape: tuple[int, ...]) -> str:
@@ -93,6 +109,7 @@ def load_tensors(path: Path) -> dict[str, Any]:
         with warnings.catch_warnings():
             # PyTorch warns about pickles that it then refuses.
             warnings.simplefilter("ignore")
+            check_claims(path)
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise VisoloError(f"cannot read '{path}': {reason(error)}") from error
@@ -101,7 +118,7 @@ def load_tensors(path: Path) -> dict[str, Any]:
             f"'{path}' was not opened, since it holds more than tensors or is not a checkpoint: "
             f"{_first_sentence(error)}"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError) as error:
+    except Exception as error:  # of damaged pickles, of any kind
         raise VisoloError(f"'{path}' is not a checkpoint, or is damaged or cut short") from error
     if not isinstance(loaded, dict):
         raise VisoloError(f"'{path}' is not a checkpoint: it holds a {type(loaded).__name__}")

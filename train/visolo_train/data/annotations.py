@@ -1,29 +1,32 @@
 """Annotation and result files in YouTube-VIS and COCO format, checked and in one form.
 
 An image of COCO is a video of one frame, and its objects are tracks of one frame.
-
-Masks may be polygons, uncompressed or compressed run lengths; here all of them become compressed
-run lengths.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from visolo_core.categories import LabelSet, labels_of, plain_name
 from visolo_core.errors import VisoloError
-from visolo_core.files import read_json
-from visolo_core.masks import Rle, run_lengths
+from visolo_core.files import read_text
+from visolo_core.json_text import non_finite, parse_any
+from visolo_core.masks import Rle
+from visolo_train.data.doubts import (
+    category_doubts,
+    track_doubts,
+    twin_doubts,
+    video_doubts,
+)
+from visolo_train.data.entries import EntryReader
+from visolo_train.data.numbers import finite, whole
+from visolo_train.data.segmentations import to_rle
 
-Entry = TypeVar("Entry")
 _MAX_SIDE = 32768  # pixels; more is a mistake, and would be too much for the memory
 
 
@@ -55,6 +58,11 @@ class AnnotatedTrack:
     areas: tuple[float | None, ...] | None = None
     """Pixels of each mask, where an annotation states them."""
 
+    @property
+    def is_object(self) -> bool:
+        """Whether there is something to learn: a mask with a pixel that is not a crowd's."""
+        return not self.crowd and any(rle and coco_mask.area(rle) for rle in self.segmentations)
+
 
 @dataclass(frozen=True)
 class Annotations:
@@ -63,10 +71,16 @@ class Annotations:
     labels: LabelSet
     videos: tuple[Video, ...]
     tracks: tuple[AnnotatedTrack, ...]
+    of_images: bool = False
+    """Whether the file is COCO's."""
 
 
-def read_annotations(path: Path) -> Annotations:
+def read_annotations(path: Path, crowd_objects: bool = False) -> Annotations:
     """Read an annotation file in YouTube-VIS or COCO format.
+
+    Args:
+        path: of the file.
+        crowd_objects: read crowds as objects.
 
     Raises:
         VisoloError: if it cannot be read, or an entry violates the format; the sentence names the
@@ -76,20 +90,28 @@ def read_annotations(path: Path) -> Annotations:
     def refuse(problem: str) -> None:
         raise VisoloError(f"'{path}', {problem}")
 
-    return scan_annotations(path, refuse)
+    return scan_annotations(path, refuse, crowd_objects=crowd_objects)
 
 
-def scan_annotations(path: Path, on_problem: Callable[[str], None]) -> Annotations:
+def scan_annotations(
+    path: Path,
+    on_problem: Callable[[str], None],
+    on_doubt: Callable[[str], None] = lambda _: None,
+    crowd_objects: bool = False,
+) -> Annotations:
     """Read every usable entry of an annotation file.
 
     Args:
         path: of the file.
         on_problem: called with each entry that cannot be used, and why.
+        on_doubt: called with each entry that can be used but contradicts itself or another, and
+            why.
+        crowd_objects: read crowds as objects.
 
     Raises:
         VisoloError: if it cannot be read, or is of another format.
     """
-    document = read_json(path)
+    document, is_finite = _parsed(path)
     if not isinstance(document, dict):
         raise VisoloError(f"'{path}' is not in YouTube-VIS or COCO format: it is not a json object")
     of_images = "videos" not in document and "images" in document
@@ -97,19 +119,40 @@ def scan_annotations(path: Path, on_problem: Callable[[str], None]) -> Annotatio
     for name in (place, "categories", "annotations"):
         if not isinstance(document.get(name), list):
             raise VisoloError(f"'{path}' is not in YouTube-VIS format: it has no list '{name}'")
+    if not is_finite:
+        others = {name: document[name] for name in document if name not in (place, "annotations")}
+        if wrong := non_finite(others):
+            on_problem(f"{wrong}, and numbers must be finite")
     try:
         labels = labels_of(document["categories"], path.stem)
     except (KeyError, TypeError, ValueError) as error:
         raise VisoloError(f"'{path}' has a category without an integer id or a name") from error
-    read_video = _image if of_images else _video
-    videos = _each(place, document[place], read_video, on_problem)
-    by_id = {video.video_id: video for video in videos}
+    each = EntryReader(on_problem, is_finite)
+    videos = each.read(place, document[place], _image if of_images else _video)
+    by_id = {video.video_id: video for _, _, video in videos}
 
     def annotation(entry: dict[str, Any]) -> AnnotatedTrack:
-        return _annotation(_as_track(entry) if of_images else entry, by_id, labels)
+        return _annotation(_as_track(entry) if of_images else entry, by_id, labels, crowd_objects)
 
-    tracks = _each("annotations", document["annotations"], annotation, on_problem)
-    return Annotations(labels, tuple(by_id.values()), tuple(tracks))
+    tracks = each.read("annotations", document["annotations"], annotation)
+    for doubt in category_doubts(labels):
+        on_doubt(doubt)
+    for at, entry, _ in videos:
+        for doubt in () if of_images else video_doubts(entry):
+            on_doubt(f"{place}[{at}]: {doubt}")
+    for at, entry, track in tracks:
+        video = by_id[track.video_id]
+        size = video.height, video.width, len(video.file_names)
+        for doubt in () if of_images else track_doubts(entry, *size):
+            on_doubt(f"annotations[{at}]: {doubt}")
+    for doubt in (
+        *twin_doubts(place, ((at, video.file_names) for at, _, video in videos)),
+        *twin_doubts("annotations", ((at, _what(track)) for at, _, track in tracks)),
+    ):
+        on_doubt(doubt)
+    return Annotations(
+        labels, tuple(by_id.values()), tuple(track for _, _, track in tracks), of_images
+    )
 
 
 def read_results(path: Path, annotations: Annotations) -> tuple[AnnotatedTrack, ...]:
@@ -119,93 +162,50 @@ def read_results(path: Path, annotations: Annotations) -> tuple[AnnotatedTrack, 
         VisoloError: if it cannot be read, or a result violates the format or belongs to
             a video or category that the data set does not have.
     """
-    document = read_json(path)
+    document, is_finite = _parsed(path)
     if not isinstance(document, list):
         raise VisoloError(f"'{path}' is not a results file: it is not a json list")
     by_id = {video.video_id: video for video in annotations.videos}
 
     def result(entry: dict[str, Any]) -> AnnotatedTrack:
-        return _track(entry, by_id, annotations.labels, score=float(entry["score"]))
+        score = finite(entry["score"], "score")
+        return _track(entry, by_id, annotations.labels, score=score)
 
     def refuse(problem: str) -> None:
         raise VisoloError(f"'{path}', {problem}")
 
-    return tuple(_each("results", document, result, refuse))
+    return tuple(
+        track for _, _, track in EntryReader(refuse, is_finite).read("results", document, result)
+    )
 
 
-def to_rle(segmentation: Any, height: int, width: int) -> Rle:
-    """A mask of any of the three forms as compressed run lengths.
-
-    Raises:
-        ValueError, KeyError, TypeError: if it is in none of these forms, or of another size.
-    """
-    if isinstance(segmentation, list):
-        parts = [_polygon(part, height, width) for part in segmentation]
-        merged = coco_mask.merge(coco_mask.frPyObjects(parts, height, width))
-        return {"size": [height, width], "counts": merged["counts"].decode()}
-    size, counts = segmentation["size"], segmentation["counts"]
-    if list(size) != [height, width]:
-        raise ValueError(f"its mask is {size[1]}x{size[0]}, the frame {width}x{height}")
-    if isinstance(counts, list):
-        _check_runs(np.asarray(counts), height, width)
-        packed = coco_mask.frPyObjects({"size": size, "counts": counts}, height, width)
-        return {"size": [height, width], "counts": packed["counts"].decode()}
-    if not isinstance(counts, str):
-        raise TypeError("its run lengths are neither a list nor a string")
-    _check_runs(run_lengths(counts), height, width)
-    return {"size": [height, width], "counts": counts}
+def _parsed(path: Path) -> tuple[Any, bool]:
+    """The content of a json file, and whether all numbers in it are finite."""
+    text = read_text(path)
+    try:
+        return parse_any(text)
+    except ValueError as error:
+        raise VisoloError(f"'{path}' is not json: {error}") from error
 
 
-def _check_runs(runs: NDArray[Any], height: int, width: int) -> None:
-    integers = np.issubdtype(runs.dtype, np.integer)
-    if not integers or (runs < 0).any() or runs.sum() != height * width:
-        raise ValueError("its run lengths do not cover the frame")
-
-
-def _polygon(part: Any, height: int, width: int) -> list[float]:
-    """x, y, x, y ... in pixels. Slightly outside the frame is usual; far outside is an error."""
-    points = np.asarray(part, np.float64)
-    if points.ndim != 1 or len(points) < 6 or len(points) % 2:
-        raise ValueError("its polygon is not a list of three points or more")
-    side = max(height, width)
-    if not ((points > -side) & (points < 2 * side)).all():
-        raise ValueError("its polygon lies outside of the frame")
-    return [float(point) for point in points]
-
-
-def _each(
-    kind: str,
-    entries: list[Any],
-    read: Callable[[dict[str, Any]], Entry],
-    on_problem: Callable[[str], None],
-) -> list[Entry]:
-    """Read every entry of a list; a faulty one is reported with its position."""
-    read_entries, places = [], dict[Any, int]()
-    for place, entry in enumerate(entries):
-        try:
-            if not isinstance(entry, dict):
-                raise TypeError("it is not a json object")
-            read_entries.append(read(entry))
-            number = entry.get("id")
-            first = place if number is None else places.setdefault(number, place)
-            if first != place:
-                read_entries.pop()
-                raise ValueError(f"its id {number} is that of {kind}[{first}] already")
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
-            on_problem(f"{kind}[{place}] cannot be used: {what}")
-    return read_entries
+def _what(track: AnnotatedTrack) -> Hashable | None:
+    """Equal for tracks that are the same object; None for one without a mask."""
+    if not any(track.segmentations):
+        return None
+    counts = tuple(rle and rle["counts"] for rle in track.segmentations)
+    return track.video_id, track.category_id, counts
 
 
 def _video(entry: dict[str, Any]) -> Video:
     names = entry["file_names"]
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
         raise ValueError("its file_names are not a list of names")
-    height, width = int(entry["height"]), int(entry["width"])
+    "".join(names).encode()  # half of a surrogate pair cannot be written
+    height, width = whole(entry["height"], "height"), whole(entry["width"], "width")
     if not (0 < height <= _MAX_SIDE and 0 < width <= _MAX_SIDE):
         raise ValueError(f"its size is {width}x{height}")
     exhaustive = bool(entry.get("exhaustive", True))
-    return Video(int(entry["id"]), height, width, tuple(names), exhaustive)
+    return Video(whole(entry["id"], "id"), height, width, tuple(names), exhaustive)
 
 
 def _image(entry: dict[str, Any]) -> Video:
@@ -226,18 +226,22 @@ def _as_track(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _annotation(
-    entry: dict[str, Any], videos: dict[int, Video], labels: LabelSet
+    entry: dict[str, Any], videos: dict[int, Video], labels: LabelSet, crowd_objects: bool
 ) -> AnnotatedTrack:
     areas = entry.get("areas")
-    if areas is not None and not all(a is None or math.isfinite(float(a)) for a in areas):
-        raise ValueError("an area of it is not a finite number")
-    return _track(
-        entry,
-        videos,
-        labels,
-        crowd=bool(entry.get("iscrowd", 0)),
-        areas=None if areas is None else tuple(None if a is None else float(a) for a in areas),
-    )
+    crowd = bool(entry.get("iscrowd", 0)) and not crowd_objects
+    track = _track(entry, videos, labels, crowd=crowd)
+    return track if areas is None else replace(track, areas=_areas(areas, track))
+
+
+def _areas(areas: Any, track: AnnotatedTrack) -> tuple[float | None, ...]:
+    if not isinstance(areas, list) or len(areas) != len(track.segmentations):
+        count = f"{len(areas)} areas" if isinstance(areas, list) else "no list of areas"
+        raise ValueError(f"it has {count} for {len(track.segmentations)} frames")
+    read = tuple(None if area is None else finite(area, "area") for area in areas)
+    if any(area is not None and area < 0 for area in read):
+        raise ValueError("an area of it is below 0")
+    return read
 
 
 def _track(
@@ -246,19 +250,20 @@ def _track(
     labels: LabelSet,
     score: float = 1.0,
     crowd: bool = False,
-    areas: tuple[float | None, ...] | None = None,
 ) -> AnnotatedTrack:
-    video = videos.get(int(entry["video_id"]))
+    video = videos.get(whole(entry["video_id"], "video_id"))
     if video is None:
         raise ValueError(f"there is no video or image {entry['video_id']}")
-    category = int(entry["category_id"])
+    category = whole(entry["category_id"], "category_id")
     if category not in labels.ids:
         raise ValueError(f"there is no category {category}")
     masks = entry["segmentations"]
+    if not isinstance(masks, list):
+        raise TypeError("its segmentations are not a list")
     if len(masks) != len(video.file_names):
         raise ValueError(f"it has {len(masks)} masks for {len(video.file_names)} frames")
     rles = tuple(None if not mask else to_rle(mask, video.height, video.width) for mask in masks)
-    return AnnotatedTrack(video.video_id, category, rles, score, crowd, areas)
+    return AnnotatedTrack(video.video_id, category, rles, score, crowd)
 
 
 def check_categories(data: LabelSet, labels: LabelSet) -> None:

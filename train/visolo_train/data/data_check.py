@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -49,6 +50,7 @@ def check_data(
     images: Path | None,
     labels: LabelSet | None = None,
     decode: bool = True,
+    crowd_objects: bool = False,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> DataReport:
     """Look for everything that would break a training or an evaluation.
@@ -58,13 +60,14 @@ def check_data(
         images: folder of the frames; None leaves them unread.
         labels: of the network to be trained; its ids are compared.
         decode: decode the frames; otherwise read only their headers.
+        crowd_objects: read crowds as objects.
         progress: called with the number of frames checked, and of all.
 
     Raises:
         VisoloError: if the file cannot be read, or is of another format.
     """
     problems: list[str] = []
-    annotations = scan_annotations(path, problems.append)
+    annotations = scan_annotations(path, problems.append, problems.append, crowd_objects)
     if labels is not None:
         try:
             check_categories(annotations.labels, labels)
@@ -73,7 +76,7 @@ def check_data(
     if not annotations.videos:
         problems.append("the file lists no video")
     problems += _unannotated_videos(annotations)
-    problems += _without_masks(annotations, path)
+    problems += _without_masks(annotations, path, images)
     if images is not None:
         problems += _frames(annotations.videos, images, decode, progress)
     return DataReport(
@@ -138,7 +141,7 @@ def _unannotated_videos(annotations: Annotations) -> Iterator[str]:
             )
 
 
-def _without_masks(annotations: Annotations, path: Path) -> Iterator[str]:
+def _without_masks(annotations: Annotations, path: Path, images: Path | None) -> Iterator[str]:
     """What a training cannot use although it is well formed."""
     empty = [
         f"video {track.video_id} category {track.category_id}"
@@ -150,18 +153,39 @@ def _without_masks(annotations: Annotations, path: Path) -> Iterator[str]:
             f"{len(empty)} tracks have masks without a pixel: {_first(empty)}: draw them again, or "
             "write null in place of each"
         )
-    masks = [track.crowd for track in annotations.tracks if any(track.segmentations)]
-    if annotations.tracks and not masks:
+    if annotations.videos and not annotations.tracks:
         yield (
-            "no annotation has a mask, and boxes are not trained on: draw masks, or fill the boxes "
-            f"of a COCO file with: visolo data import {path} --boxes -o NEW.json"
+            "there is no annotation that can be used, so there is nothing to learn: outline the "
+            "objects"
         )
-    if masks and all(masks):
+        return
+    masks = [track for track in annotations.tracks if any(track.segmentations)]
+    if annotations.tracks and not masks:
+        yield "no annotation has a mask, and boxes are not trained on: draw masks" + (
+            f", or fill the boxes with: {_importing(path, images)} --boxes -o NEW.json"
+            if annotations.of_images
+            else ""
+        )
+    elif masks and all(track.crowd for track in masks):
         yield (
             "every mask is a crowd, which is not trained on: if they are objects, as in CVAT's "
-            "export of masks that were drawn with its brush, write them as such with: visolo data "
-            f"import {path} --crowd-objects -o NEW.json"
+            "export of masks that were drawn with its brush, train with --crowd-objects"
+        ) + (
+            f", or write them as objects with: {_importing(path, images)} --crowd-objects "
+            "-o NEW.json"
+            if annotations.of_images
+            else ""
         )
+    elif annotations.tracks and not any(track.is_object for track in annotations.tracks):
+        yield "there is no object to learn: every mask is a crowd or has no pixel"
+
+
+def _importing(path: Path, images: Path | None) -> str:
+    """The command that imports a file of COCO."""
+    command = f"visolo data import {shlex.quote(str(path))}"
+    if images is None or images == path.parent / "JPEGImages":
+        return command
+    return f"{command} --images {shlex.quote(str(images))}"
 
 
 def _notes(annotations: Annotations) -> Iterator[str]:
@@ -177,13 +201,12 @@ def _notes(annotations: Annotations) -> Iterator[str]:
     ]
     if unseen:
         yield f"{len(unseen)} tracks have no mask in any frame: {_first(unseen)}"
-    areas = [
-        f"video {track.video_id} category {track.category_id}"
-        for track in annotations.tracks
-        if track.areas is not None and len(track.areas) != len(track.segmentations)
-    ]
-    if areas:
-        yield f"{len(areas)} tracks have different numbers of areas and masks: {_first(areas)}"
+    crowds = sum(track.crowd for track in annotations.tracks)
+    if 0 < crowds < len(annotations.tracks):
+        yield (
+            f"{crowds} crowds are not trained on: if they are objects, as in CVAT's export of "
+            "masks that were drawn with its brush, --crowd-objects reads them as such"
+        )
     counts = _tracks_per_category(annotations)
     without = [name for name, count in counts.items() if not count]
     if without:

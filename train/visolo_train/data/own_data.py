@@ -38,7 +38,11 @@ class OwnData:
 
 
 def read_own_data(
-    path: Path, images: Path | None = None, classes: Sequence[str] = (), empty_frames: bool = False
+    path: Path,
+    images: Path | None = None,
+    classes: Sequence[str] = (),
+    empty_frames: bool = False,
+    crowd_objects: bool = False,
 ) -> OwnData:
     """Read a data set in YouTube-VIS or COCO format and hold a part of it out.
 
@@ -47,12 +51,13 @@ def read_own_data(
         images: folder of its frames; None means ``JPEGImages`` beside it.
         classes: names of the classes to learn; without any, all that have an object.
         empty_frames: keep frames without a mask of any class, in which there is nothing then.
+        crowd_objects: read crowds as objects.
 
     Raises:
         VisoloError: if it cannot be read, a frame is missing, it has no such class, or there is too
             little to learn from.
     """
-    whole = read_annotations(path)
+    whole = read_annotations(path, crowd_objects)
     folder = (images or path.parent / "JPEGImages").absolute()
     _check_frames(whole, path, folder)
     # Without that word, objects in a frame without a mask may be there and not outlined yet.
@@ -158,7 +163,10 @@ def _without_empty_masks(track: AnnotatedTrack) -> AnnotatedTrack:
 
 def _instead_of_objects(tracks: Sequence[AnnotatedTrack]) -> str:
     if any(track.crowd for track in tracks):
-        return "only crowds ('iscrowd'), which are never learnt from: outline single objects"
+        return (
+            "only crowds ('iscrowd'), which are never learnt from: outline single objects, or if "
+            "these are objects, as CVAT exports its brush masks, add --crowd-objects"
+        )
     return "no masks: every object to learn from needs a polygon or run lengths, not a box alone"
 
 

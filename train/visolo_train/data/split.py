@@ -55,7 +55,7 @@ def split_annotations(path: Path, share: float, salt: str = "") -> Split:
             counts[entry[owner] in held_back][names[entry["category_id"]]] += 1
         training = _side(document, kind, owner, held_back, False)
         validation = _side(document, kind, owner, held_back, True)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
         what = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise VisoloError(f"'{path}' is in neither YouTube-VIS nor COCO format: {what}") from error
     for name, count in (("training", len(everything - held_back)), ("validation", len(held_back))):

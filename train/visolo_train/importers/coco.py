@@ -13,7 +13,7 @@ from typing import Any
 from visolo_core.errors import VisoloError
 from visolo_core.files import read_json
 from visolo_runtime.sources.pictures import natural_order
-from visolo_train.data.annotations import to_rle
+from visolo_train.data.segmentations import to_rle
 from visolo_train.importers.frames import (
     AnnotatedFrame,
     AnnotatedShape,

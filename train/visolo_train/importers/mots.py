@@ -20,7 +20,7 @@ from visolo_core.errors import VisoloError
 from visolo_core.files import reason
 from visolo_core.masks import Rle, encode_rle
 from visolo_runtime.sources.pictures import natural_order
-from visolo_train.data.annotations import to_rle
+from visolo_train.data.segmentations import to_rle
 from visolo_train.importers.frames import (
     AnnotatedFrame,
     AnnotatedShape,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
 from visolo_core.masks import Masks, Rle, encode_rle
-from visolo_train.data.annotations import to_rle
+from visolo_train.data.segmentations import to_rle
 
 Size = tuple[int, int]
 """Height and width in pixels."""

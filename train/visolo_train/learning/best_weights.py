@@ -28,7 +28,7 @@ class BestWeights:
         if path.exists():
             try:
                 scores = {int(step): float(ap) for step, ap in read_json(path).items()}
-            except (AttributeError, TypeError, ValueError) as error:
+            except (AttributeError, TypeError, ValueError, OverflowError) as error:
                 raise VisoloError(f"'{path}' is not a list of scores: {error}") from error
             self._scores = {step: ap for step, ap in scores.items() if step <= last_step}
 

@@ -85,7 +85,7 @@ class AnnotatedClips(Dataset[TrainingClip]):
         self._classes = {number: at for at, number in enumerate(labels.ids)}
         tracks: dict[int, list[AnnotatedTrack]] = {}
         for track in annotations.tracks:
-            if not track.crowd:
+            if track.is_object:
                 tracks.setdefault(track.video_id, []).append(track)
         self._videos = [
             (video, tracks[video.video_id])

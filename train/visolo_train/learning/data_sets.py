@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 
 from visolo_core.categories import LabelSet
@@ -57,14 +58,19 @@ def _clips(
     augmentation = Augmentation(size, table.short_sides, table.rotation, table.flip)
     images = table.images or table.annotations.parent / "JPEGImages"
     annotations = without_held_out(
-        read_annotations(table.annotations), table.annotations, table.held_out
+        read_annotations(table.annotations, table.crowd_objects),
+        table.annotations,
+        table.held_out,
     )
     if table.kind == "pasted":
         pasted = PastedClips(annotations, images, table.backgrounds, table.photos, table.stretched)
         return ComposedClips(pasted, labels, size, sampling, table.seed)
     clips = AnnotatedClips(annotations, images, labels, sampling, augmentation, table.seed)
     if not len(clips):
-        raise VisoloError(f"'{table.annotations}' has no video with an object to learn from")
+        raise VisoloError(
+            f"'{table.annotations}' has no video with an object to learn from: "
+            f"visolo data check {shlex.quote(str(table.annotations))} says why"
+        )
     if clips.left_out:
         note(
             f"'{table.annotations}': {len(clips.left_out)} of {len(annotations.videos)} videos "

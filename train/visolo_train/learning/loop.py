@@ -40,7 +40,7 @@ class Schedule:
         VisoloError: if a number is out of range.
     """
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+    __pydantic_config__ = {"extra": "forbid", "allow_inf_nan": False}  # noqa: RUF012
 
     steps: int
     batch: int

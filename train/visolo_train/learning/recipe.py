@@ -17,12 +17,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from visolo_core.categories import LabelSet, find_labels
 from visolo_core.config import PRESETS, ModelConfig
 from visolo_core.errors import VisoloError
-from visolo_core.files import reason
+from visolo_core.files import read_text
 from visolo_train.learning.loop import Schedule
 
 
 class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class NetworkTable(_Table):
@@ -83,7 +83,7 @@ class DataTable(_Table):
     kind: Literal["annotated", "drawn", "pasted"] = "annotated"
     """``annotated``: a json file in YouTube-VIS or COCO format; ``drawn``: clips of shapes;
     ``pasted``: objects cut out of such a file move over other pictures."""
-    share: float = Field(default=1.0, ge=0, allow_inf_nan=False)
+    share: float = Field(default=1.0, ge=0)
     annotations: Path | None = None
     images: Path | None = None
     """Folder of the frames; the one beside the json without it."""
@@ -95,6 +95,8 @@ class DataTable(_Table):
     stretched: float = Field(default=0.0, ge=0, le=1)
     """Of pasted clips: the share of the photos, and half that of the others, that is stretched from
     another aspect ratio, as the runtime stretches every frame."""
+    crowd_objects: bool = False
+    """Read crowds as objects, such as the brush masks of CVAT's COCO export."""
     held_out: float = Field(default=0.0, ge=0, lt=1)
     """Share of the videos or images to leave out: the validation side of ``visolo data split``."""
     frames: int = Field(default=3, ge=2)
@@ -110,6 +112,8 @@ class ValidationTable(_Table):
 
     annotations: Path | None = None
     images: Path | None = None
+    crowd_objects: bool = False
+    """As of the data sets."""
     every: int = Field(default=0, ge=0)
     """Steps between two scores; 0 scores never. The last step is scored too."""
     keep: Literal["last", "best"] = "last"
@@ -168,7 +172,7 @@ def read_recipe(name_or_path: str, changes: list[str]) -> Recipe:
     where = f"recipe '{name_or_path}'"
     try:
         document = tomllib.loads(_text(name_or_path))
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise VisoloError(f"{where} is not TOML: {error}") from error
     change(document, changes)
     return checked(document, where)
@@ -213,11 +217,7 @@ def _text(name_or_path: str) -> str:
         raise VisoloError(
             f"recipe '{name_or_path}' is unknown: choose {', '.join(names())}, or name a .toml file"
         )
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        why = reason(error) if isinstance(error, OSError) else "it is not text"
-        raise VisoloError(f"cannot read '{path}': {why}") from error
+    return read_text(path)
 
 
 def _apply(document: dict[str, Any], change: str) -> None:
@@ -238,5 +238,5 @@ def _apply(document: dict[str, Any], change: str) -> None:
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # TOML's error is a ValueError
         return text

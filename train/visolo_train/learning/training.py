@@ -64,7 +64,7 @@ class Training:
         network = build_network(recipe.network, recipe.start, self.notes.append)
         self.trainer = Trainer(network, recipe.schedule, team)
         self._validation = (
-            read_annotations(recipe.validation.annotations)
+            read_annotations(recipe.validation.annotations, recipe.validation.crowd_objects)
             if recipe.validation.annotations and team.leads
             else None
         )

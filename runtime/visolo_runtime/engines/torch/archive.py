@@ -11,6 +11,7 @@ import io
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,18 @@ _SYMBOL = re.compile(r"Symbol\('\w+'(, \w+=(True|False))*\)")
 _EXPRESSION = re.compile(r"(?!.*__)[\w +\-*/(),]*")
 
 
+# What zipfile and json raise of damaged archives; NotImplementedError of unknown compression.
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    KeyError,
+    EOFError,
+    RuntimeError,
+    json.JSONDecodeError,
+    UnicodeDecodeError,
+)
+
+
 def plain_program(file: Path) -> io.BytesIO:
     """The bytes of an exported program in which nothing is pickled.
 
@@ -38,7 +51,7 @@ def plain_program(file: Path) -> io.BytesIO:
     try:
         with zipfile.ZipFile(content) as archive:
             _check(archive)
-    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except _DAMAGED as error:
         raise ValueError(f"it is not an exported program ({error})") from error
     content.seek(0)
     return content
