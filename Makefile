@@ -3,6 +3,7 @@
 # make parity-avx2   comparisons of numbers once more, without AVX-512
 # make coverage      the tests again, and which lines they leave out
 # make site          the pages and a reference of the Python API, into ./site
+# make web           a page that runs a model in the browser, into ./build/web; needs npm
 # make wheels        visolo and visolo-gpu, into ./dist, checked; GPU extras resolved by pip
 # make container     the steps of docker/cpu/Dockerfile, without a container engine
 # make release       whether this version can be published; publishes nothing
@@ -23,8 +24,8 @@ GPU_BIN := .venv-gpu/bin
 PIP_INSTALL := -m pip install --disable-pip-version-check --constraint constraints.txt
 MANIFEST := pyproject.toml packaging_hook.py constraints.txt
 
-.PHONY: demo test lint types unit parity-avx2 slow fuzz coverage site wheels container release can-release \
-	gpu-check gpu-standin constraints clean
+.PHONY: demo test lint types unit parity-avx2 slow fuzz coverage site web wheels container release \
+	can-release gpu-check gpu-standin constraints clean
 
 demo: $(BASE)
 	$(BIN)/visolo demo --output demo
@@ -121,6 +122,18 @@ site: $(DOCS)
 $(DOCS): $(BASE)
 	$(BIN)/python $(PIP_INSTALL) --editable '.[docs]'
 	touch $(DOCS)
+
+# What the page needs from npm is installed as its lock file says, and no script of it is run.
+NPM := build/npm
+PAGE := runtime/visolo_runtime/web
+web: $(BASE) $(NPM)/.installed
+	$(BIN)/visolo web build/web --runtime $(NPM)/node_modules/onnxruntime-web
+
+$(NPM)/.installed: $(PAGE)/package.json $(PAGE)/package-lock.json
+	mkdir -p $(NPM)
+	cp $(PAGE)/package.json $(PAGE)/package-lock.json $(NPM)
+	npm ci --prefix $(NPM) --ignore-scripts --no-audit --no-fund
+	touch $(NPM)/.installed
 
 clean:
 	rm -rf $(VENV) .venv-gpu .standin demo dist build site gpu-check.txt .coverage

@@ -20,6 +20,8 @@ NO_COMPILER = "needs a C++ compiler"
 NO_CUDA = "this PyTorch has no CUDA"
 OTHER_RUNTIME = "onnxruntime-gpu is installed here"
 NOT_LIMITED = "VISOLO_INSTRUCTION_LIMIT is not set, see make parity-avx2"
+NO_CHROMIUM = "chromium is not installed"
+NO_WEB_RUNTIME = "onnxruntime-web is not here, see make web"
 LISTED = (
     WHOLE_GOLDEN,  # 9 MB; a part of it is committed and always compared
     REAL_DATA,  # other people's images, which cannot be committed
@@ -27,6 +29,8 @@ LISTED = (
     NO_CUDA,  # there is a GPU, but this PyTorch cannot use it
     OTHER_RUNTIME,  # tests what only the CPU's ONNX Runtime lacks
     NOT_LIMITED,  # tests a limit that is not set
+    NO_CHROMIUM,  # a browser, which .ci/run installs
+    NO_WEB_RUNTIME,  # from npm, which .ci/run installs
 )
 
 

@@ -29,6 +29,7 @@ FLOORS = (
     "visolo_train",
     "visolo_runtime.serving",
     "visolo_runtime",
+    "visolo_runtime.web",
     "visolo_runtime.session",
     "visolo_runtime.sinks",
     "visolo_runtime.sources",

@@ -17,6 +17,7 @@ COMMANDS = {
     "serve": ("visolo.commands.serve:serve", "Track streams on a page in the browser."),
     "bench": ("visolo.commands.bench:bench", "Measure the speed of one model or two."),
     "demo": ("visolo.commands.demo:demo", "Run the models in the package."),
+    "web": ("visolo.commands.web:web", "Write a page that runs a model in the browser."),
     "info": ("visolo.commands.info:info", "Show what a bundle or a weights file contains."),
     "doctor": ("visolo.commands.doctor:doctor", "Check what this machine can run."),
     "convert": (
