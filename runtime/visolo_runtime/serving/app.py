@@ -38,6 +38,11 @@ _MEDIA = {
     ".css": "text/css; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+_SHARED = (
+    "icon.svg", "style.css", "model/contours.js", "view/overlay.js", "view/scene.js",
+    "view/sources.js",
+)  # fmt: skip
+"""Of the static page, what this page uses too."""
 _OPEN_PATHS = frozenset(("/api/health", "/api/ready"))
 """Without a token: they say nothing but yes or no."""
 _SAFE_HEADERS = {
@@ -87,7 +92,7 @@ class _Routes:
     def routes(self) -> list[Any]:
         return [
             Route("/", self.page),
-            Route("/page/{name}", self.page),
+            Route("/page/{name:path}", self.page),
             Route("/openapi.json", self.schema),
             Route("/metrics", self.metrics),
             Route("/api/health", self.health),
@@ -140,20 +145,20 @@ class _Routes:
         return JSONResponse(self._service.describe_model())
 
     async def streams(self, _: Request) -> Response:
-        return JSONResponse([each.describe() for each in self._service.hub.streams()])
+        return JSONResponse([self._service.describe(each) for each in self._service.hub.streams()])
 
     async def add(self, request: Request) -> Response:
         body = await _body(request, AddStream)
         stream = await asyncio.to_thread(self._service.add, body.source)
-        return JSONResponse(stream.describe(), 201)
+        return JSONResponse(self._service.describe(stream), 201)
 
     async def stream(self, request: Request) -> Response:
-        return JSONResponse(self._service.stream(_number(request)).describe())
+        return JSONResponse(self._service.describe(self._service.stream(_number(request))))
 
     async def change(self, request: Request) -> Response:
         number = _number(request)
         stream = self._service.change(number, await _body(request, ChangeStream))
-        return JSONResponse(stream.describe())
+        return JSONResponse(self._service.describe(stream))
 
     async def remove(self, request: Request) -> Response:
         await asyncio.to_thread(self._service.remove, _number(request))
@@ -411,8 +416,10 @@ def _number(request: Request) -> int:
 def _page_files() -> dict[str, bytes]:
     """The page's files by name: nothing else can be asked for."""
     folder = files("visolo_runtime.serving") / "page"
-    return {
+    page = {
         each.name: each.read_bytes()
         for each in folder.iterdir()
         if each.is_file() and Path(each.name).suffix in _MEDIA
     }
+    static = files("visolo_runtime.web") / "page"
+    return page | {f"web/{name}": static.joinpath(name).read_bytes() for name in _SHARED}

@@ -93,6 +93,7 @@ class HubStream:
             "stream": self.number,
             "name": self.clip.name,
             "live": self.clip.live,
+            "visitor": not self.sends_picture,
             "state": self.state,
             "reason": self.reason,
             "frames": self.frames,

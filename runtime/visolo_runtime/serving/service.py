@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import secrets
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -51,6 +52,8 @@ class Service:
     hub: Hub
     guard: Guard
     options: ServiceOptions = field(default_factory=ServiceOptions)
+    run: str = field(default_factory=lambda: secrets.token_hex(4))
+    """Another one at each start: numbers of streams and tracks mean something only within it."""
     _recordings: dict[int, Recording] = field(default_factory=dict)
     _uploads: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(1))
 
@@ -70,6 +73,15 @@ class Service:
             "max_streams": self.hub.capacity,
             "recordings": self.options.recordings is not None,
             "may_add": bool(self.options.allowed_sources),
+            "run": self.run,
+        }
+
+    def describe(self, stream: HubStream) -> dict[str, Any]:
+        """A stream, ready for json."""
+        recording = self._recordings.get(stream.number)
+        return {
+            **stream.describe(),
+            "recording": None if recording is None else recording.describe(),
         }
 
     def open_own(self, sources: Sequence[str]) -> None:
@@ -108,6 +120,12 @@ class Service:
         stream = self.hub.find(number)
         if stream is None:
             raise MissingError(f"there is no stream {number}")
+        return stream
+
+    def _public(self, number: int) -> HubStream:
+        stream = self.stream(number)
+        if not stream.sends_picture:
+            raise ForbiddenError("the pictures of a visitor's camera are nobody else's")
         return stream
 
     def change(self, number: int, change: ChangeStream) -> HubStream:
@@ -149,8 +167,9 @@ class Service:
 
         Raises:
             MissingError: if there is no such stream, or no frame yet.
+            ForbiddenError: if it is a visitor's own.
         """
-        latest = self.stream(number).latest
+        latest = self._public(number).latest
         if latest is None:
             raise MissingError(f"stream {number} has no frame yet")
         return latest.annotated_jpeg() if overlay else latest.jpeg()
@@ -159,10 +178,10 @@ class Service:
         """Begin to record a stream.
 
         Raises:
-            ForbiddenError: if the server keeps no recordings.
+            ForbiddenError: if the server keeps no recordings, or it is a visitor's own.
             VisoloError: if it is recorded already, or over.
         """
-        stream, folder = self.stream(number), self.options.recordings
+        stream, folder = self._public(number), self.options.recordings
         if folder is None:
             raise ForbiddenError("this server keeps no recordings: start it with --recordings DIR")
         current = self._recordings.get(number)

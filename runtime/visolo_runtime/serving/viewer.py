@@ -50,12 +50,12 @@ class Viewer:
         self._changed.set()
 
     async def send(self, send: Callable[[bytes], Any]) -> None:
-        """Send frames until all streams are over or the viewer is gone.
+        """Send frames until all streams are over and their last frames sent, or the viewer is gone.
 
         Args:
             send: sends a message.
         """
-        while self._watched:
+        while self._watched or self._waiting:
             if self._waiting and self._in_flight < WINDOW:
                 number = next(iter(self._waiting))
                 frame = self._waiting.pop(number)
