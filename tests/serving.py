@@ -40,10 +40,12 @@ def serving(
     guard: Guard | None = None,
     options: ServiceOptions | None = None,
     capacity: int = 4,
+    port: int = 0,
 ) -> Iterator[Serving]:
-    """Run a server while the block runs."""
+    """Run a server while the block runs; port 0 takes a free one."""
     with socket.socket() as listener, Hub(model, capacity) as hub:
-        listener.bind(("127.0.0.1", 0))
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
         service = Service("tested", hub, guard or Guard(), options or ServiceOptions())
         running = server(guarded(create_app(service), service.guard), "127.0.0.1", 0)
         thread = threading.Thread(target=running.run, args=([listener],), daemon=True)

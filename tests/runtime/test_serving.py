@@ -122,6 +122,34 @@ def test_a_viewer_that_stops_reading_costs_nothing(model: Model) -> None:
         assert stream.dropped > 0
 
 
+def test_viewers_that_vanish_are_no_error(model: Model, caplog: pytest.LogCaptureFixture) -> None:
+    """Whether they close, are cut off, or leave in the middle of a message."""
+    with serving(model) as served:
+        stream = served.hub.add(camera(10_000, pause=0.002))
+        for path in (f"/api/watch?stream={stream.number}", "/api/visit", "/api/watch?stream=99"):
+            for _ in range(5):
+                connection = socket_to(served, path)
+                with suppress(ConnectionClosed):
+                    connection.recv(timeout=LIMIT_S)
+                connection.socket.shutdown(socket.SHUT_RDWR)
+                connection.close()
+        until(lambda: "visolo_viewers 0" in httpx.get(f"{served.address}/metrics").text, "viewers")
+        until(lambda: len(served.hub.streams()) == 1, "the visitors' streams stayed")
+    assert [each.getMessage() for each in caplog.records if each.levelname == "ERROR"] == []
+
+
+def test_the_last_frame_of_a_stream_is_sent(model: Model, film: Path) -> None:
+    """Also to a viewer who comes when the stream is over, and to one who is slow."""
+    with serving(model) as served:
+        stream = served.hub.add(open_source(str(film))[0], policy="all")
+        slow = []
+        for frame in watch(served.address, stream.number):
+            slow.append(frame.frame)
+            time.sleep(0.2)
+        assert slow[-1] == 11
+        assert [each.frame for each in watch(served.address, stream.number)] == [11]
+
+
 def test_a_visitor_gets_its_own_frames_back(model: Model) -> None:
     session = model.session(record=False)
     with serving(model) as served, socket_to(served, "/api/visit") as visit:

@@ -199,7 +199,7 @@ class _Routes:
             numbers = [int(each) for each in socket.query_params.getlist("stream")]
             streams = [self._service.stream(number) for number in numbers]
         except (ValueError, VisoloError) as error:
-            await socket.close(_POLICY, str(error)[:100])
+            await _close(socket, _POLICY, str(error))
             return
         viewer = Viewer(self._service.hub, streams)
         self._counters.viewers += 1
@@ -220,7 +220,7 @@ class _Routes:
         try:
             stream = self._service.hub.add(visitor.clip, policy="all", sends_picture=False)
         except FullError as error:
-            await socket.close(_TRY_LATER, str(error)[:100])
+            await _close(socket, _TRY_LATER, str(error))
             return
         loop, answers = asyncio.get_running_loop(), asyncio.Queue[TrackedFrame | None]()
 
@@ -229,15 +229,23 @@ class _Routes:
 
         stop = self._service.hub.listen(stream, answer)
         try:
-            await socket.send_json({"stream": stream.number, "in_flight": IN_FLIGHT})
-            await _until_first(self._answer(socket, answers), _take_frames(socket, visitor))
+            greeting = {"stream": stream.number, "in_flight": IN_FLIGHT}
+            await _until_first(
+                self._answer(socket, greeting, answers), _take_frames(socket, visitor)
+            )
         finally:
             stop()
             visitor.close()
             self._service.hub.remove(stream.number)
         await _close(socket)
 
-    async def _answer(self, socket: WebSocket, answers: asyncio.Queue[TrackedFrame | None]) -> None:
+    async def _answer(
+        self,
+        socket: WebSocket,
+        greeting: dict[str, int],
+        answers: asyncio.Queue[TrackedFrame | None],
+    ) -> None:
+        await socket.send_json(greeting)
         while (frame := await answers.get()) is not None:
             await self._send(socket, await asyncio.to_thread(frame.message))
 
@@ -311,17 +319,17 @@ async def _take_frames(socket: WebSocket, visitor: Visitor) -> None:
         try:
             await asyncio.to_thread(visitor.put, message)
         except TooFastError as error:
-            await socket.close(_TRY_LATER, str(error)[:100])
+            await _close(socket, _TRY_LATER, str(error))
             return
         except VisoloError as error:
-            await socket.close(_POLICY, str(error)[:100])
+            await _close(socket, _POLICY, str(error))
             return
 
 
-async def _close(socket: WebSocket) -> None:
+async def _close(socket: WebSocket, code: int = 1000, reason: str = "") -> None:
     try:
-        await socket.close()
-    except RuntimeError:  # it is closed already
+        await socket.close(code, reason[:100])
+    except (RuntimeError, WebSocketDisconnect):  # it is closed already
         return
 
 

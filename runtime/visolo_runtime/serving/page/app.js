@@ -14,7 +14,6 @@ import { decodeFrame } from "./wire.js";
 const POLL_MS = 1000, MEASURE_MS = 5000, PANEL_MS = 200;
 const HISTORY_BYTES = 96e6; // of all streams together
 const PICTURE_SHAPE = 16 / 9;
-const NARROW = matchMedia("(max-width: 760px)");
 
 const find = (id) => document.getElementById(id);
 
@@ -28,19 +27,23 @@ class App {
   };
   tiles = new Map(); // key to tile, in the order of the grid
   visits = new Map(); // key of an own tile to its visit
-  watch = new Watch((message, received) => this.show(message, received), (lost) => this.lost(lost));
+  watch = new Watch(
+    (...message) => this.show(...message),
+    (lost) => this.lost(lost),
+  );
   panel = new Panel(find, (track) => this.controls.choose(track));
   controls = new Controls(this, find);
   model = null;
   halfTripMs = 0;
   #panelAt = 0;
   #isLost = false;
+  #met = false; // whether the server is the one that was asked about its model
 
   async start() {
     if (location.search) history.replaceState(null, "", location.pathname + location.hash);
     this.controls.listen();
     addEventListener("hashchange", () => this.route());
-    new ResizeObserver(() => this.layout()).observe(find("stage"));
+    new ResizeObserver(() => this.layout()).observe(find("grid"));
     for (;;) {
       await this.poll();
       await new Promise((done) => setTimeout(done, POLL_MS));
@@ -56,7 +59,7 @@ class App {
 
   async poll() {
     try {
-      if (!this.model || this.#isLost) await this.meet();
+      if (!this.#met) await this.meet();
       this.update(await api("streams"));
       if (performance.now() - (this.measuredAt ?? -Infinity) > MEASURE_MS) await this.measure();
       this.lost(false);
@@ -75,6 +78,7 @@ class App {
       this.watch.set([]);
       this.page.names.begin(model.run);
     }
+    this.#met = true;
     this.model = model;
     this.page.labels = model.labels;
     this.controls.meet(model);
@@ -115,7 +119,8 @@ class App {
     if (lost === this.#isLost) return;
     this.#isLost = lost;
     find("lost").hidden = !lost;
-    if (!lost) this.poll();
+    if (lost) this.#met = false;
+    else this.poll();
   }
 
   // -------------------------------------------------------------------------------------- tiles
@@ -141,12 +146,14 @@ class App {
   }
 
   /** A message of the server: drawn, unless its stream is not watched any more. */
-  async show(data, received) {
+  async show(data, received, fresh) {
     const message = decodeFrame(data);
     const tile = this.tiles.get(`stream/${message.stream}`);
     if (!tile || !message.picture.length) return;
     const jpeg = new Blob([message.picture], { type: "image/jpeg" });
-    await tile.show(message, jpeg, received - message.ageMs - this.halfTripMs);
+    const arrived = received - message.ageMs - this.halfTripMs;
+    await tile.show(message, jpeg, fresh.has(message.stream) ? arrived : null);
+    fresh.add(message.stream);
   }
 
   // ------------------------------------------------------------------------- grid or one stream
@@ -195,16 +202,20 @@ class App {
   /** As many columns as make the pictures largest. */
   layout() {
     const grid = find("grid");
-    const count = this.opened ? 1 : this.tiles.size;
-    const { clientWidth, clientHeight } = find("stage");
+    const count = this.tiles.size;
+    const { clientWidth, clientHeight } = grid;
+    const gap = parseFloat(getComputedStyle(grid).columnGap);
+    const caption = this.tiles.values().next().value?.caption.offsetHeight ?? 0;
     let best = 0, columns = 1;
-    for (let each = 1; each <= count && !NARROW.matches; each++) {
-      const wide = clientWidth / each;
-      const tall = clientHeight / Math.ceil(count / each);
+    for (let each = 1; each <= count; each++) {
+      const rows = Math.ceil(count / each);
+      const wide = (clientWidth - gap * (each - 1)) / each;
+      const tall = (clientHeight - gap * (rows - 1)) / rows - caption;
       const size = Math.min(wide, tall * PICTURE_SHAPE);
       if (size > best) [best, columns] = [size, each];
     }
     grid.style.setProperty("--columns", columns);
+    grid.style.setProperty("--wide", `${Math.floor(best)}px`);
   }
 
   refreshPanel(atOnce = false) {

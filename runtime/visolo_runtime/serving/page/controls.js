@@ -124,7 +124,10 @@ export class Controls {
     };
     find("chosen-follow").onclick = toggle("followed");
     find("chosen-alone").onclick = toggle("alone");
-    find("chosen-done").onclick = () => this.choose(null);
+    find("chosen-done").onclick = () => {
+      this.choose(null);
+      find("pause").focus();
+    };
     find("chosen-name").oninput = ({ target }) => {
       const tile = app.opened;
       app.page.names.set(tile.key, tile.selected, target.value.trim());

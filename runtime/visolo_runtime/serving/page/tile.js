@@ -60,7 +60,8 @@ export class Tile {
   /** Draw a message.
    *  @param message from decodeFrame
    *  @param {Blob} jpeg its picture
-   *  @param {number} arrivedMs when it arrived at the server, in the page's time
+   *  @param {number | null} arrivedMs when it arrived at the server, in the page's time; null does
+   *    not count how long it took
    *  @param {ImageBitmap} picture already decoded, for one's own */
   async show(message, jpeg, arrivedMs, picture = null) {
     picture ??= await createImageBitmap(jpeg);
@@ -77,7 +78,7 @@ export class Tile {
     this.history.push(entry);
     this.#follow(entry.instances);
     this.#draw(entry, picture, this.history.trails());
-    this.figures.add(performance.now() - arrivedMs);
+    if (arrivedMs !== null) this.figures.add(performance.now() - arrivedMs);
   }
 
   /** Look at an entry of the history; null goes on with what arrives. */
@@ -179,10 +180,12 @@ export class Tile {
     const { state, reason, dropped, recording } = this.info;
     this.element.dataset.state = state;
     this.dot.classList.toggle("recording", Boolean(recording?.active));
-    this.stateText.textContent = recording?.active ? "recording" : state === "playing" ? "" : state;
     const over = state === "ended" || state === "failed";
-    this.sentence.textContent = over || reason ? reason : "Waiting for the first frame";
-    this.element.classList.toggle("over", over || (state === "waiting" && Boolean(reason)));
+    const said = reason ? `${state}: ${reason}` : state;
+    if (recording?.active) this.stateText.textContent = "recording";
+    else this.stateText.textContent = state === "playing" ? "" : said;
+    this.sentence.textContent = reason || "Waiting for the first frame";
+    this.element.classList.toggle("over", over);
     const rate = this.figures.rate;
     const words = over ? [] : [`${rate.toFixed(rate < 10 ? 1 : 0)} fps`];
     if (dropped && !over) words.push(`${dropped.toLocaleString("en")} dropped`);

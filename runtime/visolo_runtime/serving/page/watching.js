@@ -11,7 +11,9 @@ export class Watch {
   #timer = 0;
   #backoff = new Backoff();
 
-  /** @param {(message: ArrayBuffer, received: number) => Promise} show draws a message
+  /** @param {(message: ArrayBuffer, received: number, fresh: Set) => Promise} show draws a message;
+   *    `fresh` has the streams of which this connection brought a frame before: their first one may
+   *    be older
    *  @param {(lost: boolean) => void} onLost called when the connection is lost or back */
   constructor(show, onLost) {
     this.show = show;
@@ -36,12 +38,13 @@ export class Watch {
     const socket = new WebSocket(socketAddress("watch", query));
     this.#socket = socket;
     socket.binaryType = "arraybuffer";
+    const fresh = new Set();
     socket.onmessage = async ({ data }) => {
       this.#backoff.reset();
       this.onLost(false);
       const received = performance.now();
       try {
-        await this.show(data, received);
+        await this.show(data, received, fresh);
       } catch (error) {
         console.error(error);
       }

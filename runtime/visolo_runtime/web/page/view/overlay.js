@@ -168,6 +168,13 @@ export class Overlay {
     const [rows, columns] = this.#result.size;
     const text = 12.5 * unit, pad = 5 * unit, tall = text + 1.1 * pad;
     const placed = [];
+    // What is seen of the picture: a label stays in it.
+    const [left, top] = this.#frame();
+    const edges = {
+      left: Math.max(0, -left), right: Math.min(width, this.canvas.width - left),
+      top: Math.max(0, -top), bottom: Math.min(height, this.canvas.height - top),
+    };
+    const within = (place, first, last) => Math.max(first, Math.min(place, last));
     context.font = `600 ${text}px system-ui, sans-serif`;
     context.textBaseline = "middle";
     for (const instance of instances) {
@@ -175,8 +182,8 @@ export class Overlay {
       const words = this.words(instance);
       const wide = context.measureText(words).width + 2 * pad;
       const middle = (anchor.x / columns) * width;
-      const x = Math.max(0, Math.min(middle - wide / 2, width - wide));
-      let y = Math.max(0, Math.min((anchor.top / rows) * height - 0.7 * tall, height - tall));
+      const x = within(middle - wide / 2, edges.left, edges.right - wide);
+      let y = within((anchor.top / rows) * height - 0.7 * tall, edges.top, edges.bottom - tall);
       const meets = ([left, top, length]) =>
         left < x + wide && x < left + length && top < y + tall && y < top + tall;
       for (let other; (other = placed.find(meets)); ) y = other[1] + tall + unit;
