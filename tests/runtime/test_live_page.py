@@ -231,7 +231,7 @@ def test_a_file_plays_and_says_that_it_ended(
     film = write_video(tmp_path / "film.mp4", 30)
     with serving(model) as served:
         visit(browser, served)
-        assert browser.run(f"!{find('empty')}.hidden")
+        browser.wait_for(f"!{find('empty')}.hidden")
         served.hub.add(open_source(str(film))[0])
         browser.wait_for("visolo.tiles.get('stream/1')?.entry?.instances.length")
         browser.wait_for("visolo.tiles.get('stream/1').info.state === 'ended'")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from visolo_core.distribution import pip_install
@@ -44,7 +45,8 @@ def watch(address: str, *streams: int, token: str = "") -> Iterator[SentFrame]:
                 if isinstance(message, str):
                     continue
                 frame = decode_frame(message)
-                socket.send("shown")
+                with suppress(ConnectionClosed):  # the last frames of a stream that is over
+                    socket.send("shown")
                 yield frame
     except ConnectionClosed as error:
         if error.rcvd is not None and error.rcvd.code != 1000:

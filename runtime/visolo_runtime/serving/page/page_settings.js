@@ -5,7 +5,7 @@ const SHOWN = ["masks", "outlines", "labels", "trails"];
 
 export class PageSettings {
   show = { masks: true, outlines: true, labels: true, trails: true };
-  leastScore = 0;
+  leastScore = 0.2;
   opacity = 0.35;
   hiddenClasses = new Set();
 

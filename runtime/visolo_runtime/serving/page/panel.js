@@ -78,7 +78,8 @@ export class Panel {
     if (track === null) return;
     const colour = `rgb(${trackColour(track).join(" ")})`;
     this.find("chosen").style.setProperty("--track", colour);
-    this.find("chosen-title").textContent = `Number ${track}`;
+    const isSeen = tile.entry.instances.some(({ trackId }) => trackId === track);
+    this.find("chosen-title").textContent = `Number ${track}${isSeen ? "" : ", not in this picture"}`;
     if (document.activeElement !== this.find("chosen-name")) {
       this.find("chosen-name").value = tile.nameOf(track);
     }
