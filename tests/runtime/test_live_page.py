@@ -34,12 +34,19 @@ from visolo_train.data.synthetic import draw_clip
 HEIGHT, WIDTH = 96, 160
 CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 OPENED = "visolo.opened?.entry"
-# Every frame from here on, as the page has drawn it.
+BLOCK, BITS = 8, 12
+# Every frame from here on, as the page has drawn it, and the number that is written in its picture.
 NOTE_DRAWN = """(() => {
   window.drawn = [];
   const former = visolo.page.onDrawn;
   visolo.page.onDrawn = (tile, entry) => {
+    const { picture } = tile.overlay.result;
+    const pixels = new OffscreenCanvas(picture.width, picture.height).getContext('2d');
+    pixels.drawImage(picture, 0, 0);
+    const middle = (at) => pixels.getImageData(BLOCK * at + BLOCK / 2, BLOCK / 2, 1, 1).data;
+    const isWhite = (at) => middle(at)[0] > 127;
     drawn.push({
+      written: [...Array(BITS).keys()].reduce((sum, at) => sum + (isWhite(at) << at), 0),
       tile: tile.key, frame: entry.frame, timeS: entry.timeS, size: entry.size,
       instances: tile.overlay.result.instances.map((each) => ({
         trackId: each.trackId, label: each.trackLabel, score: each.score, box: each.box,
@@ -48,7 +55,7 @@ NOTE_DRAWN = """(() => {
     });
     former(tile, entry);
   };
-})()"""
+})()""".replace("BLOCK", str(BLOCK)).replace("BITS", str(BITS))
 
 
 @pytest.fixture(scope="module")
@@ -126,20 +133,29 @@ def check_drawn(drawn: list[dict[str, Any]], expected: list[Instances]) -> None:
             assert each["hasOutline"] == bool(mask.any())
 
 
+def with_number(picture: Picture, number: int) -> Picture:
+    """A picture with its number written into it, as black and white blocks."""
+    written = picture.copy()
+    for at in range(BITS):
+        written[:BLOCK, BLOCK * at : BLOCK * (at + 1)] = 255 * (number >> at & 1)
+    return written
+
+
 def watch_frames(browser: Chromium, model: Model, least: int) -> None:
     """Compare at least so many frames with those of a session."""
-    pictures = list(sample_frames(60, HEIGHT, WIDTH))
     total = 2 * least
+    clip = list(sample_frames(60, HEIGHT, WIDTH))
+    pictures = [with_number(clip[at % len(clip)], at) for at in range(total)]
     session = model.session(record=False)
-    expected = [session.step(pictures[at % len(pictures)]) for at in range(total)]
+    expected = [session.step(picture) for picture in pictures]
     begin = threading.Event()
     shown = threading.Semaphore(2)
 
     def play() -> Iterator[SourceFrame]:
         begin.wait()
-        for number in range(total):
+        for number, picture in enumerate(pictures):
             shown.acquire(timeout=0.5)
-            yield SourceFrame(pictures[number % len(pictures)], number / 25)
+            yield SourceFrame(picture, number / 25)
 
     with serving(model) as served:
         stream = served.hub.add(Clip(1, "camera", play, live=True), policy="all")
@@ -153,6 +169,7 @@ def watch_frames(browser: Chromium, model: Model, least: int) -> None:
         assert browser.problems() == []
     numbers = [each["frame"] for each in drawn]
     assert numbers == sorted(set(numbers))
+    assert [each["written"] for each in drawn] == numbers  # masks and picture are of one frame
     assert sum(len(each["instances"]) for each in drawn) > len(drawn) / 2
     check_drawn(drawn, expected)
 
@@ -531,6 +548,26 @@ def test_a_server_that_comes_back(browser: Chromium, model: Model) -> None:
         served.hub.add(endless())
         browser.wait_for(f"{find('lost')}.hidden && visolo.model.run !== {run!r}")
         browser.wait_for("visolo.tiles.get('stream/1')?.entry")
+
+
+@pytest.mark.slow
+def test_from_arrival_to_the_page(browser: Chromium) -> None:
+    """What the page adds to the engines' own time, of a camera with 25 frames a second."""
+    pictures = list(draw_clip(2026, 6, 50, 360, 640).frames)
+    with serving(load("shapes")) as served:
+        stream = served.hub.add(endless(1 / 25, [*pictures, *reversed(pictures)]))
+        visit(browser, served)
+        browser.run("visolo.tiles.size || new Promise((done) => setTimeout(done, 1500))")
+        browser.wait_for("visolo.tiles.get('stream/1').figures.count >= 600", 120)
+        figures = "visolo.tiles.get('stream/1').figures"
+        page = {share: browser.run(f"{figures}.percentile({share})") for share in (0.5, 0.99)}
+        rate = browser.run(f"{figures}.rate")
+    engine = {share: float(np.quantile(stream.latency_ms, share)) for share in (0.5, 0.99)}
+    print(
+        f"\n{rate:.1f} frames a second; to the page p50 {page[0.5]:.1f} ms, "
+        f"p99 {page[0.99]:.1f} ms; engines p50 {engine[0.5]:.1f} ms, p99 {engine[0.99]:.1f} ms"
+    )
+    assert engine[0.5] < page[0.5] < engine[0.5] + 100
 
 
 def test_a_token_leaves_the_address(browser: Chromium, model: Model) -> None:

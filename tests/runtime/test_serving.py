@@ -122,9 +122,7 @@ def test_a_viewer_that_stops_reading_costs_nothing(model: Model) -> None:
         assert stream.dropped > 0
 
 
-def test_viewers_that_vanish_are_no_error(
-    model: Model, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_viewers_that_vanish_are_no_error(model: Model, capfd: pytest.CaptureFixture[str]) -> None:
     """Whether they close, are cut off, or leave in the middle of a message."""
     with serving(model) as served:
         stream = served.hub.add(camera(10_000, pause=0.002))

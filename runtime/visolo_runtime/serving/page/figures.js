@@ -4,12 +4,14 @@ const KEPT = 512; // frames
 const RATE_MS = 5000;
 
 export class Figures {
+  count = 0;
   #spent = [];
   #shownAt = [];
 
   /** @param {number} spentMs from the frame's arrival at the server until it was drawn */
   add(spentMs) {
     const now = performance.now();
+    this.count += 1;
     this.#spent = [...this.#spent, spentMs].slice(-KEPT);
     this.#shownAt = [...this.#shownAt, now].filter((each) => now - each < RATE_MS);
   }
