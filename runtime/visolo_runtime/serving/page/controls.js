@@ -1,8 +1,6 @@
 // Buttons, sliders and keys.
 
-import { api } from "./api.js";
-
-const REMOVE_MS = 4000; // in which a second click removes
+import { ServerControls } from "./server_controls.js";
 
 const megabytes = (bytes) => `${Math.round(bytes / 1e6).toLocaleString("en")} MB`;
 const percent = (share) => `${Math.round(share * 100)} %`;
@@ -11,6 +9,7 @@ export class Controls {
   constructor(app, find) {
     this.app = app;
     this.find = find;
+    this.server = new ServerControls(app, find);
   }
 
   listen() {
@@ -31,11 +30,9 @@ export class Controls {
     find("earlier").onclick = () => this.#step(-1);
     find("later").onclick = () => this.#step(1);
     find("moment").oninput = ({ target }) => this.#stop(Number(target.value));
-    find("record").onclick = () => this.#record();
-    find("remove").onclick = () => this.#remove();
+    this.server.listen();
     this.#listenToSettings();
     this.#listenToChosen();
-    this.#listenToAdding();
     this.#listenToDrops();
     document.addEventListener("keydown", (event) => this.#key(event));
   }
@@ -89,7 +86,6 @@ export class Controls {
     const { hiddenClasses } = this.app.page.settings;
     find("model").textContent = `${model.name} on ${model.backend}, ${model.precision}.`;
     find("add").hidden = !model.may_add;
-    find("remove").hidden = !model.may_add;
     const chips = model.labels.map((label) => {
       const chip = Object.assign(document.createElement("button"), { type: "button" });
       chip.textContent = label;
@@ -197,86 +193,7 @@ export class Controls {
     const words = stopped ? `${behind.toFixed(1)} s, frame ${entry.frame}` : "live";
     find("clock").textContent = words;
     find("moment").setAttribute("aria-valuetext", words);
-    this.#refreshStream(tile, app.model);
-  }
-
-  #refreshStream(tile, model) {
-    const { find } = this;
-    const { recording, notices } = tile.info;
-    find("record").hidden = tile.own || !model?.recordings;
-    find("record").setAttribute("aria-pressed", String(Boolean(recording?.active)));
-    find("record").textContent = recording?.active ? "Stop recording" : "Record";
-    let words = "";
-    if (recording?.failure) words = recording.failure;
-    else if (recording?.active) words = `${recording.frames} frames so far`;
-    else if (recording) words = `On the server: ${recording.files.join(", ")}`;
-    if (!this.problem) find("recorded").textContent = words;
-    if (Date.now() > (this.armedUntil ?? 0)) {
-      find("remove").textContent = tile.own ? "Stop" : "Remove";
-    }
-    find("remove").hidden = !tile.own && !model?.may_add;
-    const said = notices.slice(-3).reverse();
-    if (find("notices").dataset.said !== said.join("\n")) {
-      find("notices").dataset.said = said.join("\n");
-      find("notices").replaceChildren(
-        ...said.map((text) => Object.assign(document.createElement("li"), { textContent: text })),
-      );
-    }
-    find("stream").hidden = !(tile.own || model?.recordings || model?.may_add || said.length);
-  }
-
-  // ------------------------------------------------------------------------------ on the server
-
-  async #ask(work) {
-    this.problem = "";
-    try {
-      await work();
-      await this.app.poll();
-    } catch (error) {
-      this.problem = error.message;
-      this.find("recorded").textContent = error.message;
-    }
-  }
-
-  #record() {
-    const { number, info } = this.app.opened;
-    const method = info.recording?.active ? "DELETE" : "POST";
-    return this.#ask(() => api(`streams/${number}/recording`, method));
-  }
-
-  #remove() {
-    const tile = this.app.opened;
-    if (tile.own) {
-      this.app.drop(tile);
-    } else if (Date.now() > (this.armedUntil ?? 0)) {
-      this.armedUntil = Date.now() + REMOVE_MS;
-      this.find("remove").textContent = "Remove for everybody?";
-    } else {
-      this.armedUntil = 0;
-      this.#ask(() => api(`streams/${tile.number}`, "DELETE"));
-    }
-  }
-
-  #listenToAdding() {
-    const { find } = this;
-    find("add").onclick = () => {
-      find("adding-error").textContent = "";
-      find("adding").showModal();
-      find("address").focus();
-    };
-    find("adding-cancel").onclick = () => find("adding").close();
-    find("adding-form").onsubmit = async (event) => {
-      event.preventDefault();
-      find("adding-error").textContent = "Opening";
-      try {
-        await api("streams", "POST", { source: find("address").value.trim() });
-        find("adding").close();
-        find("address").value = "";
-        this.app.poll();
-      } catch (error) {
-        find("adding-error").textContent = error.message;
-      }
-    };
+    this.server.refresh(tile, app.model);
   }
 
   #failed(key) {

@@ -76,20 +76,22 @@ export class Tile {
     }
     const entry = this.#entry(message, jpeg);
     this.history.push(entry);
-    this.#follow(entry.instances);
+    this.#follow(entry);
     this.#draw(entry, picture, this.history.trails());
     if (arrivedMs !== null) this.figures.add(performance.now() - arrivedMs);
   }
 
-  /** Look at an entry of the history; null goes on with what arrives. */
+  /** Look at an entry of the history; null goes on with the newest and what arrives. */
   async stop(index) {
     this.stoppedAt = index;
-    if (index === null) return;
-    const entry = this.history.at(index);
+    const entry = this.history.at(index ?? -1);
+    if (!entry) return;
     const drawing = ++this.#drawing;
+    const trails = this.history.trails(index ?? undefined);
     const picture = await createImageBitmap(entry.jpeg);
-    if (drawing !== this.#drawing || this.stoppedAt !== index) picture.close();
-    else this.#draw(entry, picture, this.history.trails(index));
+    const isLate = drawing !== this.#drawing || (index === null && this.entry.frame > entry.frame);
+    if (isLate) picture.close();
+    else this.#draw(entry, picture, trails);
   }
 
   /** The tracks begin anew, with other numbers. */
@@ -127,14 +129,13 @@ export class Tile {
     this.overlay.draw();
   }
 
-  #follow(instances) {
+  #follow({ instances, size: [height, width] }) {
     const { view } = this.overlay;
     const goal = { scale: 1, x: 0.5, y: 0.5 };
     const found = instances.find(({ trackId }) => trackId === this.followed);
     if (this.followed !== null && !found) return; // until it comes back, where it was last
     if (found && !STILL.matches) {
       const [left, top, right, bottom] = found.box;
-      const [height, width] = this.entry?.size ?? [1, 1];
       const share = Math.max((right - left) / width, (bottom - top) / height);
       goal.scale = Math.max(1, Math.min(MOST_ZOOM, 0.55 / share));
       const half = 0.5 / goal.scale;
