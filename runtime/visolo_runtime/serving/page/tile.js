@@ -188,7 +188,8 @@ export class Tile {
     this.sentence.textContent = reason || "Waiting for the first frame";
     this.element.classList.toggle("over", over);
     const rate = this.figures.rate;
-    const words = over ? [] : [`${rate.toFixed(rate < 10 ? 1 : 0)} fps`];
+    const pace = this.stoppedAt === null ? `${rate.toFixed(rate < 10 ? 1 : 0)} fps` : "paused here";
+    const words = over ? [] : [pace];
     if (dropped && !over) words.push(`${dropped.toLocaleString("en")} dropped`);
     this.numbers.textContent = words.join(" · ");
     this.button.setAttribute("aria-label", `Open ${this.name}, ${state}`);
