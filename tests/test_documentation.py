@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import json
 import re
 import runpy
 import shlex
 import shutil
 import sys
+from contextlib import redirect_stdout
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -278,14 +280,14 @@ def test_python_runs(block: str, folder: Path, monkeypatch: pytest.MonkeyPatch) 
     exec(compile(block, "page", "exec"), {"__name__": "page"})
 
 
-def test_the_example_of_a_client_watches_a_server(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_example_of_a_client_watches_a_server(folder: Path) -> None:
     (block,) = blocks(ROOT / "docs/serve-protocol.md", "python")
+    printed = io.StringIO()
     with serving(load("shapes")) as served:
         served.hub.add(open_source(str(folder / "video.mp4"))[0], policy="all")
-        exec(block.replace(SERVER, served.address), {})
-    assert re.search(r"^0\.\d+ \d+ \d 0\.\d+ \(.*\) \(\d+, \d+\)$", capsys.readouterr().out, re.M)
+        with redirect_stdout(printed):
+            exec(block.replace(SERVER, served.address), {})
+    assert re.search(r"^0\.\d+ \d+ \d 0\.\d+ \(.*\) \(\d+, \d+\)$", printed.getvalue(), re.M)
 
 
 def test_the_first_example_prints_instances(

@@ -3,7 +3,7 @@
 import { api, halfTrip, serverMemory } from "./api.js";
 import { Controls } from "./controls.js";
 import { Names } from "./names.js";
-import { PageSettings } from "./page_settings.js";
+import { PageSettings } from "./page-settings.js";
 import { Panel } from "./panel.js";
 import { Tile } from "./tile.js";
 import { Visit } from "./visiting.js";

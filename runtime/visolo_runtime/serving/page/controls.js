@@ -1,6 +1,6 @@
 // Buttons, sliders and keys.
 
-import { ServerControls } from "./server_controls.js";
+import { ServerControls } from "./server-controls.js";
 
 const megabytes = (bytes) => `${Math.round(bytes / 1e6).toLocaleString("en")} MB`;
 const percent = (share) => `${Math.round(share * 100)} %`;
