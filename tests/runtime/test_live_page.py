@@ -349,10 +349,16 @@ def an_instance_is_named_followed_and_alone(browser: Chromium) -> None:
           const { instances, size } = tile.entry;
           const [height, width] = size;
           const [each] = instances;
-          const [left, top, right] = each.box;
-          const at = each.mask.indexOf(1);
-          const [x, y] = [at % (right - left), Math.floor(at / (right - left))];
-          const pixel = [left + x + 0.5, top + y + 0.5];
+          const [left, top, right, bottom] = each.box;
+          // A pixel with its own around it: a mouse is not more exact than a pixel of the screen.
+          const isInside = (x, y) =>
+            [-2, 0, 2].every((dx) => [-2, 0, 2].every((dy) => each.covers(x + dx, y + dy)));
+          let pixel = null;
+          for (let y = top; y < bottom && !pixel; y++) {
+            for (let x = left; x < right && !pixel; x++) {
+              if (isInside(x, y)) pixel = [x + 0.5, y + 0.5];
+            }
+          }
           const edges = tile.canvas.getBoundingClientRect();
           const scale = Math.min(edges.width / width, edges.height / height);
           return [
