@@ -44,6 +44,7 @@ EXPORT = [
 ]
 TRAIN = [*EXPORT, "tensorboard>=2.16"]
 IDENTITY = ["trackeval>=1.3"]
+SERVE = ["starlette>=0.46", "uvicorn>=0.35", "websockets>=14"]
 HUB = ["huggingface_hub>=1.0"]
 RTX = "tensorrt-rtx>=1.4; sys_platform == 'linux' and platform_machine == 'x86_64'"
 REFUSE_GPU = "onnxruntime==0+install.visolo-gpu"
@@ -71,10 +72,13 @@ def dependencies(name: str) -> tuple[list[str], dict[str, list[str]]]:
         "rtx": [RTX],
         "identity": IDENTITY,
         "hub": HUB,
+        "serve": SERVE,
         "docs": ["mkdocs-material>=9.6", "mkdocstrings-python>=2", "ruff>=0.12"],
         "dev": [
             *IDENTITY,
             *HUB,
+            *SERVE,
+            "httpx>=0.27",
             "pytest>=8",
             "pytest-timeout>=2.3",
             "pytest-cov>=6",

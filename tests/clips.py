@@ -23,6 +23,16 @@ def write_video(path: Path, frames: int = 24, height: int = 96, width: int = 160
     return path
 
 
+def write_raw_video(path: Path, frames: int, height: int, width: int) -> Path:
+    """A file that Chromium takes for a camera."""
+    with path.open("wb") as file:
+        file.write(f"YUV4MPEG2 W{width} H{height} F25:1 Ip A1:1 C420jpeg\n".encode())
+        for picture in sample_frames(frames, height, width):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="yuv420p")
+            file.write(b"FRAME\n" + frame.to_ndarray().tobytes())
+    return path
+
+
 def write_folder(folder: Path, frames: int = 4, size: tuple[int, int] = (48, 64)) -> Path:
     folder.mkdir()
     for number, frame in enumerate(sample_frames(frames, *size)):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import json
 import re
 import runpy
 import shlex
 import shutil
 import sys
+from contextlib import redirect_stdout
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from typer.core import TyperGroup
 from clips import write_video
 from helpers import run_visolo
 from packaging_hook import dependencies
+from serving import serving
 from visolo.cli import COMMANDS, app
 from visolo.commands.doctor import print_diagnosis
 from visolo_core.categories import SHAPES
@@ -31,6 +34,8 @@ from visolo_runtime.bundle import Bundle
 from visolo_runtime.diagnosis import BackendCheck, Computer, Diagnosis, DriverCheck
 from visolo_runtime.engines.nvidia import Driver, Gpu
 from visolo_runtime.models.shipped import shipped_model
+from visolo_runtime.session.loading import load
+from visolo_runtime.sources.opening import open_source
 from visolo_train.data.synthetic import draw_clip
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +46,8 @@ PAGES = [
     ROOT / "runtime/visolo_runtime/models/EVERYDAY_CARD.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]
+SERVER = "http://127.0.0.1:8765"
+"""Examples that use it run against a server."""
 
 
 class WrongLineError(Exception):
@@ -78,6 +85,7 @@ def python_blocks() -> list[Any]:
         pytest.param(block, id=f"{page.name} {number}")
         for page in PAGES
         for number, block in enumerate(blocks(page, "python"), start=1)
+        if SERVER not in block
     ]
 
 
@@ -270,6 +278,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_python_runs(block: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     exec(compile(block, "page", "exec"), {"__name__": "page"})
+
+
+def test_the_example_of_a_client_watches_a_server(folder: Path) -> None:
+    (block,) = blocks(ROOT / "docs/serve-protocol.md", "python")
+    printed = io.StringIO()
+    with serving(load("shapes")) as served:
+        served.hub.add(open_source(str(folder / "video.mp4"))[0], policy="all")
+        with redirect_stdout(printed):
+            exec(block.replace(SERVER, served.address), {})
+    assert re.search(r"^0\.\d+ \d+ \d 0\.\d+ \(.*\) \(\d+, \d+\)$", printed.getvalue(), re.M)
 
 
 def test_the_first_example_prints_instances(

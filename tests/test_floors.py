@@ -27,6 +27,7 @@ FLOORS = (
     "visolo_train.importers",
     "visolo_train.data",
     "visolo_train",
+    "visolo_runtime.serving",
     "visolo_runtime",
     "visolo_runtime.web",
     "visolo_runtime.session",

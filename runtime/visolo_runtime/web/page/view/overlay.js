@@ -17,8 +17,16 @@ export function trackColour(trackId) {
 const css = ([red, green, blue], alpha = 1) => `rgb(${red} ${green} ${blue} / ${alpha})`;
 
 export class Overlay {
-  show = { masks: true, labels: true, trails: true };
+  show = { masks: true, outlines: true, labels: true, trails: true };
   opacity = 0.3;
+  /** Whether an instance is drawn. */
+  accepts = () => true;
+  /** What an instance's label says. */
+  words = ({ trackId, trackLabel, score }) => `${trackId} ${trackLabel} ${score.toFixed(2)}`;
+  /** A track that is drawn with a second, white line. */
+  selected = null;
+  /** What part of the picture is seen: how many times larger, around which point of it. */
+  view = { scale: 1, x: 0.5, y: 0.5 };
   #result = null;
   #trails = new Map(); // track to where it was, as shares of the picture
 
@@ -34,10 +42,23 @@ export class Overlay {
     this.#trails.clear();
   }
 
-  /** Show a picture with its instances; the picture is closed when the next one is shown. */
-  set(result) {
+  /** What is shown: null before the first picture. */
+  get result() {
+    return this.#result;
+  }
+
+  /** Show a picture with its instances; the picture is closed when the next one is shown.
+   *  @param result the picture, the `size` that outlines refer to, and the instances
+   *  @param trails track to its points; by default those of the pictures so far */
+  set(result, trails = null) {
     this.#result?.picture.close();
     this.#result = result;
+    if (trails) this.#trails = trails;
+    else this.#continueTrails(result);
+    this.draw();
+  }
+
+  #continueTrails(result) {
     const [height, width] = result.size;
     for (const [id, trail] of this.#trails) {
       trail.age += 1;
@@ -51,7 +72,6 @@ export class Overlay {
       trail.age = 0;
       this.#trails.set(trackId, trail);
     }
-    this.draw();
   }
 
   /** A point of the page as a share of the picture: x, y; outside of it below 0 or above 1. */
@@ -83,10 +103,12 @@ export class Overlay {
     context.rect(left, top, width, height);
     context.clip();
     context.translate(left, top);
-    const unit = Math.max(1, (Math.min(width, height) / 360) ** 0.8);
+    const unit = Math.max(1, (Math.min(width, height) / this.view.scale / 360) ** 0.8);
     // The best instance is drawn last, on top.
-    const instances = this.#result.instances.filter(({ anchor }) => anchor).reverse();
-    if (this.show.masks) for (const each of instances) this.#drawMask(each, width, height, unit);
+    const instances = this.#result.instances
+      .filter((each) => this.accepts(each) && each.anchor)
+      .reverse();
+    for (const each of instances) this.#drawMask(each, width, height, unit);
     if (this.show.trails) for (const each of instances) this.#drawTrail(each, width, height, unit);
     if (this.show.labels) this.#drawLabels(instances.reverse(), width, height, unit);
     context.restore();
@@ -98,8 +120,9 @@ export class Overlay {
     if (!this.#result) return [0, 0, canvas.width, canvas.height];
     const { width, height } = this.#result.picture;
     const scale = Math.min(canvas.width / width, canvas.height / height);
-    const shown = [width * scale, height * scale];
-    return [(canvas.width - shown[0]) / 2, (canvas.height - shown[1]) / 2, ...shown];
+    const { scale: larger, x, y } = this.view;
+    const shown = [width * scale * larger, height * scale * larger];
+    return [canvas.width / 2 - x * shown[0], canvas.height / 2 - y * shown[1], ...shown];
   }
 
   #drawMask({ outline, trackId }, width, height, unit) {
@@ -108,17 +131,26 @@ export class Overlay {
     const path = new Path2D();
     for (const line of outline) addClosedLine(path, line, width / columns, height / rows);
     const colour = trackColour(trackId);
-    context.fillStyle = css(colour, this.opacity);
-    context.fill(path, "evenodd");
+    if (this.show.masks) {
+      context.fillStyle = css(colour, this.opacity);
+      context.fill(path, "evenodd");
+    }
     context.lineJoin = "round";
-    context.lineWidth = 1.6 * unit;
-    context.strokeStyle = css(colour);
-    context.stroke(path);
+    if (trackId === this.selected) {
+      context.lineWidth = 4.5 * unit;
+      context.strokeStyle = "#fff";
+      context.stroke(path);
+    }
+    if (this.show.outlines || trackId === this.selected) {
+      context.lineWidth = 1.6 * unit;
+      context.strokeStyle = css(colour);
+      context.stroke(path);
+    }
   }
 
   #drawTrail({ trackId }, width, height, unit) {
     const { context } = this;
-    const { points } = this.#trails.get(trackId);
+    const { points } = this.#trails.get(trackId) ?? { points: [] };
     context.lineCap = "round";
     context.lineWidth = 2 * unit;
     for (let at = 1; at < points.length; at++) {
@@ -136,14 +168,22 @@ export class Overlay {
     const [rows, columns] = this.#result.size;
     const text = 12.5 * unit, pad = 5 * unit, tall = text + 1.1 * pad;
     const placed = [];
+    // What is seen of the picture: a label stays in it.
+    const [left, top] = this.#frame();
+    const edges = {
+      left: Math.max(0, -left), right: Math.min(width, this.canvas.width - left),
+      top: Math.max(0, -top), bottom: Math.min(height, this.canvas.height - top),
+    };
+    const within = (place, first, last) => Math.max(first, Math.min(place, last));
     context.font = `600 ${text}px system-ui, sans-serif`;
     context.textBaseline = "middle";
-    for (const { trackId, trackLabel, score, anchor } of instances) {
-      const words = `${trackId} ${trackLabel} ${score.toFixed(2)}`;
+    for (const instance of instances) {
+      const { trackId, anchor } = instance;
+      const words = this.words(instance);
       const wide = context.measureText(words).width + 2 * pad;
       const middle = (anchor.x / columns) * width;
-      const x = Math.max(0, Math.min(middle - wide / 2, width - wide));
-      let y = Math.max(0, Math.min((anchor.top / rows) * height - 0.7 * tall, height - tall));
+      const x = within(middle - wide / 2, edges.left, edges.right - wide);
+      let y = within((anchor.top / rows) * height - 0.7 * tall, edges.top, edges.bottom - tall);
       const meets = ([left, top, length]) =>
         left < x + wide && x < left + length && top < y + tall && y < top + tall;
       for (let other; (other = placed.find(meets)); ) y = other[1] + tall + unit;

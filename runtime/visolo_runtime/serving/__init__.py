@@ -1,0 +1,1 @@
+"""A server that tracks several streams, and shows them in browsers."""

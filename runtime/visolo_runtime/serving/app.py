@@ -1,0 +1,433 @@
+"""The server's addresses: the page, the API and the two sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from starlette.applications import Starlette
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from visolo_core import __version__
+from visolo_core.errors import VisoloError
+from visolo_runtime.serving.guard import COOKIE, Guard
+from visolo_runtime.serving.hub import FullError, HubStream
+from visolo_runtime.serving.metrics import metrics
+from visolo_runtime.serving.schema import AddStream, ChangeStream, openapi
+from visolo_runtime.serving.service import ForbiddenError, MissingError, Service
+from visolo_runtime.serving.tracked import TrackedFrame
+from visolo_runtime.serving.viewer import Viewer
+from visolo_runtime.serving.visitor import IN_FLIGHT, TooFastError, Visitor
+
+_LARGEST_BODY = 64_000  # bytes of json
+_BODY_S, _UPLOAD_S = 10.0, 300.0  # seconds that a visitor may take to send a body
+_MEDIA = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+_SHARED = (
+    "icon.svg", "style.css", "model/contours.js", "view/overlay.js", "view/scene.js",
+    "view/sources.js",
+)  # fmt: skip
+"""Of the static page, what this page uses too."""
+_OPEN_PATHS = frozenset(("/api/health", "/api/ready"))
+"""Without a token: they say nothing but yes or no."""
+_SAFE_HEADERS = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' blob: data:; media-src 'self' blob:; connect-src 'self'; "
+    "form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+}
+# What visitors' sockets are closed with: RFC 6455, and its range for applications.
+_TOO_LARGE, _POLICY, _TRY_LATER = 1009, 1008, 1013
+
+
+_Body = TypeVar("_Body", bound=BaseModel)
+
+
+@dataclass
+class _Counters:
+    viewers: int = 0
+    sent_bytes: int = 0
+
+
+def create_app(service: Service) -> Starlette:
+    """The application.
+
+    Args:
+        service: what it does.
+    """
+    return Starlette(
+        routes=_Routes(service).routes(),
+        exception_handlers={VisoloError: _problem, 404: _no_such_address, 405: _no_such_method},
+        middleware=[],
+    )
+
+
+def guarded(app: ASGIApp, guard: Guard) -> ASGIApp:
+    """The application behind its guard."""
+    return _Guarded(app, guard)
+
+
+class _Routes:
+    def __init__(self, service: Service) -> None:
+        self._service, self._counters = service, _Counters()
+        self._page = _page_files()
+
+    def routes(self) -> list[Any]:
+        return [
+            Route("/", self.page),
+            Route("/page/{name:path}", self.page),
+            Route("/openapi.json", self.schema),
+            Route("/metrics", self.metrics),
+            Route("/api/health", self.health),
+            Route("/api/ready", self.ready),
+            Route("/api/model", self.model),
+            Route("/api/streams", self.streams),
+            Route("/api/streams", self.add, methods=["POST"]),
+            Route("/api/streams/{stream}", self.stream),
+            Route("/api/streams/{stream}", self.change, methods=["PATCH"]),
+            Route("/api/streams/{stream}", self.remove, methods=["DELETE"]),
+            Route("/api/streams/{stream}/snapshot", self.snapshot),
+            Route("/api/streams/{stream}/recording", self.recording),
+            Route("/api/streams/{stream}/recording", self.record, methods=["POST"]),
+            Route("/api/streams/{stream}/recording", self.stop_recording, methods=["DELETE"]),
+            Route("/api/videos", self.video, methods=["POST"]),
+            WebSocketRoute("/api/watch", self.watch),
+            WebSocketRoute("/api/visit", self.visit),
+        ]
+
+    # ---------------------------------------------------------------------------- the page
+
+    async def page(self, request: Request) -> Response:
+        name = request.path_params.get("name", "index.html")
+        if name not in self._page:
+            return _no_such_address(request, None)
+        content = self._page[name]
+        return Response(content, media_type=_MEDIA[Path(name).suffix])
+
+    # ----------------------------------------------------------------------------- the API
+
+    async def schema(self, _: Request) -> Response:
+        return JSONResponse(openapi(__version__))
+
+    async def metrics(self, _: Request) -> Response:
+        text = metrics(self._service.hub, self._counters.viewers, self._counters.sent_bytes)
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+
+    async def health(self, _: Request) -> Response:
+        hub = self._service.hub
+        status = 200 if hub.healthy else 503
+        return JSONResponse({"healthy": hub.healthy}, status)
+
+    async def ready(self, _: Request) -> Response:
+        hub = self._service.hub
+        playing = sum(not each.over for each in hub.streams())
+        is_ready = hub.healthy and playing < hub.capacity
+        return JSONResponse({"ready": is_ready}, 200 if is_ready else 503)
+
+    async def model(self, _: Request) -> Response:
+        return JSONResponse(self._service.describe_model())
+
+    async def streams(self, _: Request) -> Response:
+        return JSONResponse([self._service.describe(each) for each in self._service.hub.streams()])
+
+    async def add(self, request: Request) -> Response:
+        body = await _body(request, AddStream)
+        stream = await asyncio.to_thread(self._service.add, body.source)
+        return JSONResponse(self._service.describe(stream), 201)
+
+    async def stream(self, request: Request) -> Response:
+        return JSONResponse(self._service.describe(self._service.stream(_number(request))))
+
+    async def change(self, request: Request) -> Response:
+        number = _number(request)
+        stream = self._service.change(number, await _body(request, ChangeStream))
+        return JSONResponse(self._service.describe(stream))
+
+    async def remove(self, request: Request) -> Response:
+        await asyncio.to_thread(self._service.remove, _number(request))
+        return Response(status_code=204)
+
+    async def snapshot(self, request: Request) -> Response:
+        overlay = request.query_params.get("overlay", "0")
+        if overlay not in ("0", "1"):
+            raise VisoloError("overlay is 0 or 1")
+        number = _number(request)
+        picture = await asyncio.to_thread(self._service.snapshot, number, overlay == "1")
+        return Response(picture, media_type="image/jpeg")
+
+    async def record(self, request: Request) -> Response:
+        recording = await asyncio.to_thread(self._service.record, _number(request))
+        return JSONResponse(recording.describe(), 201)
+
+    async def recording(self, request: Request) -> Response:
+        return JSONResponse(self._service.recording(_number(request)).describe())
+
+    async def stop_recording(self, request: Request) -> Response:
+        recording = self._service.recording(_number(request))
+        await asyncio.to_thread(recording.stop)
+        return JSONResponse(recording.describe())
+
+    async def video(self, request: Request) -> Response:
+        with tempfile.TemporaryDirectory(prefix="visolo-upload-") as folder:
+            path = Path(folder) / "upload"
+            await _receive_file(request, path, self._service.options.largest_upload)
+            return JSONResponse(await asyncio.to_thread(self._service.track_video, path))
+
+    # ------------------------------------------------------------------------- the sockets
+
+    async def watch(self, socket: WebSocket) -> None:
+        """Frames of streams, to a viewer: ``/api/watch?stream=1&stream=2``."""
+        await socket.accept()
+        try:
+            numbers = [int(each) for each in socket.query_params.getlist("stream")]
+            streams = [self._service.stream(number) for number in numbers]
+        except (ValueError, VisoloError) as error:
+            await _close(socket, _POLICY, str(error))
+            return
+        viewer = Viewer(self._service.hub, streams)
+        self._counters.viewers += 1
+        try:
+            await _until_first(
+                viewer.send(lambda message: self._send(socket, message)), _answers(socket, viewer)
+            )
+        finally:
+            self._counters.viewers -= 1
+            viewer.close()
+        await _close(socket)
+
+    async def visit(self, socket: WebSocket) -> None:
+        """A visitor's own frames, tracked and answered without the pictures."""
+        await socket.accept()
+        name = socket.query_params.get("name", "visitor")[:80]
+        visitor = Visitor(name)
+        try:
+            stream = self._service.hub.add(visitor.clip, policy="all", sends_picture=False)
+        except FullError as error:
+            await _close(socket, _TRY_LATER, str(error))
+            return
+        loop, answers = asyncio.get_running_loop(), asyncio.Queue[TrackedFrame | None]()
+
+        def answer(_: HubStream, frame: TrackedFrame | None) -> None:
+            loop.call_soon_threadsafe(answers.put_nowait, frame)
+
+        stop = self._service.hub.listen(stream, answer)
+        try:
+            greeting = {"stream": stream.number, "in_flight": IN_FLIGHT}
+            await _until_first(
+                self._answer(socket, greeting, answers), _take_frames(socket, visitor)
+            )
+        finally:
+            stop()
+            visitor.close()
+            self._service.hub.remove(stream.number)
+        await _close(socket)
+
+    async def _answer(
+        self,
+        socket: WebSocket,
+        greeting: dict[str, int],
+        answers: asyncio.Queue[TrackedFrame | None],
+    ) -> None:
+        await socket.send_json(greeting)
+        while (frame := await answers.get()) is not None:
+            await self._send(socket, await asyncio.to_thread(frame.message))
+
+    async def _send(self, socket: WebSocket, message: bytes) -> None:
+        await socket.send_bytes(message)
+        self._counters.sent_bytes += len(message)
+
+
+class _Guarded:
+    """Lets requests through that the guard knows; a token in an address moves to a cookie."""
+
+    def __init__(self, app: ASGIApp, guard: Guard) -> None:
+        self._app, self._guard = app, guard
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        query = scope["query_string"].decode("latin-1")
+        refused = self._guard.refuse_host(headers)
+        status, is_open = 403, scope["path"] in _OPEN_PATHS
+        if not (refused or is_open or self._guard.knows_token(headers, query)):
+            refused, status = "this server needs its token: open the address it printed", 401
+        if refused and scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": _POLICY, "reason": refused[:100]})
+            return
+        if refused:
+            await _with_headers(JSONResponse({"error": refused}, status))(scope, receive, send)
+            return
+        sets_cookie = bool(self._guard.token) and "token=" in query and scope["path"] == "/"
+
+        async def answer(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                extra = dict(_SAFE_HEADERS)
+                if sets_cookie:
+                    extra["set-cookie"] = (
+                        f"{COOKIE}={self._guard.token}; HttpOnly; SameSite=Strict; Path=/"
+                    )
+                message["headers"] = [
+                    *message["headers"],
+                    *((name.encode(), value.encode()) for name, value in extra.items()),
+                ]
+            await send(message)
+
+        await self._app(scope, receive, answer if scope["type"] == "http" else send)
+
+
+async def _until_first(*work: Awaitable[None]) -> None:
+    """Until one of them is done; the others are cancelled."""
+    tasks = [asyncio.ensure_future(each) for each in work]
+    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    for task in done:
+        error = task.exception()
+        if error is not None and not isinstance(error, (WebSocketDisconnect, RuntimeError)):
+            raise error
+
+
+async def _answers(socket: WebSocket, viewer: Viewer) -> None:
+    while True:
+        await socket.receive_text()
+        viewer.answer()
+
+
+async def _take_frames(socket: WebSocket, visitor: Visitor) -> None:
+    while True:
+        message = await socket.receive_bytes()
+        try:
+            await asyncio.to_thread(visitor.put, message)
+        except TooFastError as error:
+            await _close(socket, _TRY_LATER, str(error))
+            return
+        except VisoloError as error:
+            await _close(socket, _POLICY, str(error))
+            return
+
+
+async def _close(socket: WebSocket, code: int = 1000, reason: str = "") -> None:
+    try:
+        await socket.close(code, reason[:100])
+    except (RuntimeError, WebSocketDisconnect):  # it is closed already
+        return
+
+
+async def _body(request: Request, kind: type[_Body]) -> _Body:
+    """A json body.
+
+    Raises:
+        VisoloError: if it is too large, too slow or not as it should be.
+    """
+    data = bytearray()
+
+    async def receive() -> None:
+        async for part in request.stream():
+            data.extend(part)
+            if len(data) > _LARGEST_BODY:
+                raise _StatusError(413, f"a request may have {_LARGEST_BODY} bytes at most")
+
+    await _in_time(receive(), _BODY_S)
+    try:
+        return kind.model_validate_json(bytes(data))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the body"
+        raise _StatusError(422, f"{where}: {first['msg']}") from error
+
+
+async def _receive_file(request: Request, path: Path, limit: int) -> None:
+    async def receive() -> None:
+        size = 0
+        with path.open("wb") as file:
+            async for part in request.stream():
+                size += len(part)
+                if size > limit:
+                    raise _StatusError(413, f"a video may have {limit} bytes at most")
+                await asyncio.to_thread(file.write, part)
+
+    await _in_time(receive(), _UPLOAD_S)
+
+
+async def _in_time(work: Awaitable[None], seconds: float) -> None:
+    try:
+        await asyncio.wait_for(work, seconds)
+    except TimeoutError as error:
+        raise _StatusError(408, f"the request took longer than {seconds:g} seconds") from error
+    except ClientDisconnect as error:
+        raise _StatusError(400, "the request was cut short") from error
+
+
+class _StatusError(VisoloError):
+    """A problem with a status of its own."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+def _problem(_: Request, error: Exception) -> Response:
+    status = 400
+    if isinstance(error, _StatusError):
+        status = error.status
+    elif isinstance(error, ForbiddenError):
+        status = 403
+    elif isinstance(error, MissingError):
+        status = 404
+    elif isinstance(error, FullError):
+        status = 503
+    return JSONResponse({"error": str(error)}, status)
+
+
+def _no_such_address(request: Request, _: Exception | None) -> Response:
+    return JSONResponse({"error": "there is nothing at this address"}, 404)
+
+
+def _no_such_method(request: Request, error: Exception) -> Response:
+    headers = getattr(error, "headers", None)
+    text = f"this address does not know {request.method}"
+    return JSONResponse({"error": text}, 405, headers=headers)
+
+
+def _with_headers(response: Response) -> Response:
+    response.headers.update(_SAFE_HEADERS)
+    return response
+
+
+def _number(request: Request) -> int:
+    text = request.path_params["stream"]
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise MissingError("streams are named by numbers")
+    return int(text)
+
+
+def _page_files() -> dict[str, bytes]:
+    """The page's files by name: nothing else can be asked for."""
+    folder = files("visolo_runtime.serving") / "page"
+    page = {
+        each.name: each.read_bytes()
+        for each in folder.iterdir()
+        if each.is_file() and Path(each.name).suffix in _MEDIA
+    }
+    static = files("visolo_runtime.web") / "page"
+    return page | {f"web/{name}": static.joinpath(name).read_bytes() for name in _SHARED}

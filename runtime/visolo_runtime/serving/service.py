@@ -1,0 +1,243 @@
+"""What the server does for its visitors, whatever the protocol: streams, recordings, videos."""
+
+from __future__ import annotations
+
+import fnmatch
+import secrets
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from visolo_core.errors import VisoloError
+from visolo_core.results import frame_record, ytvis_results
+from visolo_runtime.serving.guard import Guard
+from visolo_runtime.serving.hub import Hub, HubStream, StreamSettings
+from visolo_runtime.serving.recording import Recording
+from visolo_runtime.serving.schema import ChangeStream
+from visolo_runtime.session.loading import Model
+from visolo_runtime.sources.clip import SourceFrame
+from visolo_runtime.sources.opening import open_source
+from visolo_runtime.video.resizing import resized
+
+
+class ForbiddenError(VisoloError):
+    """Something that this server does not allow."""
+
+
+class MissingError(VisoloError):
+    """Something that is not there."""
+
+
+@dataclass(frozen=True)
+class ServiceOptions:
+    """What visitors may do."""
+
+    allowed_sources: tuple[str, ...] = ()
+    """Patterns of sources that visitors may open, such as ``rtsp://10.0.0.*/*``."""
+    recordings: Path | None = None
+    """Folder for recordings; None forbids them."""
+    largest_upload: int = 200_000_000
+    """bytes"""
+    longest_upload: int = 1800
+    """frames"""
+
+
+@dataclass
+class Service:
+    """One server's streams and recordings."""
+
+    model_name: str
+    hub: Hub
+    guard: Guard
+    options: ServiceOptions = field(default_factory=ServiceOptions)
+    run: str = field(default_factory=lambda: secrets.token_hex(4))
+    """Another one at each start: numbers of streams and tracks mean something only within it."""
+    _recordings: dict[int, Recording] = field(default_factory=dict)
+    _uploads: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(1))
+
+    @property
+    def model(self) -> Model:
+        return self.hub.model
+
+    def describe_model(self) -> dict[str, Any]:
+        """Ready for json."""
+        engines = self.model.engines
+        return {
+            "name": self.model_name,
+            "labels": list(self.model.labels.names),
+            "backend": engines.description,
+            "precision": self.model.precision,
+            "input_size": list(self.model.config.input_size),
+            "max_streams": self.hub.capacity,
+            "recordings": self.options.recordings is not None,
+            "may_add": bool(self.options.allowed_sources),
+            "run": self.run,
+        }
+
+    def describe(self, stream: HubStream) -> dict[str, Any]:
+        """A stream, ready for json."""
+        recording = self._recordings.get(stream.number)
+        return {
+            **stream.describe(),
+            "recording": None if recording is None else recording.describe(),
+        }
+
+    def open_own(self, sources: Sequence[str]) -> None:
+        """Begin the streams that the server was started with.
+
+        Raises:
+            VisoloError: if one cannot be opened.
+        """
+        for source in sources:
+            for clip in open_source(source):
+                self.hub.add(clip)
+
+    def add(self, source: str) -> HubStream:
+        """Begin a stream for a visitor.
+
+        Raises:
+            ForbiddenError: if the server's owner did not allow this source.
+            VisoloError: if it cannot be opened, or all streams are in use.
+        """
+        patterns = self.options.allowed_sources
+        if not any(fnmatch.fnmatchcase(source, each) for each in patterns) or ".." in source:
+            raise ForbiddenError(
+                "this server does not open that source: its owner allows some with --allow-source"
+            )
+        clips = open_source(source)
+        if len(clips) > 1:
+            raise VisoloError(f"the source has {len(clips)} videos: name one of them")
+        return self.hub.add(clips[0])
+
+    def stream(self, number: int) -> HubStream:
+        """A stream by its number.
+
+        Raises:
+            MissingError: if there is none.
+        """
+        stream = self.hub.find(number)
+        if stream is None:
+            raise MissingError(f"there is no stream {number}")
+        return stream
+
+    def _public(self, number: int) -> HubStream:
+        stream = self.stream(number)
+        if not stream.sends_picture:
+            raise ForbiddenError("the pictures of a visitor's camera are nobody else's")
+        return stream
+
+    def change(self, number: int, change: ChangeStream) -> HubStream:
+        """Use other settings for a stream.
+
+        Raises:
+            VisoloError: if there is no such stream or class.
+        """
+        stream = self.stream(number)
+        settings: StreamSettings = stream.settings
+        if change.paused is not None:
+            settings = replace(settings, paused=change.paused)
+        if change.least_score is not None:
+            settings = replace(settings, least_score=change.least_score)
+        if change.classes is not None:
+            names = self.model.labels.names
+            unknown = [each for each in change.classes if each not in names]
+            if unknown:
+                raise VisoloError(f"the model does not know '{unknown[0]}'")
+            numbers = tuple(names.index(each) for each in change.classes)
+            settings = replace(settings, classes=numbers or None)
+        self.hub.change(number, settings)
+        return stream
+
+    def remove(self, number: int) -> None:
+        """End a stream and its recording.
+
+        Raises:
+            MissingError: if there is none.
+        """
+        self.stream(number)
+        recording = self._recordings.pop(number, None)
+        if recording is not None:
+            recording.stop()
+        self.hub.remove(number)
+
+    def snapshot(self, number: int, overlay: bool) -> bytes:
+        """The newest frame of a stream as JPEG.
+
+        Raises:
+            MissingError: if there is no such stream, or no frame yet.
+            ForbiddenError: if it is a visitor's own.
+        """
+        latest = self._public(number).latest
+        if latest is None:
+            raise MissingError(f"stream {number} has no frame yet")
+        return latest.annotated_jpeg() if overlay else latest.jpeg()
+
+    def record(self, number: int) -> Recording:
+        """Begin to record a stream.
+
+        Raises:
+            ForbiddenError: if the server keeps no recordings, or it is a visitor's own.
+            VisoloError: if it is recorded already, or over.
+        """
+        stream, folder = self._public(number), self.options.recordings
+        if folder is None:
+            raise ForbiddenError("this server keeps no recordings: start it with --recordings DIR")
+        current = self._recordings.get(number)
+        if current is not None and current.active:
+            raise VisoloError(f"stream {number} is being recorded already")
+        if stream.over:
+            raise VisoloError(f"stream {number} is over")
+        self._recordings[number] = Recording(self.hub, stream, folder)
+        return self._recordings[number]
+
+    def recording(self, number: int) -> Recording:
+        """The recording of a stream.
+
+        Raises:
+            MissingError: if there is none.
+        """
+        self.stream(number)
+        if number not in self._recordings:
+            raise MissingError(f"stream {number} is not recorded")
+        return self._recordings[number]
+
+    def track_video(self, path: Path) -> dict[str, Any]:
+        """The frames and tracks of a short video.
+
+        Raises:
+            VisoloError: if it is not a video, too long, or another one is being tracked.
+        """
+        if not self._uploads.acquire(blocking=False):
+            raise VisoloError("another video is being tracked: try again later")
+        try:
+            return self._track(path)
+        finally:
+            self._uploads.release()
+
+    def _track(self, path: Path) -> dict[str, Any]:
+        (clip,) = open_source(str(path))
+        session = self.model.session(record=True)
+        lines: list[dict[str, Any]] = []
+        for frame in clip.frames():
+            if not isinstance(frame, SourceFrame):
+                continue
+            if len(lines) >= self.options.longest_upload:
+                raise VisoloError(
+                    f"the video is longer than {self.options.longest_upload} frames: cut it"
+                )
+            found = session.step(resized(frame.picture, self.model.config.input_size))
+            lines.append(
+                {"frame": found.frame, "time_s": frame.time_s, "size": list(found.size),
+                 "instances": frame_record(found)}
+            )  # fmt: skip
+        if not lines:
+            raise VisoloError("the video has no frame that can be read")
+        return {"frames": lines, "tracks": ytvis_results(1, session.finish(), self.model.labels)}
+
+    def close(self) -> None:
+        """End recordings and streams."""
+        for recording in self._recordings.values():
+            recording.stop()
+        self.hub.close()
