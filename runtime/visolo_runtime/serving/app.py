@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -79,6 +79,16 @@ def create_app(service: Service) -> Starlette:
     )
 
 
+def _route(path: str, **of_method: Callable[[Request], Awaitable[Response]]) -> Route:
+    """An address that knows several methods. A route of its own for each would not know the others
+    when it says which are allowed."""
+
+    async def answer(request: Request) -> Response:
+        return await of_method["GET" if request.method == "HEAD" else request.method](request)
+
+    return Route(path, answer, methods=list(of_method))
+
+
 def guarded(app: ASGIApp, guard: Guard) -> ASGIApp:
     """The application behind its guard."""
     return _Guarded(app, guard)
@@ -90,6 +100,7 @@ class _Routes:
         self._page = _page_files()
 
     def routes(self) -> list[Any]:
+        one = "/api/streams/{stream}"
         return [
             Route("/", self.page),
             Route("/page/{name:path}", self.page),
@@ -98,15 +109,15 @@ class _Routes:
             Route("/api/health", self.health),
             Route("/api/ready", self.ready),
             Route("/api/model", self.model),
-            Route("/api/streams", self.streams),
-            Route("/api/streams", self.add, methods=["POST"]),
-            Route("/api/streams/{stream}", self.stream),
-            Route("/api/streams/{stream}", self.change, methods=["PATCH"]),
-            Route("/api/streams/{stream}", self.remove, methods=["DELETE"]),
-            Route("/api/streams/{stream}/snapshot", self.snapshot),
-            Route("/api/streams/{stream}/recording", self.recording),
-            Route("/api/streams/{stream}/recording", self.record, methods=["POST"]),
-            Route("/api/streams/{stream}/recording", self.stop_recording, methods=["DELETE"]),
+            _route("/api/streams", GET=self.streams, POST=self.add),
+            _route(one, GET=self.stream, PATCH=self.change, DELETE=self.remove),
+            Route(f"{one}/snapshot", self.snapshot),
+            _route(
+                f"{one}/recording",
+                GET=self.recording,
+                POST=self.record,
+                DELETE=self.stop_recording,
+            ),
             Route("/api/videos", self.video, methods=["POST"]),
             WebSocketRoute("/api/watch", self.watch),
             WebSocketRoute("/api/visit", self.visit),
@@ -124,7 +135,7 @@ class _Routes:
     # ----------------------------------------------------------------------------- the API
 
     async def schema(self, _: Request) -> Response:
-        return JSONResponse(openapi(__version__))
+        return JSONResponse(openapi(__version__, self._service.model.labels.names))
 
     async def metrics(self, _: Request) -> Response:
         text = metrics(self._service.hub, self._counters.viewers, self._counters.sent_bytes)

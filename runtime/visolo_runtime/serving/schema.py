@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,8 +27,13 @@ class ChangeStream(BaseModel):
     """Names; an empty list means all."""
 
 
-def openapi(version: str) -> dict[str, Any]:
-    """The API in OpenAPI 3.1."""
+def openapi(version: str, classes: Sequence[str]) -> dict[str, Any]:
+    """The API in OpenAPI 3.1.
+
+    Args:
+        version: of this package.
+        classes: names of the model's classes.
+    """
     stream = [_parameter("stream", "path", {"type": "integer", "minimum": 1}, True)]
     overlay = [_parameter("overlay", "query", {"type": "string", "enum": ["0", "1"]}, False)]
     paths: dict[str, Any] = {
@@ -58,6 +64,10 @@ def openapi(version: str) -> dict[str, Any]:
         if "{stream}" in path:
             for method in methods.values():
                 method["parameters"] = list(stream)
+    change = paths["/api/streams/{stream}"]["patch"]["requestBody"]["content"][JSON]["schema"]
+    for kind in change["properties"]["classes"]["anyOf"]:
+        if kind.get("type") == "array":
+            kind["items"] = {"type": "string", "enum": list(classes)}
     paths["/api/streams/{stream}/snapshot"]["get"]["parameters"] += overlay
     paths["/api/videos"]["post"]["requestBody"] = {
         "required": True,

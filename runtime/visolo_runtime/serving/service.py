@@ -217,7 +217,10 @@ class Service:
             self._uploads.release()
 
     def _track(self, path: Path) -> dict[str, Any]:
-        (clip,) = open_source(str(path))
+        try:
+            (clip,) = open_source(str(path))
+        except VisoloError as error:  # where it was put is no visitor's business
+            raise VisoloError(str(error).replace(f"'{path}'", "it")) from error
         session = self.model.session(record=True)
         lines: list[dict[str, Any]] = []
         for frame in clip.frames():
