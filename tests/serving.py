@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -60,3 +60,16 @@ def serving(
             running.should_exit = True
             thread.join(LIMIT_S)
             service.close()
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    """Wait for a condition.
+
+    Args:
+        condition: asked again and again.
+        what: is wrong if it never holds.
+    """
+    deadline = time.monotonic() + LIMIT_S
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)

@@ -19,7 +19,8 @@ from PIL import Image
 from chromium import Chromium, chromium
 from clips import write_raw_video, write_video
 from helpers import LIMIT_S
-from serving import Serving, serving
+from loopback_servers import mjpeg_server
+from serving import Serving, serving, until
 from visolo_core.instances import Instances
 from visolo_runtime.serving.guard import Guard
 from visolo_runtime.serving.service import ServiceOptions
@@ -27,6 +28,7 @@ from visolo_runtime.serving.wire import SentFrame, SentInstance, encode_frame
 from visolo_runtime.session.loading import Model, load
 from visolo_runtime.sources.clip import Clip, SourceFrame
 from visolo_runtime.sources.opening import open_source
+from visolo_runtime.sources.source_options import SourceOptions
 from visolo_runtime.video.frames import Picture
 from visolo_runtime.video.sample_clip import sample_frames
 from visolo_train.data.synthetic import draw_clip
@@ -554,6 +556,31 @@ def test_a_server_that_comes_back(browser: Chromium, model: Model) -> None:
         served.hub.add(endless())
         browser.wait_for(f"{find('lost')}.hidden && visolo.model.run !== {run!r}")
         browser.wait_for("visolo.tiles.get('stream/1')?.entry")
+
+
+def test_a_source_that_is_killed_comes_back(
+    browser: Chromium, model: Model, tmp_path: Path
+) -> None:
+    """The page shows its frames again as soon as it is back, and says that there was a gap."""
+    for number, picture in enumerate(sample_frames(40, HEIGHT, WIDTH)):
+        Image.fromarray(picture).save(tmp_path / f"{number:02d}.jpg")
+    with mjpeg_server(tmp_path, 20, 100_000) as camera, serving(model) as served:
+        options = SourceOptions(timeout_s=5, retry_s=LIMIT_S)
+        (clip,) = open_source(f"http://127.0.0.1:{camera.port}/", options=options)
+        stream = served.hub.add(clip)
+        visit(browser, served)
+        browser.run(NOTE_DRAWN)
+        browser.wait_for("drawn.length > 3")
+        camera.kill()
+        until(lambda: any("is lost" in each for each in stream.notices), "the loss was not noticed")
+        assert stream.state == "playing"  # it is still waited for
+        camera.start()
+        until(
+            lambda: any("is back after" in each for each in stream.notices), "it did not come back"
+        )
+        shown = browser.run("drawn.length")
+        browser.wait_for(f"drawn.length > {shown} + 3")
+        assert browser.run("drawn.at(-1).timeS > drawn[0].timeS")
 
 
 @pytest.mark.slow

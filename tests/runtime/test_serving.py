@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,7 @@ from websockets.sync.client import ClientConnection, connect
 import visolo_runtime.serving.running as running
 from clips import write_video
 from helpers import LIMIT_S
-from serving import Serving, serving
+from serving import Serving, serving, until
 from visolo_core.errors import VisoloError
 from visolo_runtime.serving.client import watch
 from visolo_runtime.serving.guard import Guard
@@ -53,13 +53,6 @@ def camera(frames: int, pause: float = 0.02) -> Clip:
             yield SourceFrame(picture, number * pause)
 
     return Clip(1, "camera", play, live=True)
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
 
 
 def socket_to(served: Serving, path: str, origin: str | None = None) -> ClientConnection:

@@ -168,9 +168,13 @@ class Hub:
             played = clip
             if pace is not None:
                 played = replace(clip, frames=_paced(clip, pace))
-            feed = Feed(played, policy or "latest", self._bell)
+            notices: deque[str] = deque(maxlen=_NOTICES)
+            feed = Feed(
+                played, policy or "latest", self._bell,
+                report=lambda notice: notices.append(notice.text),
+            )  # fmt: skip
             row = self._free.pop()
-            stream = HubStream(self._next, row, clip, feed, pace, sends_picture)
+            stream = HubStream(self._next, row, clip, feed, pace, sends_picture, notices=notices)
             self._next += 1
             self._by_number[stream.number] = stream
         return stream
