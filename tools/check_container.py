@@ -3,16 +3,18 @@
     python tools/check_container.py
 
 The environment must have the versions of ``constraints.txt`` and no PyTorch, link nothing that the
-slim image lacks, and run the demo.
+slim image lacks, run the demo, and serve the page.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import tempfile
 from importlib import metadata
 from pathlib import Path
+from urllib.request import urlopen
 
 from visolo_runtime.engines.onnxruntime.libraries import needed_libraries
 from write_constraints import plain_name
@@ -59,6 +61,20 @@ def _is_library(path: Path) -> bool:
         return file.read(4) == b"\x7fELF"
 
 
+def check_server(command: list[str], environment: dict[str, str]) -> None:
+    """Start a server, ask whether it works, and stop it as a container engine does."""
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            address = server.stdout.readline().strip()
+            with urlopen(f"{address}api/health", timeout=30) as answer:
+                print(f"{address} says {answer.read().decode()}")
+        finally:
+            server.terminate()
+    if server.returncode not in (0, -signal.SIGTERM):
+        raise SystemExit(f"the server ended with status {server.returncode}")
+
+
 def main() -> None:
     """Exit status 1, and a sentence for each fault, if something is wrong."""
     outside = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
@@ -72,6 +88,7 @@ def main() -> None:
             [visolo, "demo", "--videos", "2", "--frames", "12"],
         ):
             subprocess.run(command, cwd=place, env=outside, check=True)
+        check_server([visolo, "serve", "shapes", "--port", "0"], outside)
         wrong = faults(environment, (ROOT / "constraints.txt").read_text(encoding="utf-8"))
     if wrong:
         raise SystemExit("\n".join(wrong))
