@@ -117,6 +117,7 @@ def run_server(service: Service, host: str, port: int, say: Callable[[str], None
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen()  # who reads the address may use it at once
     except OSError as error:
         listener.close()
         raise VisoloError(
