@@ -71,7 +71,7 @@ def check_server(command: list[str], environment: dict[str, str]) -> None:
                 print(f"{address} says {answer.read().decode()}")
         finally:
             server.terminate()
-    if server.returncode not in (0, -signal.SIGTERM):
+    if server.returncode not in (0, 128 + signal.SIGTERM):
         raise SystemExit(f"the server ended with status {server.returncode}")
 
 
