@@ -87,15 +87,17 @@ def test_a_device_that_fails_in_mid_run(
     source, watcher = WatchedClip(FRAMES, "forwards"), Watcher()
     watcher.watch(monkeypatch, source)
     driver.fail("cuEventSynchronize", 4, DEVICE_LOST)
+    out = tmp_path / "out"
+    out.mkdir()
     sinks = [
         watcher,
-        ResultsFile(tmp_path / "results.json", model.labels),
-        FrameLinesFile(tmp_path / "frames.jsonl"),
+        ResultsFile(out / "results.json", model.labels),
+        FrameLinesFile(out / "frames.jsonl"),
     ]
     summary = run(on_gpu, [source.clip], sinks, RunOptions(record=True))
     (failure,) = summary.failed
     assert "CUDA: cuEventSynchronize failed with 719" in failure.reason
     agree(watcher.instances["forwards"], alone["forwards"][0][:3])
     assert (watcher.outcome, summary.exit_status) == ("committed", 1)
-    assert len((tmp_path / "frames.jsonl").read_text().splitlines()) == 3
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["frames.jsonl", "results.json"]
+    assert len((out / "frames.jsonl").read_text().splitlines()) == 3
+    assert sorted(path.name for path in out.iterdir()) == ["frames.jsonl", "results.json"]
