@@ -25,8 +25,8 @@ NO_RTSP_SERVER = (
     "needs Debian's RTSP server: apt-get install python3-gi gir1.2-gst-rtsp-server-1.0 "
     "gstreamer1.0-plugins-good gstreamer1.0-plugins-ugly"
 )
-"""Not listed: .ci/run installs it, so that a strict run has no reason to skip. Where it cannot reach
-Debian's packages, it says so and sets ``WITHOUT_DEBIAN``."""
+"""Not listed: .ci/run installs it, so that a strict run has no reason to skip. Where it cannot
+reach Debian's packages, it says so and sets ``WITHOUT_DEBIAN``."""
 WITHOUT_DEBIAN = "VISOLO_WITHOUT_DEBIAN"
 NO_CHROMIUM = "chromium is not installed"
 NO_WEB_RUNTIME = "onnxruntime-web is not here, see make web"
