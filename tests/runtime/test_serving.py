@@ -267,6 +267,11 @@ def test_only_allowed_sources_are_opened(model: Model, film: Path) -> None:
         assert (added.status_code, added.json()["name"]) == (201, "film")
         missing = client.post("/api/streams", json={"source": f"{film.parent}/no.mp4"})
         assert (missing.status_code, "no video" in missing.json()["error"]) == (400, True)
+    cameras = ServiceOptions(allowed_sources=("rtsp://10.0.0.*/*",))
+    with serving(model, options=cameras) as served:
+        disguised = {"source": "rtsp://10.0.0.1@elsewhere.example/stream"}
+        answer = httpx.post(f"{served.address}/api/streams", json=disguised)
+        assert answer.status_code == 403
     with serving(model) as served:  # none by default
         answer = httpx.post(f"{served.address}/api/streams", json={"source": str(film)})
         assert answer.status_code == 403
@@ -302,6 +307,12 @@ def test_a_short_video_is_tracked(model: Model, film: Path, tmp_path: Path) -> N
             refused = client.post(place, content=content)
             assert refused.status_code == 400
             assert "cannot open it as a video" in refused.json()["error"]
+        # FFmpeg reads more than is taken from strangers: formats that name other files.
+        rare = write_video(tmp_path / "rare.nut", frames=6)
+        assert client.post(place, content=rare.read_bytes()).status_code == 400
+        hidden = write_video(tmp_path / "hidden.ts", frames=6)
+        playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{hidden}\n#EXT-X-ENDLIST\n"
+        assert client.post(place, content=playlist.encode()).status_code == 400
     options = ServiceOptions(largest_upload=100, longest_upload=3)
     with serving(model, options=options) as served:
         assert httpx.post(f"{served.address}/api/videos", content=b"x" * 101).status_code == 413

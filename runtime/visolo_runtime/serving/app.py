@@ -383,7 +383,7 @@ async def _receive_file(request: Request, path: Path, limit: int) -> None:
 async def _in_time(work: Awaitable[None], seconds: float) -> None:
     try:
         await asyncio.wait_for(work, seconds)
-    except TimeoutError as error:
+    except asyncio.TimeoutError as error:  # noqa: UP041 - Python 3.10 has two of them
         raise _StatusError(408, f"the request took longer than {seconds:g} seconds") from error
     except ClientDisconnect as error:
         raise _StatusError(400, "the request was cut short") from error

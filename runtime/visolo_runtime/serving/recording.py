@@ -45,8 +45,8 @@ class Recording:
         self._queue: queue.Queue[TrackedFrame | None] = queue.Queue(_WAITING)
         self._first_s: float | None = None
         self._thread = threading.Thread(target=self._write, name="visolo-record", daemon=True)
-        self._thread.start()
         self._stop_listening = hub.listen(stream, self._take)
+        self._thread.start()
 
     @property
     def active(self) -> bool:
@@ -56,8 +56,9 @@ class Recording:
     def stop(self) -> None:
         """End it: its files are there when this returns."""
         self._stop_listening()
-        self._queue.put(None)
-        self._thread.join()
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
 
     def describe(self) -> dict[str, object]:
         """Ready for json."""
@@ -96,5 +97,6 @@ class Recording:
             self._stop_listening()
             for sink in self._sinks:
                 sink.discard()
-            while self._queue.get() is not None:  # until it is stopped
-                pass
+            with self._queue.mutex:  # what waits is lost, and nobody who stops it must wait
+                self._queue.queue.clear()
+                self._queue.not_full.notify_all()

@@ -18,8 +18,12 @@ from visolo_runtime.serving.recording import Recording
 from visolo_runtime.serving.schema import ChangeStream
 from visolo_runtime.session.loading import Model
 from visolo_runtime.sources.clip import SourceFrame
+from visolo_runtime.sources.decoding import open_container
 from visolo_runtime.sources.opening import open_source
 from visolo_runtime.video.resizing import resized
+
+_UPLOADS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,h264,hevc"
+"""FFmpeg's names of containers that hold their pictures themselves."""
 
 
 class ForbiddenError(VisoloError):
@@ -102,7 +106,7 @@ class Service:
             VisoloError: if it cannot be opened, or all streams are in use.
         """
         patterns = self.options.allowed_sources
-        if not any(fnmatch.fnmatchcase(source, each) for each in patterns) or ".." in source:
+        if not any(_allows(each, source) for each in patterns):
             raise ForbiddenError(
                 "this server does not open that source: its owner allows some with --allow-source"
             )
@@ -218,6 +222,8 @@ class Service:
 
     def _track(self, path: Path) -> dict[str, Any]:
         try:
+            # A playlist would name files and addresses of its sender's choice.
+            open_container(f"file:{path}", options={"format_whitelist": _UPLOADS}).close()
             (clip,) = open_source(str(path))
         except VisoloError as error:  # where it was put is no visitor's business
             raise VisoloError(str(error).replace(f"'{path}'", "it")) from error
@@ -244,3 +250,10 @@ class Service:
         for recording in self._recordings.values():
             recording.stop()
         self.hub.close()
+
+
+def _allows(pattern: str, source: str) -> bool:
+    """Whether a pattern stands for a source. What climbs out of a folder, or hides the host behind
+    a user's name, is no match unless the pattern itself has it."""
+    tricks = any(trick in source and trick not in pattern for trick in ("..", "@"))
+    return not tricks and fnmatch.fnmatchcase(source, pattern)

@@ -68,7 +68,7 @@ class Viewer:
             self._changed.clear()
             try:
                 await asyncio.wait_for(self._changed.wait(), PATIENCE_S / 4)
-            except TimeoutError:
+            except asyncio.TimeoutError:  # noqa: UP041 - Python 3.10 has two of them
                 if self._in_flight and time.monotonic() - self._answered > PATIENCE_S:
                     return
 
