@@ -58,15 +58,32 @@ def test_variable_rates(tmp_path: Path, name: str) -> None:
     assert times_of(annotated(clip, tmp_path / "out.mp4")) == pytest.approx(VARIABLE, abs=0.0011)
 
 
+@pytest.mark.parametrize("live", [False, True])
 @pytest.mark.parametrize("fps", [Fraction(25), Fraction(30000, 1001), Fraction(24000, 1001)])
-def test_constant_rates_are_exact(tmp_path: Path, fps: Fraction) -> None:
+def test_constant_rates_are_exact(tmp_path: Path, fps: Fraction, live: bool) -> None:
     picture = np.zeros((48, 64, 3), np.uint8)
     frames = [SourceFrame(picture, float(number / fps)) for number in range(48)]
-    out = annotated(Clip(1, "a", lambda: iter(frames), fps), tmp_path / "out.mp4", frames)
+    clip = Clip(1, "a", lambda: iter(frames), fps, live=live)
+    out = annotated(clip, tmp_path / "out.mp4", frames)
     with av.open(str(out)) as container:
         stream: Any = container.streams.video[0]
         assert stream.average_rate == fps
         assert stream.duration * stream.time_base == 48 / fps
+
+
+def test_a_live_source_leaves_no_index_in_memory(tmp_path: Path) -> None:
+    """It is written every 250 frames, with the pictures, and the whole can be read and searched."""
+    picture = np.zeros((48, 64, 3), np.uint8)
+    frames = [SourceFrame(picture, time_s) for time_s in at_rate(25, 600)]
+    clip = Clip(1, "a", lambda: iter(frames), Fraction(25), live=True)
+    out = annotated(clip, tmp_path / "out.mp4", frames)
+    assert out.read_bytes().count(b"moof") == 3
+    assert seconds_of(out) == pytest.approx(24, abs=0.01)
+    assert times_of(out) == pytest.approx(at_rate(25, 600), abs=0.001)
+    with av.open(str(out)) as container:
+        container.seek(12_000_000)
+        first: Any = next(container.decode(video=0))
+        assert float(first.pts * first.time_base) == 10  # the key frame before
 
 
 def test_a_camera_of_ten_frames_a_second(tmp_path: Path) -> None:

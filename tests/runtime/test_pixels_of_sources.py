@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable
 from fractions import Fraction
@@ -82,6 +83,21 @@ def test_display_matrices(
     same_size = [other for other in others if other.shape == shown.picture.shape]
     assert min(differs(shown.picture, other) for other in same_size) > 15
     assert shown.pixel_aspect == (Fraction(3, 4) if orientation > 4 else Fraction(4, 3))
+
+
+def test_no_frame_is_kept(tmp_path: Path) -> None:
+    """A frame that PyAV keeps holds its decoder's threads, once for each connection to a camera."""
+    write_at(tmp_path / "a.mp4", at_rate(25, 4))
+    (clip,) = open_source(str(tmp_path / "a.mp4"))
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(3):
+            assert len(list(clip.frames())) == 4
+        kept = [each for each in gc.get_objects() if isinstance(each, av.VideoFrame)]
+    finally:
+        gc.enable()
+    assert len(kept) == 0
 
 
 @pytest.mark.parametrize("place", ["before", "after"])

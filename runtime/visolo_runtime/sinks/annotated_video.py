@@ -24,6 +24,9 @@ _LONGEST_S = 3600.0
 """Of one frame: mp4 cannot express much more."""
 _BT601, _LIMITED_RANGE = 6, 1
 """FFmpeg's numbers of the colours that frames are converted to."""
+_IN_FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+"""Each with an index of its own: the index of a whole video is kept until its end, 80 bytes a frame,
+and a live source may have none."""
 
 
 class AnnotatedVideo(FileSink):
@@ -64,7 +67,8 @@ class AnnotatedVideo(FileSink):
         import av
 
         # Without "file:" FFmpeg takes a name with a colon for an address.
-        container = av.open(f"file:{self._temporary}", "w", format="mp4")
+        options = _IN_FRAGMENTS if clip.live else {}
+        container = av.open(f"file:{self._temporary}", "w", format="mp4", options=options)
         try:
             # Some containers state rates with terms that are too large for H.264.
             stream = container.add_stream("libx264", rate=clip.fps.limit_denominator(1001))

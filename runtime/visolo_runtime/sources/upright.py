@@ -27,8 +27,6 @@ class Upright:
             uint8 [H, W, 3] RGB, and whether width and height have changed places.
         """
         picture: Picture = frame.to_ndarray(format="rgb24")
-        # PyAV keeps a frame whose side data was looked at until Python collects its garbage: that
-        # of every frame would be gigabytes.
         if frame.rotation != self._rotation:
             self._rotation, self._matrix = frame.rotation, _display_matrix(frame)
         if self._matrix is None:
@@ -53,7 +51,12 @@ def _display_matrix(frame: Any) -> tuple[int, int, int, int] | None:
 
     Phones store portrait video on its side, and some front cameras mirror it.
     """
-    for side_data in frame.side_data:
+    from av.sidedata.sidedata import SideDataContainer
+
+    # A frame that is asked for its side_data refers to itself from then on: it stays, and with it
+    # the decoder's threads, until Python collects its garbage.
+    container: Any = SideDataContainer
+    for side_data in container(frame):
         if side_data.type.name == "DISPLAYMATRIX":
             matrix = np.frombuffer(bytes(side_data), np.int32).reshape(3, 3)
             return int(matrix[0, 0]), int(matrix[0, 1]), int(matrix[1, 0]), int(matrix[1, 1])
