@@ -25,7 +25,7 @@ _LONGEST_S = 3600.0
 _BT601, _LIMITED_RANGE = 6, 1
 """FFmpeg's numbers of the colours that frames are converted to."""
 _IN_FRAGMENTS = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
-"""Each with an index of its own: the index of a whole video is kept until its end, 80 bytes a frame,
+"""Each with an index of its own. That of a whole video is kept until its end, 80 bytes a frame,
 and a live source may have none."""
 
 
