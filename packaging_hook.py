@@ -79,6 +79,7 @@ def dependencies(name: str) -> tuple[list[str], dict[str, list[str]]]:
             *HUB,
             *SERVE,
             "httpx>=0.27",
+            "schemathesis>=4",
             "pytest>=8",
             "pytest-timeout>=2.3",
             "pytest-cov>=6",

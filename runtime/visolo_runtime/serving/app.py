@@ -25,7 +25,7 @@ from visolo_runtime.serving.guard import COOKIE, Guard
 from visolo_runtime.serving.hub import FullError, HubStream
 from visolo_runtime.serving.metrics import metrics
 from visolo_runtime.serving.schema import AddStream, ChangeStream, openapi
-from visolo_runtime.serving.service import ForbiddenError, MissingError, Service
+from visolo_runtime.serving.service import ConflictError, ForbiddenError, MissingError, Service
 from visolo_runtime.serving.tracked import TrackedFrame
 from visolo_runtime.serving.viewer import Viewer
 from visolo_runtime.serving.visitor import IN_FLIGHT, TooFastError, Visitor
@@ -405,6 +405,8 @@ def _problem(_: Request, error: Exception) -> Response:
         status = 403
     elif isinstance(error, MissingError):
         status = 404
+    elif isinstance(error, ConflictError):
+        status = 409
     elif isinstance(error, FullError):
         status = 503
     return JSONResponse({"error": str(error)}, status)

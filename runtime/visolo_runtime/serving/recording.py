@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 from visolo_core.errors import VisoloError
@@ -34,10 +35,7 @@ class Recording:
     """
 
     def __init__(self, hub: Hub, stream: HubStream, folder: Path) -> None:
-        name = f"stream{stream.number}-{time.strftime('%Y%m%d-%H%M%S')}"
-        self.files = folder / f"{name}.mp4", folder / f"{name}.jsonl"
-        if any(file.exists() for file in self.files):
-            raise VisoloError(f"'{self.files[0]}' exists: try again in a second")
+        self.files = _free_names(folder, f"stream{stream.number}-{time.strftime('%Y%m%d-%H%M%S')}")
         self.frames = self.left_out = 0
         self.failure = ""
         self._clip = replace(stream.clip, video_id=stream.number)
@@ -100,3 +98,13 @@ class Recording:
             with self._queue.mutex:  # what waits is lost, and nobody who stops it must wait
                 self._queue.queue.clear()
                 self._queue.not_full.notify_all()
+
+
+def _free_names(folder: Path, name: str) -> tuple[Path, Path]:
+    """Files for a video and its lines that do not exist."""
+    for number in count(2):
+        files = folder / f"{name}.mp4", folder / f"{name}.jsonl"
+        if not any(file.exists() for file in files):
+            break
+        name = f"{name.partition('_')[0]}_{number}"
+    return files

@@ -13,7 +13,7 @@ from typing import Any
 from visolo_core.errors import VisoloError
 from visolo_core.results import frame_record, ytvis_results
 from visolo_runtime.serving.guard import Guard
-from visolo_runtime.serving.hub import Hub, HubStream, StreamSettings
+from visolo_runtime.serving.hub import FullError, Hub, HubStream, StreamSettings
 from visolo_runtime.serving.recording import Recording
 from visolo_runtime.serving.schema import ChangeStream
 from visolo_runtime.session.loading import Model
@@ -32,6 +32,10 @@ class ForbiddenError(VisoloError):
 
 class MissingError(VisoloError):
     """Something that is not there."""
+
+
+class ConflictError(VisoloError):
+    """Something that cannot be done as things are."""
 
 
 @dataclass(frozen=True)
@@ -183,16 +187,17 @@ class Service:
 
         Raises:
             ForbiddenError: if the server keeps no recordings, or it is a visitor's own.
-            VisoloError: if it is recorded already, or over.
+            ConflictError: if it is recorded already, or over.
+            VisoloError: if the files cannot be written.
         """
         stream, folder = self._public(number), self.options.recordings
         if folder is None:
             raise ForbiddenError("this server keeps no recordings: start it with --recordings DIR")
         current = self._recordings.get(number)
         if current is not None and current.active:
-            raise VisoloError(f"stream {number} is being recorded already")
+            raise ConflictError(f"stream {number} is being recorded already")
         if stream.over:
-            raise VisoloError(f"stream {number} is over")
+            raise ConflictError(f"stream {number} is over")
         self._recordings[number] = Recording(self.hub, stream, folder)
         return self._recordings[number]
 
@@ -211,10 +216,11 @@ class Service:
         """The frames and tracks of a short video.
 
         Raises:
-            VisoloError: if it is not a video, too long, or another one is being tracked.
+            FullError: if another one is being tracked.
+            VisoloError: if it is not a video, or too long.
         """
         if not self._uploads.acquire(blocking=False):
-            raise VisoloError("another video is being tracked: try again later")
+            raise FullError("another video is being tracked: try again later")
         try:
             return self._track(path)
         finally:
