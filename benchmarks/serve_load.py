@@ -29,8 +29,9 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from visolo_runtime.bench import resident_mb
-from visolo_runtime.serving.app import create_app, guarded
+from visolo_runtime.serving.app import create_app
 from visolo_runtime.serving.guard import Guard
+from visolo_runtime.serving.guarded import guarded
 from visolo_runtime.serving.hub import Hub
 from visolo_runtime.serving.running import server
 from visolo_runtime.serving.service import Service

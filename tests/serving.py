@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from helpers import LIMIT_S
-from visolo_runtime.serving.app import create_app, guarded
+from visolo_runtime.serving.app import create_app
 from visolo_runtime.serving.guard import Guard
+from visolo_runtime.serving.guarded import guarded
 from visolo_runtime.serving.hub import Hub
 from visolo_runtime.serving.running import server
 from visolo_runtime.serving.service import Service, ServiceOptions

@@ -8,30 +8,26 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
 from starlette.applications import Starlette
-from starlette.datastructures import Headers
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from visolo_core import __version__
 from visolo_core.errors import VisoloError
-from visolo_runtime.serving.guard import COOKIE, Guard
-from visolo_runtime.serving.hub import FullError, HubStream
+from visolo_runtime.serving.bodies import read_body, receive_file
+from visolo_runtime.serving.hub_stream import HubStream
 from visolo_runtime.serving.metrics import metrics
+from visolo_runtime.serving.refusals import FullError, MissingError, StatusError
 from visolo_runtime.serving.schema import AddStream, ChangeStream, openapi
-from visolo_runtime.serving.service import ConflictError, ForbiddenError, MissingError, Service
+from visolo_runtime.serving.service import Service
 from visolo_runtime.serving.tracked import TrackedFrame
 from visolo_runtime.serving.viewer import Viewer
 from visolo_runtime.serving.visitor import IN_FLIGHT, TooFastError, Visitor
 
-_LARGEST_BODY = 64_000  # bytes of json
-_BODY_S, _UPLOAD_S = 10.0, 300.0  # seconds that a visitor may take to send a body
 _MEDIA = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -43,21 +39,8 @@ _SHARED = (
     "view/sources.js",
 )  # fmt: skip
 """Of the static page, what this page uses too."""
-_OPEN_PATHS = frozenset(("/api/health", "/api/ready"))
-"""Without a token: they say nothing but yes or no."""
-_SAFE_HEADERS = {
-    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self' blob: data:; media-src 'self' blob:; connect-src 'self'; "
-    "form-action 'none'; base-uri 'none'; frame-ancestors 'none'",
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "cache-control": "no-store",
-}
 # What visitors' sockets are closed with: RFC 6455, and its range for applications.
 _TOO_LARGE, _POLICY, _TRY_LATER = 1009, 1008, 1013
-
-
-_Body = TypeVar("_Body", bound=BaseModel)
 
 
 @dataclass
@@ -87,11 +70,6 @@ def _route(path: str, **of_method: Callable[[Request], Awaitable[Response]]) -> 
         return await of_method["GET" if request.method == "HEAD" else request.method](request)
 
     return Route(path, answer, methods=list(of_method))
-
-
-def guarded(app: ASGIApp, guard: Guard) -> ASGIApp:
-    """The application behind its guard."""
-    return _Guarded(app, guard)
 
 
 class _Routes:
@@ -159,7 +137,7 @@ class _Routes:
         return JSONResponse([self._service.describe(each) for each in self._service.hub.streams()])
 
     async def add(self, request: Request) -> Response:
-        body = await _body(request, AddStream)
+        body = await read_body(request, AddStream)
         stream = await asyncio.to_thread(self._service.add, body.source)
         return JSONResponse(self._service.describe(stream), 201)
 
@@ -168,7 +146,7 @@ class _Routes:
 
     async def change(self, request: Request) -> Response:
         number = _number(request)
-        stream = self._service.change(number, await _body(request, ChangeStream))
+        stream = self._service.change(number, await read_body(request, ChangeStream))
         return JSONResponse(self._service.describe(stream))
 
     async def remove(self, request: Request) -> Response:
@@ -198,7 +176,7 @@ class _Routes:
     async def video(self, request: Request) -> Response:
         with tempfile.TemporaryDirectory(prefix="visolo-upload-") as folder:
             path = Path(folder) / "upload"
-            await _receive_file(request, path, self._service.options.largest_upload)
+            await receive_file(request, path, self._service.options.largest_upload)
             return JSONResponse(await asyncio.to_thread(self._service.track_video, path))
 
     # ------------------------------------------------------------------------- the sockets
@@ -265,46 +243,6 @@ class _Routes:
         self._counters.sent_bytes += len(message)
 
 
-class _Guarded:
-    """Lets requests through that the guard knows; a token in an address moves to a cookie."""
-
-    def __init__(self, app: ASGIApp, guard: Guard) -> None:
-        self._app, self._guard = app, guard
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):
-            await self._app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        query = scope["query_string"].decode("latin-1")
-        refused = self._guard.refuse_host(headers)
-        status, is_open = 403, scope["path"] in _OPEN_PATHS
-        if not (refused or is_open or self._guard.knows_token(headers, query)):
-            refused, status = "this server needs its token: open the address it printed", 401
-        if refused and scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": _POLICY, "reason": refused[:100]})
-            return
-        if refused:
-            await _with_headers(JSONResponse({"error": refused}, status))(scope, receive, send)
-            return
-        sets_cookie = bool(self._guard.token) and "token=" in query and scope["path"] == "/"
-
-        async def answer(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                extra = dict(_SAFE_HEADERS)
-                if sets_cookie:
-                    extra["set-cookie"] = (
-                        f"{COOKIE}={self._guard.token}; HttpOnly; SameSite=Strict; Path=/"
-                    )
-                message["headers"] = [
-                    *message["headers"],
-                    *((name.encode(), value.encode()) for name, value in extra.items()),
-                ]
-            await send(message)
-
-        await self._app(scope, receive, answer if scope["type"] == "http" else send)
-
-
 async def _until_first(*work: Awaitable[None]) -> None:
     """Until one of them is done; the others are cancelled."""
     tasks = [asyncio.ensure_future(each) for each in work]
@@ -344,71 +282,8 @@ async def _close(socket: WebSocket, code: int = 1000, reason: str = "") -> None:
         return
 
 
-async def _body(request: Request, kind: type[_Body]) -> _Body:
-    """A json body.
-
-    Raises:
-        VisoloError: if it is too large, too slow or not as it should be.
-    """
-    data = bytearray()
-
-    async def receive() -> None:
-        async for part in request.stream():
-            data.extend(part)
-            if len(data) > _LARGEST_BODY:
-                raise _StatusError(413, f"a request may have {_LARGEST_BODY} bytes at most")
-
-    await _in_time(receive(), _BODY_S)
-    try:
-        return kind.model_validate_json(bytes(data))
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the body"
-        raise _StatusError(422, f"{where}: {first['msg']}") from error
-
-
-async def _receive_file(request: Request, path: Path, limit: int) -> None:
-    async def receive() -> None:
-        size = 0
-        with path.open("wb") as file:
-            async for part in request.stream():
-                size += len(part)
-                if size > limit:
-                    raise _StatusError(413, f"a video may have {limit} bytes at most")
-                await asyncio.to_thread(file.write, part)
-
-    await _in_time(receive(), _UPLOAD_S)
-
-
-async def _in_time(work: Awaitable[None], seconds: float) -> None:
-    try:
-        await asyncio.wait_for(work, seconds)
-    except asyncio.TimeoutError as error:  # noqa: UP041 - Python 3.10 has two of them
-        raise _StatusError(408, f"the request took longer than {seconds:g} seconds") from error
-    except ClientDisconnect as error:
-        raise _StatusError(400, "the request was cut short") from error
-
-
-class _StatusError(VisoloError):
-    """A problem with a status of its own."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-
-
 def _problem(_: Request, error: Exception) -> Response:
-    status = 400
-    if isinstance(error, _StatusError):
-        status = error.status
-    elif isinstance(error, ForbiddenError):
-        status = 403
-    elif isinstance(error, MissingError):
-        status = 404
-    elif isinstance(error, ConflictError):
-        status = 409
-    elif isinstance(error, FullError):
-        status = 503
+    status = error.status if isinstance(error, StatusError) else 400
     return JSONResponse({"error": str(error)}, status)
 
 
@@ -420,11 +295,6 @@ def _no_such_method(request: Request, error: Exception) -> Response:
     headers = getattr(error, "headers", None)
     text = f"this address does not know {request.method}"
     return JSONResponse({"error": text}, 405, headers=headers)
-
-
-def _with_headers(response: Response) -> Response:
-    response.headers.update(_SAFE_HEADERS)
-    return response
 
 
 def _number(request: Request) -> int:

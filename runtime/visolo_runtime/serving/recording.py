@@ -10,7 +10,8 @@ from itertools import count
 from pathlib import Path
 
 from visolo_core.errors import VisoloError
-from visolo_runtime.serving.hub import Hub, HubStream
+from visolo_runtime.serving.hub import Hub
+from visolo_runtime.serving.hub_stream import HubStream
 from visolo_runtime.serving.tracked import TrackedFrame
 from visolo_runtime.sinks.annotated_video import AnnotatedVideo
 from visolo_runtime.sinks.frame_lines import FrameLinesFile

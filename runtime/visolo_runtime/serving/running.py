@@ -14,8 +14,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from visolo_core.errors import VisoloError
 from visolo_core.files import reason
-from visolo_runtime.serving.app import create_app, guarded
+from visolo_runtime.serving.app import create_app
 from visolo_runtime.serving.guard import new_token
+from visolo_runtime.serving.guarded import guarded
 from visolo_runtime.serving.service import Service
 
 _HEADERS_S = 10.0

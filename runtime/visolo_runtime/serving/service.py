@@ -13,8 +13,10 @@ from typing import Any
 from visolo_core.errors import VisoloError
 from visolo_core.results import frame_record, ytvis_results
 from visolo_runtime.serving.guard import Guard
-from visolo_runtime.serving.hub import FullError, Hub, HubStream, StreamSettings
+from visolo_runtime.serving.hub import Hub
+from visolo_runtime.serving.hub_stream import HubStream, StreamSettings
 from visolo_runtime.serving.recording import Recording
+from visolo_runtime.serving.refusals import ConflictError, ForbiddenError, FullError, MissingError
 from visolo_runtime.serving.schema import ChangeStream
 from visolo_runtime.session.loading import Model
 from visolo_runtime.sources.clip import SourceFrame
@@ -24,18 +26,6 @@ from visolo_runtime.video.resizing import resized
 
 _UPLOADS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,h264,hevc"
 """FFmpeg's names of containers that hold their pictures themselves."""
-
-
-class ForbiddenError(VisoloError):
-    """Something that this server does not allow."""
-
-
-class MissingError(VisoloError):
-    """Something that is not there."""
-
-
-class ConflictError(VisoloError):
-    """Something that cannot be done as things are."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from visolo_runtime.serving.hub import Hub, HubStream
+from visolo_runtime.serving.hub import Hub
+from visolo_runtime.serving.hub_stream import HubStream
 from visolo_runtime.serving.tracked import TrackedFrame
 from visolo_runtime.serving.wire import with_age
 
