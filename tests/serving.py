@@ -16,6 +16,7 @@ from visolo_runtime.serving.guarded import guarded
 from visolo_runtime.serving.hub import Hub
 from visolo_runtime.serving.running import server
 from visolo_runtime.serving.service import Service, ServiceOptions
+from visolo_runtime.serving.states import keep_in
 from visolo_runtime.session.loading import Model
 
 
@@ -44,10 +45,12 @@ def serving(
     port: int = 0,
 ) -> Iterator[Serving]:
     """Run a server while the block runs; port 0 takes a free one."""
-    with socket.socket() as listener, Hub(model, capacity) as hub:
+    options = options or ServiceOptions()
+    keep = keep_in(options.states, print) if options.states else None
+    with socket.socket() as listener, Hub(model, capacity, keep=keep) as hub:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", port))
-        service = Service("tested", hub, guard or Guard(), options or ServiceOptions())
+        service = Service("tested", hub, guard or Guard(), options)
         running = server(guarded(create_app(service), service.guard), "127.0.0.1", 0)
         thread = threading.Thread(target=running.run, args=([listener],), daemon=True)
         thread.start()

@@ -29,6 +29,7 @@ NO_RTSP_SERVER = (
 reach Debian's packages, it says so and sets ``WITHOUT_DEBIAN``."""
 WITHOUT_DEBIAN = "VISOLO_WITHOUT_DEBIAN"
 NO_CHROMIUM = "chromium is not installed"
+NO_NGINX = "nginx is not installed"
 NO_WEB_RUNTIME = "onnxruntime-web is not here, see make web"
 LISTED = (
     WHOLE_GOLDEN,  # 9 MB; a part of it is committed and always compared
@@ -39,6 +40,7 @@ LISTED = (
     NEEDS_MOUNT,  # root has it, also in a container of one's own
     NOT_LIMITED,  # tests a limit that is not set
     NO_CHROMIUM,  # a browser, which .ci/run installs
+    NO_NGINX,  # likewise
     NO_WEB_RUNTIME,  # from npm, which .ci/run installs
 )
 

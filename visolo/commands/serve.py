@@ -50,6 +50,17 @@ def serve(
     recordings: Annotated[
         Path | None, typer.Option(help="Folder for recordings; without one, none can be made.")
     ] = None,
+    states: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder in which the tracks of live streams wait for the next server when this "
+            "one ends."
+        ),
+    ] = None,
+    longest_gap: Annotated[
+        float,
+        typer.Option(min=0, help="Seconds after which tracks in --states are not taken up."),
+    ] = 60.0,
     max_streams: Annotated[int, typer.Option(min=1, help="Most streams at a time.")] = 8,
     tallest: Annotated[
         int, typer.Option(min=16, help="Frames with more rows are shown smaller.")
@@ -79,10 +90,12 @@ def serve(
     from visolo_runtime.serving.hub import Hub
     from visolo_runtime.serving.running import run_server, token_for
     from visolo_runtime.serving.service import Service, ServiceOptions
+    from visolo_runtime.serving.states import StateFolder, keep_in
     from visolo_runtime.session.loading import load
 
-    if recordings is not None and not recordings.is_dir():
-        raise VisoloError(f"there is no folder '{recordings}': make it first")
+    for folder in (recordings, states):
+        if folder is not None and not folder.is_dir():
+            raise VisoloError(f"there is no folder '{folder}': make it first")
     loaded = load(
         model,
         backend,
@@ -94,8 +107,10 @@ def serve(
     if classes is not None:
         loaded = loaded.only(classes)
     guard = Guard(token or token_for(host), frozenset(host_name or ()))
-    options = ServiceOptions(tuple(allow_source or ()), recordings)
-    with Hub(loaded, max(max_streams, len(sources or ())), tallest) as hub:
+    waiting = None if states is None else StateFolder(states, longest_gap)
+    options = ServiceOptions(tuple(allow_source or ()), recordings, states=waiting)
+    keep = None if waiting is None else keep_in(waiting, lambda text: typer.echo(text, err=True))
+    with Hub(loaded, max(max_streams, len(sources or ())), tallest, keep) as hub:
         service = Service(str(model), hub, guard, options)
         try:
             service.open_own(sources or [])

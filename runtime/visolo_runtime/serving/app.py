@@ -21,7 +21,7 @@ from visolo_core.errors import VisoloError
 from visolo_runtime.serving.bodies import read_body, receive_file
 from visolo_runtime.serving.hub_stream import HubStream
 from visolo_runtime.serving.metrics import metrics
-from visolo_runtime.serving.refusals import FullError, MissingError, StatusError
+from visolo_runtime.serving.refusals import FullError, StatusError
 from visolo_runtime.serving.schema import AddStream, ChangeStream, openapi
 from visolo_runtime.serving.service import Service
 from visolo_runtime.serving.tracked import TrackedFrame
@@ -101,6 +101,9 @@ class _Routes:
             WebSocketRoute("/api/visit", self.visit),
         ]
 
+    def _number(self, request: Request) -> int:
+        return self._service.number_of(request.path_params["stream"])
+
     # ---------------------------------------------------------------------------- the page
 
     async def page(self, request: Request) -> Response:
@@ -138,38 +141,40 @@ class _Routes:
 
     async def add(self, request: Request) -> Response:
         body = await read_body(request, AddStream)
-        stream = await asyncio.to_thread(self._service.add, body.source)
-        return JSONResponse(self._service.describe(stream), 201)
+        stream, begun = await asyncio.to_thread(
+            self._service.add, body.source, body.name, body.lease_s
+        )
+        return JSONResponse(self._service.describe(stream), 201 if begun else 200)
 
     async def stream(self, request: Request) -> Response:
-        return JSONResponse(self._service.describe(self._service.stream(_number(request))))
+        return JSONResponse(self._service.describe(self._service.stream(self._number(request))))
 
     async def change(self, request: Request) -> Response:
-        number = _number(request)
+        number = self._number(request)
         stream = self._service.change(number, await read_body(request, ChangeStream))
         return JSONResponse(self._service.describe(stream))
 
     async def remove(self, request: Request) -> Response:
-        await asyncio.to_thread(self._service.remove, _number(request))
+        await asyncio.to_thread(self._service.remove, self._number(request))
         return Response(status_code=204)
 
     async def snapshot(self, request: Request) -> Response:
         overlay = request.query_params.get("overlay", "0")
         if overlay not in ("0", "1"):
             raise VisoloError("overlay is 0 or 1")
-        number = _number(request)
+        number = self._number(request)
         picture = await asyncio.to_thread(self._service.snapshot, number, overlay == "1")
         return Response(picture, media_type="image/jpeg")
 
     async def record(self, request: Request) -> Response:
-        recording = await asyncio.to_thread(self._service.record, _number(request))
+        recording = await asyncio.to_thread(self._service.record, self._number(request))
         return JSONResponse(recording.describe(), 201)
 
     async def recording(self, request: Request) -> Response:
-        return JSONResponse(self._service.recording(_number(request)).describe())
+        return JSONResponse(self._service.recording(self._number(request)).describe())
 
     async def stop_recording(self, request: Request) -> Response:
-        recording = self._service.recording(_number(request))
+        recording = self._service.recording(self._number(request))
         await asyncio.to_thread(recording.stop)
         return JSONResponse(recording.describe())
 
@@ -185,9 +190,9 @@ class _Routes:
         """Frames of streams, to a viewer: ``/api/watch?stream=1&stream=2``."""
         await socket.accept()
         try:
-            numbers = [int(each) for each in socket.query_params.getlist("stream")]
-            streams = [self._service.stream(number) for number in numbers]
-        except (ValueError, VisoloError) as error:
+            texts = socket.query_params.getlist("stream")
+            streams = [self._service.stream(self._service.number_of(text)) for text in texts]
+        except VisoloError as error:
             await _close(socket, _POLICY, str(error))
             return
         viewer = Viewer(self._service.hub, streams)
@@ -295,13 +300,6 @@ def _no_such_method(request: Request, error: Exception) -> Response:
     headers = getattr(error, "headers", None)
     text = f"this address does not know {request.method}"
     return JSONResponse({"error": text}, 405, headers=headers)
-
-
-def _number(request: Request) -> int:
-    text = request.path_params["stream"]
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise MissingError("streams are named by numbers")
-    return int(text)
 
 
 def _page_files() -> dict[str, bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import suppress
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -11,12 +11,12 @@ from visolo_core.errors import NotHereError, VisoloError
 from visolo_runtime.serving.wire import SentFrame, decode_frame
 
 
-def watch(address: str, *streams: int, token: str = "") -> Iterator[SentFrame]:
+def watch(address: str, *streams: int | str, token: str = "") -> Generator[SentFrame]:
     """The newest frames of streams, until they are over.
 
     Args:
         address: of the server, such as ``http://127.0.0.1:8765``.
-        streams: their numbers.
+        streams: their numbers or names.
         token: of the server, if it has one.
 
     Yields:
@@ -36,8 +36,9 @@ def watch(address: str, *streams: int, token: str = "") -> Iterator[SentFrame]:
         raise VisoloError(
             f"'{address}' is no address of a server: it begins with http:// or https://"
         )
-    query = urlencode([("stream", number) for number in streams])
-    target = urlunsplit((scheme, parts.netloc, "/api/watch", query, ""))
+    query = urlencode([("stream", each) for each in streams])
+    path = f"{parts.path.rstrip('/')}/api/watch"
+    target = urlunsplit((scheme, parts.netloc, path, query, ""))
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
         with connect(target, additional_headers=headers, max_size=None) as socket:

@@ -37,13 +37,22 @@ class Hub:
         model: its engines run all streams.
         capacity: most streams at a time.
         tallest: frames with more rows are shown smaller; tracking always sees the whole frame.
+        keep: receives the state of each stream with a key that has not ended when the hub is
+            closed, from the engines' thread.
 
     Raises:
         VisoloError: if there is not enough memory for so many streams.
     """
 
-    def __init__(self, model: Model, capacity: int = 8, tallest: int = 720) -> None:
+    def __init__(
+        self,
+        model: Model,
+        capacity: int = 8,
+        tallest: int = 720,
+        keep: Callable[[HubStream, bytes], None] | None = None,
+    ) -> None:
         self.model, self.capacity, self._tallest = model, capacity, tallest
+        self._keep = keep
         self._streams = Streams(model, [None] * capacity, record=False)
         self._by_number: dict[int, HubStream] = {}
         self._free = list(range(capacity))[::-1]
@@ -61,7 +70,13 @@ class Hub:
     # ------------------------------------------------------------------ called from any thread
 
     def add(
-        self, clip: Clip, policy: Policy | None = None, sends_picture: bool = True
+        self,
+        clip: Clip,
+        policy: Policy | None = None,
+        sends_picture: bool = True,
+        source: str = "",
+        name: str = "",
+        saved: bytes | None = None,
     ) -> HubStream:
         """Begin to track a clip.
 
@@ -69,6 +84,9 @@ class Hub:
             clip: from ``open_source``, or of a visitor.
             policy: which of its frames to run; by default the latest.
             sends_picture: whether messages to viewers hold the picture.
+            source: as a person wrote it, without passwords.
+            name: by which the stream is found.
+            saved: state of the session that tracked it before: its tracks go on.
 
         Raises:
             FullError: if all streams are in use.
@@ -90,7 +108,10 @@ class Hub:
                 report=lambda notice: notices.append(notice.text),
             )  # fmt: skip
             row = self._free.pop()
-            stream = HubStream(self._next, row, clip, feed, pace, sends_picture, notices=notices)
+            stream = HubStream(
+                self._next, row, clip, feed, pace, sends_picture, source, name, saved,
+                notices=notices,
+            )  # fmt: skip
             self._next += 1
             self._by_number[stream.number] = stream
         return stream
@@ -152,13 +173,13 @@ class Hub:
 
     def close(self) -> None:
         """End all streams and the engines' thread."""
-        with self._lock:
-            self._closed = True
-            for stream in self._by_number.values():
-                self._end(stream, "ended", "the server stops")
+        self._closed = True
         with self._bell:
             self._bell.notify_all()
         self._thread.join()
+        with self._lock:
+            for stream in self._by_number.values():
+                self._end(stream, "ended", "the server stops")
         self._streams.close()
 
     def __enter__(self) -> Hub:
@@ -175,6 +196,8 @@ class Hub:
                 ready = self._take()
                 if ready:
                     self._step(ready)
+            for stream in self.streams():
+                self._keep_state(stream)
         except BaseException as error:  # reported by ``healthy``; a server without engines is none
             self.failure = error
             with self._lock:
@@ -188,6 +211,11 @@ class Hub:
         taken = {}
         for stream in self.streams():
             if stream.over:
+                continue
+            if stream.lease_until is not None and stream.lease_until < time.monotonic():
+                self._keep_state(stream)
+                with self._lock:
+                    self._end(stream, "ended", "nobody asked for it any longer")
                 continue
             try:
                 ready = stream.feed.take(timeout=0)
@@ -227,7 +255,7 @@ class Hub:
                     stream.notices.append(
                         f"frames are {size[1]}x{size[0]} from here on: tracks begin anew"
                     )
-                self._streams.restart(row, fitting_size(picture, self._tallest))
+                self._begin_session(stream, size, fitting_size(picture, self._tallest))
                 stream.size = size
             frames[row] = picture
         if not frames:
@@ -237,6 +265,27 @@ class Hub:
         self.step_seconds += time.perf_counter() - begin
         for row, instances in instances_of.items():
             self._publish(*taken[row], instances)
+
+    def _begin_session(
+        self, stream: HubStream, size: tuple[int, int], shown: tuple[int, int] | None
+    ) -> None:
+        """Tracks begin anew, or go on where another server stopped."""
+        self._streams.restart(stream.row, shown)
+        saved, stream.saved = stream.saved, None
+        if saved is None:
+            return
+        session = self._streams.sessions[stream.row]
+        try:
+            session.restore(saved)
+            if session.frame_size != size:
+                raise VisoloError("its frames had another size")
+        except VisoloError as error:
+            self._streams.restart(stream.row, shown)
+            stream.notices.append(f"tracks begin anew, their state cannot be taken up: {error}")
+
+    def _keep_state(self, stream: HubStream) -> None:
+        if self._keep and stream.key and stream.size is not None and not stream.over:
+            self._keep(stream, self._streams.sessions[stream.row].save())
 
     def _note(self, stream: HubStream, ready: Ready) -> None:
         self._count_dropped(stream, ready.dropped)

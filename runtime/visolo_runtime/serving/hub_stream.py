@@ -43,6 +43,14 @@ class HubStream:
     feed: Feed
     pace: Pace | None
     sends_picture: bool
+    source: str = ""
+    """as a person wrote it, without passwords; empty for a visitor's own pictures"""
+    name: str = ""
+    """by which it is found, if it was given one"""
+    saved: bytes | None = None
+    """state of the session that tracked it before, if its tracks are to go on"""
+    lease_until: float | None = None
+    """when it ends unless it is asked for again, by ``time.monotonic``; None never"""
     settings: StreamSettings = field(default_factory=StreamSettings)
     state: State = "waiting"
     reason: str = ""
@@ -60,6 +68,15 @@ class HubStream:
     listeners: list[Callable[[HubStream, TrackedFrame | None], None]] = field(default_factory=list)
     """Called by the engines' thread with each frame, and with None when the stream is over; they
     must return at once."""
+
+    def lease(self, seconds: float | None) -> None:
+        """End it after so long unless it is asked for again."""
+        self.lease_until = None if seconds is None else time.monotonic() + seconds
+
+    @property
+    def key(self) -> str:
+        """Under which its state is kept; empty if it is not."""
+        return (self.name or self.source) if self.clip.live else ""
 
     @property
     def over(self) -> bool:

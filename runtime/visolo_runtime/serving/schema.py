@@ -8,6 +8,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 JSON = "application/json"
+NAME = "[A-Za-z][A-Za-z0-9._-]{0,63}"
+"""Of a stream: never a number."""
+
+_STREAM = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": f"^{NAME}$"}]}
 
 
 class AddStream(BaseModel):
@@ -15,6 +19,10 @@ class AddStream(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
     source: str = Field(min_length=1, max_length=2000)
+    name: str = Field(default="", max_length=64, pattern=f"^({NAME})?$")
+    """By which it is found; one that is there is not begun again."""
+    lease_s: float | None = Field(default=None, ge=1, le=86400, allow_inf_nan=False)
+    """Seconds after which it ends unless it is asked for again."""
 
 
 class ChangeStream(BaseModel):
@@ -34,7 +42,7 @@ def openapi(version: str, classes: Sequence[str]) -> dict[str, Any]:
         version: of this package.
         classes: names of the model's classes.
     """
-    stream = [_parameter("stream", "path", {"type": "integer", "minimum": 1}, True)]
+    stream = [_parameter("stream", "path", _STREAM, True)]
     overlay = [_parameter("overlay", "query", {"type": "string", "enum": ["0", "1"]}, False)]
     paths: dict[str, Any] = {
         "/api/model": {"get": _answer("The model, its classes and its backend")},

@@ -18,8 +18,10 @@ from visolo_runtime.serving.hub_stream import HubStream, StreamSettings
 from visolo_runtime.serving.recording import Recording
 from visolo_runtime.serving.refusals import ConflictError, ForbiddenError, FullError, MissingError
 from visolo_runtime.serving.schema import ChangeStream
+from visolo_runtime.serving.states import StateFolder
 from visolo_runtime.session.loading import Model
-from visolo_runtime.sources.clip import SourceFrame
+from visolo_runtime.sources.addresses import without_secrets
+from visolo_runtime.sources.clip import Clip, SourceFrame
 from visolo_runtime.sources.decoding import open_container
 from visolo_runtime.sources.opening import open_source
 from visolo_runtime.video.resizing import resized
@@ -40,6 +42,8 @@ class ServiceOptions:
     """bytes"""
     longest_upload: int = 1800
     """frames"""
+    states: StateFolder | None = None
+    """For live streams whose tracks go on in another server; None ends them with this one."""
 
 
 @dataclass
@@ -53,6 +57,7 @@ class Service:
     run: str = field(default_factory=lambda: secrets.token_hex(4))
     """Another one at each start: numbers of streams and tracks mean something only within it."""
     _recordings: dict[int, Recording] = field(default_factory=dict)
+    _adding: threading.Lock = field(default_factory=threading.Lock)
     _uploads: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(1))
 
     @property
@@ -89,14 +94,26 @@ class Service:
             VisoloError: if one cannot be opened.
         """
         for source in sources:
-            for clip in open_source(source):
-                self.hub.add(clip)
+            clips = open_source(source)
+            for clip in clips:
+                self._begin(clip, without_secrets(source) if len(clips) == 1 else "")
 
-    def add(self, source: str) -> HubStream:
-        """Begin a stream for a visitor.
+    def add(
+        self, source: str, name: str = "", lease_s: float | None = None
+    ) -> tuple[HubStream, bool]:
+        """Begin a stream for a visitor, unless there is one of this name already.
+
+        Args:
+            source: as for ``visolo run``.
+            name: by which it is found; empty for one that is found by its number alone.
+            lease_s: seconds after which it ends unless it is added again.
+
+        Returns:
+            the stream, and whether it was begun.
 
         Raises:
             ForbiddenError: if the server's owner did not allow this source.
+            ConflictError: if the stream of this name has another source.
             VisoloError: if it cannot be opened, or all streams are in use.
         """
         patterns = self.options.allowed_sources
@@ -104,10 +121,43 @@ class Service:
             raise ForbiddenError(
                 "this server does not open that source: its owner allows some with --allow-source"
             )
-        clips = open_source(source)
-        if len(clips) > 1:
-            raise VisoloError(f"the source has {len(clips)} videos: name one of them")
-        return self.hub.add(clips[0])
+        shown = without_secrets(source)
+        with self._adding:
+            same = self._named(name) if name else None
+            if same is not None and same.source != shown:
+                raise ConflictError(f"the stream '{name}' has another source: remove it first")
+            if same is not None:
+                same.lease(lease_s)
+                return same, False
+            clips = open_source(source)
+            if len(clips) > 1:
+                raise VisoloError(f"the source has {len(clips)} videos: name one of them")
+            stream = self._begin(replace(clips[0], name=name or clips[0].name), shown, name)
+            stream.lease(lease_s)
+            return stream, True
+
+    def _begin(self, clip: Clip, source: str, name: str = "") -> HubStream:
+        states = self.options.states
+        saved = states.take(name or source) if states and source and clip.live else None
+        return self.hub.add(clip, source=source, name=name, saved=saved)
+
+    def _named(self, name: str) -> HubStream | None:
+        return next(
+            (each for each in self.hub.streams() if each.name == name and not each.over), None
+        )
+
+    def number_of(self, text: str) -> int:
+        """The number of the stream that is named or numbered so.
+
+        Raises:
+            MissingError: if there is none.
+        """
+        if text.isascii() and text.isdigit() and len(text) < 10:
+            return int(text)
+        stream = self._named(text) if text else None
+        if stream is None:
+            raise MissingError(f"there is no stream '{text[:80]}'")
+        return stream.number
 
     def stream(self, number: int) -> HubStream:
         """A stream by its number.

@@ -130,6 +130,11 @@ class Session:
         put_back(self._buffers, self.stream.row, arrays)
 
     @property
+    def frame_size(self) -> tuple[int, int] | None:
+        """Height and width of the video's frames; None before the first."""
+        return self.stream.frame_size
+
+    @property
     def resize_ahead(self) -> tuple[int, int] | None:
         """Height and width to which a reader may resize frames ahead; None if the engines do it."""
         return None if self._buffers.resizes else self._buffers.input_size

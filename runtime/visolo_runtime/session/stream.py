@@ -111,7 +111,8 @@ class Stream:
             self._kept = np.isin(np.arange(len(options.labels)), options.classes)
         self._associator = Associator(inference.match_threshold, inference.lost_limit)
         self._slots = (memory_policy.EMPTY,) * inference.memory_slots
-        self._frame_size: tuple[int, int] | None = None
+        self.frame_size: tuple[int, int] | None = None
+        """Height and width of the video's frames; None before the first."""
         self._computed = 0  # frames that the network has seen
 
     @property
@@ -134,7 +135,7 @@ class Stream:
                 f"a frame was resized ahead to {resized_to[1]}x{resized_to[0]}, "
                 f"but this model takes {expected[1]}x{expected[0]}"
             )
-        first = self._frame_size
+        first = self.frame_size
         if first is not None and size != first:
             raise VisoloError(
                 f"frame {self.position} is {size[1]}x{size[0]}, but the video began with "
@@ -144,7 +145,7 @@ class Stream:
     def inputs(self, frame: StreamFrame) -> FrameInput:
         """Begin a frame: what the frame graph needs for it."""
         frame.number = self.position
-        self._frame_size = frame.frame.size
+        self.frame_size = frame.frame.size
         valid = np.zeros(self._all_slots + 1, bool)
         valid[: len(self._slots)] = [stored != memory_policy.EMPTY for stored in self._slots]
         valid[-1] = not valid.any()
@@ -238,7 +239,7 @@ class Stream:
             "position": self.position,
             "computed": self._computed,
             "slots": self._slots,
-            "frame_size": self._frame_size,
+            "frame_size": self.frame_size,
             "tracks_begun": self.tracks_begun,
             "groups": [[track.track_id for track in group] for group in groups],
             "recorded": [track.track_id for track in recorded],
@@ -283,7 +284,7 @@ class Stream:
                 [(place[0], place[1], data[begin:end]) for place, begin, end in places],
             )
         size = header["frame_size"]
-        self._frame_size = None if size is None else (int(size[0]), int(size[1]))
+        self.frame_size = None if size is None else (int(size[0]), int(size[1]))
         self._slots = tuple(int(each) for each in header["slots"])
         self.position, self._computed = int(header["position"]), int(header["computed"])
 
@@ -303,4 +304,4 @@ class Stream:
 
     @property
     def _mask_size(self) -> tuple[int, int]:
-        return self._options.output_size or self._frame_size or self._input_size
+        return self._options.output_size or self.frame_size or self._input_size

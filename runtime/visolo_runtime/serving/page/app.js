@@ -52,7 +52,9 @@ class App {
 
   /** The opened tile; null in the grid. */
   get opened() {
-    return this.tiles.get(location.hash.slice(1)) ?? null;
+    const key = location.hash.slice(1);
+    const isNamed = ({ name }) => key === `stream/${encodeURIComponent(name)}`;
+    return this.tiles.get(key) ?? [...this.tiles.values()].find(isNamed) ?? null;
   }
 
   // ---------------------------------------------------------------------------- what the server has
