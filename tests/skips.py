@@ -20,6 +20,7 @@ NO_COMPILER = "needs a C++ compiler"
 NO_CUDA = "this PyTorch has no CUDA"
 OTHER_RUNTIME = "onnxruntime-gpu is installed here"
 NOT_LIMITED = "VISOLO_INSTRUCTION_LIMIT is not set, see make parity-avx2"
+NEEDS_NAMESPACES = "needs the right to make network namespaces"
 NEEDS_MOUNT = "needs the right to mount a small file system"
 NO_RTSP_SERVER = (
     "needs Debian's RTSP server: apt-get install python3-gi gir1.2-gst-rtsp-server-1.0 "
@@ -38,6 +39,7 @@ LISTED = (
     NO_CUDA,  # there is a GPU, but this PyTorch cannot use it
     OTHER_RUNTIME,  # tests what only the CPU's ONNX Runtime lacks
     NEEDS_MOUNT,  # root has it, also in a container of one's own
+    NEEDS_NAMESPACES,  # likewise
     NOT_LIMITED,  # tests a limit that is not set
     NO_CHROMIUM,  # a browser, which .ci/run installs
     NO_NGINX,  # likewise

@@ -100,7 +100,8 @@ def _answers(address: str) -> bool:
 def ask_for_all(address: str, folder: Path) -> str:
     """One round of the keeper; what it complains of."""
     (folder / "cameras.txt").write_text("".join(f"{name} rtsp://{name}/\n" for name in NAMES))
-    command = [sys.executable, KEEPER, address, folder / "cameras.txt", "--rounds", "1"]
+    command: list[str | Path] = [sys.executable, KEEPER, address, folder / "cameras.txt"]
+    command += ["--rounds", "1"]
     outcome = subprocess.run(command, capture_output=True, text=True, check=True, timeout=LIMIT_S)
     return outcome.stderr
 

@@ -33,6 +33,14 @@ class Team:
             dist.all_reduce(numbers)
         return numbers
 
+    def agrees(self, number: int) -> bool:
+        """Whether a number is the same in every process."""
+        if self.size == 1:
+            return True
+        bounds = torch.tensor([number, -number], dtype=torch.int64, device=self.device)
+        dist.all_reduce(bounds, dist.ReduceOp.MAX)
+        return int(bounds[0]) == -int(bounds[1])
+
     def wait(self) -> None:
         """Wait until every process gets here."""
         if self.size > 1:

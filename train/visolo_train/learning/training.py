@@ -8,6 +8,7 @@ and, where the best weights are kept, ``scores.json``.
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,7 @@ class Training:
             self.trainer.resume(folder / CHECKPOINT)
         elif team.leads:
             self._begin()
+        self._check_team()
         if self._validation and recipe.validation.keep == "best":
             patience = recipe.validation.patience
             self.selection = BestWeights(folder / SCORES, self.trainer.step, patience)
@@ -193,6 +195,25 @@ class Training:
         (self.folder / SCORES).unlink(missing_ok=True)
         with replaced(self.folder / RECIPE) as temporary:
             temporary.write_text(json.dumps(self.recipe.model_dump(mode="json"), indent=1))
+
+    def _check_team(self) -> None:
+        """All processes must have the same settings and stand at the same step: where machines do
+        not share the folder, some have no checkpoint.
+
+        Raises:
+            VisoloError: if they do not, in every process.
+        """
+        settings = json.dumps(self.recipe.fixed(), sort_keys=True)
+        if not self.team.agrees(zlib.crc32(settings.encode())):
+            raise VisoloError(
+                "the processes of this training have different settings: give all machines the "
+                "same command and the same files"
+            )
+        if not self.team.agrees(self.trainer.step):
+            raise VisoloError(
+                f"the processes of this training found different checkpoints in '{self.folder}': "
+                "name a folder that all machines share"
+            )
 
     def _check_settings(self) -> None:
         path = self.folder / RECIPE
