@@ -8,6 +8,7 @@ from pathlib import Path
 from visolo_core.contract import GRAPHS, GraphName
 from visolo_core.distribution import pip_install
 from visolo_core.errors import VisoloError
+from visolo_runtime.engines.openvino.library import import_openvino
 
 
 def export_openvino(
@@ -29,7 +30,7 @@ def export_openvino(
         VisoloError: if OpenVINO is not installed.
     """
     try:
-        import openvino
+        openvino = import_openvino()
     except ImportError as error:
         raise VisoloError(f"format openvino needs OpenVINO: {pip_install('openvino')}") from error
     files: dict[GraphName, str] = {}
