@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from visolo_core.contract import STREAMS
 from visolo_core.nn.checkpoint import load_checkpoint
-from visolo_export.graph_export import export_graphs, exported_modules
+from visolo_export.graph_export import exported_modules
 from visolo_export.onnx_export import write_onnx
 from visolo_export.verification import BISECT_TOLERANCES
 from visolo_runtime.bundle import Bundle, Precision
@@ -63,14 +63,15 @@ def divergence_from_weights(
     feed["image"][0] = image
     feed["memory_valid"][0, slots] = True
     with tempfile.TemporaryDirectory(prefix="visolo-") as folder:
-        network = load_checkpoint(weights).build()
-        names = export_graphs(
-            write_onnx, ".onnx", exported_modules(network), contract, Path(folder), lambda _: None
-        )
-        frame, mask = (Path(folder) / names[graph] for graph in ("frame", "mask"))
-        return first_divergence(frame, candidates["frame"], feed, tolerance) or first_divergence(
-            mask, candidates["mask"], _tensors(frame, list(STAGE_OUTPUTS), feed), tolerance
-        )
+        modules = exported_modules(load_checkpoint(weights).build())
+        frame, mask = Path(folder, "frame.onnx"), Path(folder, "mask.onnx")
+        write_onnx(modules["frame"], contract["frame"], frame)
+        divergence = first_divergence(frame, candidates["frame"], feed, tolerance)
+        if divergence is not None:
+            return divergence
+        write_onnx(modules["mask"], contract["mask"], mask)
+        stages = _tensors(frame, list(STAGE_OUTPUTS), feed)
+        return first_divergence(mask, candidates["mask"], stages, tolerance)
 
 
 def first_divergence(

@@ -18,11 +18,12 @@ from visolo_core.errors import VisoloError
 from visolo_core.files import replaced_folder
 from visolo_core.nn.checkpoint import Checkpoint
 from visolo_core.pixels import PixelGraph
+from visolo_export.calibration import check_frames
 from visolo_export.formats import QUANTISED, CalibrationOptions, EngineOptions
 from visolo_export.graph_export import export_graphs, exported_modules
 from visolo_export.graph_source import GraphSource
 from visolo_export.onnx_export import OPSET
-from visolo_export.openvino_export import export_openvino
+from visolo_export.openvino_export import check_openvino, export_openvino
 from visolo_export.pixel_export import build_pixel_engines
 from visolo_export.tensorrt_build import TensorRt, usual_lengths
 from visolo_export.torch_formats import (
@@ -77,7 +78,8 @@ def write_bundle(
 
     Raises:
         VisoloError: if the folder cannot be written, or exists and is not a bundle; if a format's
-            library is missing or fails; if int8 or fp8 is requested without calibration.
+            library is missing or fails; if int8 or fp8 is requested without calibration, or its
+            frames are too few.
     """
     if folder.exists() and not is_bundle(folder):
         raise VisoloError(f"'{folder}' exists and is not a bundle: name a new directory")
@@ -87,11 +89,15 @@ def write_bundle(
             f"{quantised[0]} needs frames to calibrate on: name them with --calibrate"
         )
     place = torch_device(device)
-    for format in formats:
+    for format in formats:  # fail before minutes of exporting, not after
         if format == "aotinductor":
             check_compiler()
-        if format in LIBRARIES:  # fail before minutes of exporting, not after
+        elif format == "openvino":
+            check_openvino()
+        elif format in LIBRARIES:
             TensorRt(format).check(precisions, engine_options.targets)
+    if quantised and calibration is not None:
+        check_frames(calibration.source, calibration.frames)
     with (
         replaced_folder(folder) as work,
         tempfile.TemporaryDirectory(prefix="visolo-") as scratch,

@@ -19,7 +19,10 @@ from visolo_runtime.engines.engine import Engines
 from visolo_runtime.engines.host_buffers import HostBuffers
 from visolo_runtime.session.loading import Model
 from visolo_runtime.session.session import Session
+from visolo_runtime.sources.clip import Clip
 from visolo_runtime.sources.opening import open_source
+from visolo_runtime.sources.standard_input import pipe_id
+from visolo_runtime.video.frames import Picture
 
 LEAST_FRAMES = 8
 """Fewer frames show neither the variety of a video nor a memory that fills up."""
@@ -75,20 +78,47 @@ def record_feeds(model: Model, source: str, frames: int) -> dict[GraphName, list
     Raises:
         VisoloError: if the source has fewer than ``LEAST_FRAMES`` readable frames.
     """
-    clips = open_source(source)
-    share = max(2, -(-frames // len(clips)))
     recorded: dict[GraphName, list[dict[str, Array]]] = {"frame": [], "memory": []}
-    for clip in clips[: -(-frames // share)]:
+    for pictures in _shares(open_source(source), frames):
         buffers = _RecordingBuffers(model.engines)
         session = Session(buffers, model.stream_options(record=False))
-        for frame in islice(clip.pictures(), share):
-            session.step(frame)
+        for picture in pictures:
+            session.step(picture)
         for graph, feeds in buffers.feeds.items():
             recorded[graph] += feeds
-    count = len(recorded["frame"])
+    _check_count(source, len(recorded["frame"]))
+    return recorded
+
+
+def check_frames(source: str, frames: int) -> None:
+    """Check that a source has enough frames for :func:`record_feeds`, before anything is exported.
+
+    A pipe and a live source are left alone, since their frames come once.
+
+    Args:
+        source: as for ``visolo run``.
+        frames: number of frames to record in all.
+
+    Raises:
+        VisoloError: if it has fewer than ``LEAST_FRAMES`` readable frames, or cannot be opened.
+    """
+    if pipe_id(source) is not None:
+        return
+    clips = open_source(source)
+    if not any(clip.live or clip.once for clip in clips):
+        readable = (1 for pictures in _shares(clips, frames) for _ in pictures)
+        _check_count(source, sum(islice(readable, LEAST_FRAMES)))
+
+
+def _shares(clips: Sequence[Clip], frames: int) -> Iterator[Iterator[Picture]]:
+    """The first frames of each clip, as many of one as of another, so many in all."""
+    share = max(2, -(-frames // len(clips)))
+    return (islice(clip.pictures(), share) for clip in clips[: -(-frames // share)])
+
+
+def _check_count(source: str, count: int) -> None:
     if count < LEAST_FRAMES:
         raise VisoloError(
             f"'{source}' has {count} frames that can be read: calibration needs at least "
             f"{LEAST_FRAMES}, and a hundred different ones are better"
         )
-    return recorded

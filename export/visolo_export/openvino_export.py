@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from visolo_core.contract import GRAPHS, GraphName
 from visolo_core.distribution import pip_install
 from visolo_core.errors import VisoloError
+from visolo_runtime.engines.openvino.library import import_openvino
+
+
+def check_openvino() -> Any:
+    """The package ``openvino``.
+
+    Raises:
+        VisoloError: if it is not installed.
+    """
+    try:
+        return import_openvino()
+    except ImportError as error:
+        raise VisoloError(f"format openvino needs OpenVINO: {pip_install('openvino')}") from error
 
 
 def export_openvino(
@@ -28,10 +42,7 @@ def export_openvino(
     Raises:
         VisoloError: if OpenVINO is not installed.
     """
-    try:
-        import openvino
-    except ImportError as error:
-        raise VisoloError(f"format openvino needs OpenVINO: {pip_install('openvino')}") from error
+    openvino = check_openvino()
     files: dict[GraphName, str] = {}
     for graph in GRAPHS:
         report(graph)

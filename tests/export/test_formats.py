@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import sys
 import warnings
@@ -21,6 +22,7 @@ from helpers import Outcome, run_visolo
 from skips import OTHER_RUNTIME
 from visolo_core.errors import NotHereError, VisoloError
 from visolo_export import precision
+from visolo_export.calibration import check_frames, record_feeds
 from visolo_export.formats import parse_formats, parse_precisions
 from visolo_export.precision import nodes_of, to_fp16
 from visolo_export.torch_formats import check_compiler
@@ -259,16 +261,37 @@ def test_what_cannot_be_exported(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("count", [0, 1, 5])
-def test_too_few_frames_to_calibrate(tmp_path: Path, frames: Path, count: int) -> None:
-    folder = tmp_path / "few"
-    folder.mkdir()
-    for path in sorted(frames.iterdir())[:count]:
+@pytest.fixture(params=[0, 1, 5])
+def few_frames(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, frames: Path
+) -> tuple[Path, str]:
+    """A folder of too few frames, and what is said of it."""
+    folder = tmp_path_factory.mktemp("few")
+    for path in sorted(frames.iterdir())[: request.param]:
         shutil.copy(path, folder)
+    return folder, f"has {request.param} frames" if request.param else "holds no images"
+
+
+def test_too_few_frames_to_calibrate(
+    few_frames: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is exported before they are counted, which takes minutes with larger networks."""
+    monkeypatch.setattr("visolo_export.graph_source.export_graphs", None)
+    folder, words = few_frames
     command = ("export", WEIGHTS, "-o", tmp_path / "m.visolo", "--precision", "int8")
-    run_visolo(*command, "--calibrate", folder).refused(
-        "holds no images" if not count else f"has {count} frames"
-    )
+    run_visolo(*command, "--calibrate", folder).refused(words)
+
+
+def test_too_few_frames_are_noticed_while_they_are_recorded(few_frames: tuple[Path, str]) -> None:
+    """Those of a pipe are not counted before."""
+    folder, words = few_frames
+    with pytest.raises(VisoloError, match=words):
+        record_feeds(load(shipped_model(), "onnxruntime"), str(folder), 10)
+
+
+def test_frames_of_a_pipe_are_not_read_to_count_them(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")  # opening it would wait for a writer
+    check_frames(str(tmp_path / "pipe"), 10)
 
 
 def test_names_of_formats() -> None:

@@ -184,7 +184,8 @@ def test_the_first_layer_that_differs(
     bundle: Path, lite_weights: Path, visolo: Visolo, graph: str, module: str
 ) -> None:
     spoil(bundle, graph, f"{module}.weight", nudge)
-    outcome = visolo("verify", bundle, "--reference", lite_weights, "--bisect", "--json")
+    command = ("verify", bundle, "--reference", lite_weights, "--frames", 3)
+    outcome = visolo(*command, "--bisect", "--json")
     assert outcome.status == 1
     assert outcome.json()["first_divergence"]["module"].endswith(module)
 
@@ -248,7 +249,8 @@ def test_a_wrong_weight_is_detected_and_located(
     bundle: Path, lite_weights: Path, visolo: Visolo, graph: str, weight: str, tensor: str
 ) -> None:
     spoil(bundle, graph, weight, nudge)
-    outcome = visolo("verify", bundle, "--reference", lite_weights, "--record", "--json")
+    command = ("verify", bundle, "--reference", lite_weights, "--frames", 3)
+    outcome = visolo(*command, "--record", "--json")
     assert outcome.status == 1
     report = outcome.json()
     assert report["passed"] is False

@@ -1,4 +1,4 @@
-"""The fake GPU, and libraries and engines on it."""
+"""The fake GPU, and libraries and engines on it; and files that live sources send."""
 
 from __future__ import annotations
 
@@ -12,6 +12,16 @@ from played_engines import load_plans
 from visolo_runtime.engines.engine import Engines
 from visolo_runtime.engines.tensorrt.engine import TensorRtRuntime
 from visolo_runtime.engines.tensorrt.kernel_cache import KernelCache
+
+
+@pytest.fixture(scope="session")
+def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Recordings, an HLS playlist with its segments, and pictures that change their size."""
+    from live_runs import write_media
+
+    folder = tmp_path_factory.mktemp("media")
+    write_media(folder)
+    return folder
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 All show the same drawn clip, 336x192 at 25 frames a second, so that one says what another must be.
 The kinds that they stand for are generated in test_times.py, test_damage.py,
-test_pixels_of_sources.py, test_live_sources.py and test_kept.py.
+test_pixels_of_sources.py, test_live_sources.py, test_lost_sources.py and test_kept.py.
 """
 
 from __future__ import annotations

@@ -26,6 +26,31 @@ blocks = [np.ones(500_000) for _ in range(8)]  # what was freed is not there by 
 os.kill(os.getpid(), signal.SIGUSR1)
 """
 
+CONVERTED_AND_LOADED = """
+import sys
+from pathlib import Path
+
+events = []
+watched = ("os.fork", "os.posix_spawn", "subprocess.Popen", "socket.connect")
+sys.addaudithook(lambda event, _: events.append(event) if event in watched else None)
+from visolo_core.contract import GRAPHS
+from visolo_export.openvino_export import export_openvino
+from visolo_runtime.session.loading import load
+
+bundle = Path(sys.argv[1])
+files = {graph: bundle / f"{graph}.onnx" for graph in GRAPHS}
+export_openvino(files, Path(sys.argv[2]), lambda _: None)
+load(bundle, backend="openvino")
+print(events, sys.modules["openvino_telemetry"])
+"""
+
+
+def test_nothing_is_reported_to_the_maker(lite_bundle: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="install visolo[openvino]")
+    command = [sys.executable, "-c", CONVERTED_AND_LOADED, str(lite_bundle), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "[] None\n"), done.stderr
+
 
 def test_signals_are_handled_after_models_went(lite_bundle: Path) -> None:
     pytest.importorskip("openvino", reason="install visolo[openvino]")

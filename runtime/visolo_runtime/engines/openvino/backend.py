@@ -13,6 +13,7 @@ from visolo_core.errors import NotHereError, VisoloError
 from visolo_runtime.engines.buffers import Array
 from visolo_runtime.engines.engine import Engine, check_signature
 from visolo_runtime.engines.host_buffers import HostBackend, HostContext
+from visolo_runtime.engines.openvino.library import import_openvino
 from visolo_runtime.engines.openvino.upsampling import rewrite_upsampling
 from visolo_runtime.engines.openvino.winograd_rewriting import rewrite_convolutions
 
@@ -146,9 +147,8 @@ def _type(port: Any) -> str:
 
 def _import_openvino() -> Any:
     try:
-        import openvino
+        return import_openvino()
     except ImportError as error:
         raise NotHereError(
             f"OpenVINO is not usable here: run {pip_install('openvino')} ({error})"
         ) from error
-    return openvino
