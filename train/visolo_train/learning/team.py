@@ -21,6 +21,8 @@ class Team:
     rank: int = 0
     size: int = 1
     device: torch.device = _CPU
+    made_group: bool = False
+    """whether this made the group of processes, rather than what started them"""
 
     @property
     def leads(self) -> bool:
@@ -47,13 +49,14 @@ class Team:
             dist.barrier()
 
     def leave(self) -> None:
-        """Leave the process group."""
-        if self.size > 1:
+        """Leave the process group, if this made it."""
+        if self.made_group:
             dist.destroy_process_group()
 
 
 def join(device: str = "auto") -> Team:
-    """Join the team with the rank that torchrun's environment gives this process.
+    """Join the team with the rank that torchrun's environment gives this process, or with those
+    that are in a process group already.
 
     Args:
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``.
@@ -70,7 +73,9 @@ def join(device: str = "auto") -> Team:
     if has_cuda and device != "cpu":
         place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(place)
-    if "WORLD_SIZE" not in os.environ:
+    made_group = not dist.is_initialized()
+    if made_group and "WORLD_SIZE" not in os.environ:
         return Team(device=place)
-    dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
-    return Team(dist.get_rank(), dist.get_world_size(), place)
+    if made_group:
+        dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    return Team(dist.get_rank(), dist.get_world_size(), place, made_group)
