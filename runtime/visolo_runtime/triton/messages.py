@@ -58,6 +58,17 @@ class Request:
     settings: str | None = None
     """a json object; with the start only"""
 
+    @property
+    def has_frame(self) -> bool:
+        """Whether there is something to track in."""
+        return self.image is not None or self.jpeg is not None
+
+    @property
+    def is_question(self) -> bool:
+        """Whether it begins and ends a sequence without a frame. It takes no room, and is how a
+        watchdog learns whether a replica answers."""
+        return self.start and self.end and not self.has_frame
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -65,7 +76,7 @@ class Answer:
 
     session: str
     """Drawn at random when a sequence begins. Track numbers of two sessions have nothing to do with
-    each other."""
+    each other. Empty if there is none."""
     instances: Instances
     """of the frame; of frame -1 and without any, if the request had none"""
 
@@ -103,8 +114,7 @@ def check_request(request: Request) -> None:
     name = shown(request.sequence)
     if request.image is not None and request.jpeg is not None:
         raise VisoloError(f"a request of {name} has an image and a jpeg: send one of them")
-    is_empty = request.image is None and request.jpeg is None
-    if is_empty and not (request.start or request.end):
+    if not request.has_frame and not (request.start or request.end):
         raise VisoloError(f"a request of {name} has no frame: send an image or a jpeg")
     if request.settings is not None and not request.start:
         raise VisoloError(

@@ -90,6 +90,9 @@ class Sequences:
         answers: dict[int, Answer | VisoloError] = {}
         turns: dict[int, _Open] = {}
         for place, request in enumerate(requests):
+            if request.is_question:
+                answers[place] = Answer("", self._nothing())
+                continue
             try:
                 opened = self._begun(request) if request.start else self._known(request.sequence)
                 check_request(request)
@@ -100,7 +103,7 @@ class Sequences:
         for place, request in enumerate(requests):
             if place in turns:
                 turns[place].last_used_s = self._clock()
-            if request.end:
+            if request.end and not request.is_question:
                 self._close(request.sequence)
         return [answers[place] for place in range(len(requests))]
 
