@@ -9,9 +9,8 @@ import importlib.util
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -79,10 +78,8 @@ class InferenceRequest:
         return self.sequence
 
     def requested_output_names(self) -> list[str]:
-        return list(_outputs if self.outputs is None else self.outputs)
-
-
-_outputs: list[str] = []
+        assert self.outputs is not None
+        return list(self.outputs)
 
 
 def get_input_tensor_by_name(request: InferenceRequest, name: str) -> Tensor | None:
@@ -147,13 +144,7 @@ class Replica:
         config = parsed((self.folder / "config.pbtxt").read_text())
         self.config = config
         config["parameters"] = {each["key"]: each["value"] for each in config["parameters"]}
-        _outputs[:] = [each["name"] for each in config["output"]]
-        spec = importlib.util.spec_from_file_location("model", self.folder / "1" / "model.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        self.model = module.TritonPythonModel()
+        self.model = _model_class(self.folder / "1" / "model.py")()
         self.model.initialize(
             {
                 "model_config": json.dumps(config),
@@ -169,7 +160,11 @@ class Replica:
     def execute(self, *requests: InferenceRequest) -> list[InferenceResponse]:
         """What each request gets; never more of them than fit in a batch."""
         assert len(requests) <= self.config["max_batch_size"]
-        responses = self.model.execute(list(requests))
+        every = tuple(each["name"] for each in self.config["output"])
+        asked = [
+            each if each.outputs is not None else replace(each, outputs=every) for each in requests
+        ]
+        responses: list[InferenceResponse] = self.model.execute(asked)
         assert len(responses) == len(requests)
         return responses
 
@@ -192,15 +187,19 @@ class Replica:
         self.model.finalize()
 
 
-@contextmanager
-def backend_utils() -> Iterator[None]:
-    """Triton's module can be imported, as in a model's own process."""
+def _model_class(path: Path) -> Any:
+    """The class of a model's file, which finds Triton's module as in a model's own process."""
     module = ModuleType(MODULE)
     for each in (TritonModelException, TritonError, Tensor, InferenceResponse):
         setattr(module, each.__name__, each)
     module.get_input_tensor_by_name = get_input_tensor_by_name  # type: ignore[attr-defined]
+    spec = importlib.util.spec_from_file_location("model", path)
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
     sys.modules[MODULE] = module
     try:
-        yield
+        spec.loader.exec_module(loaded)
     finally:
         del sys.modules[MODULE]
+    return loaded.TritonPythonModel
