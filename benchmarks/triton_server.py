@@ -24,6 +24,7 @@ import visolo_runtime
 
 LONGEST_START_S = 120.0
 LONGEST_STOP_S = 30.0
+_SHOWN = 4000  # characters of the log, if something fails
 
 
 class NotServedError(Exception):
@@ -111,6 +112,8 @@ class TritonServer:
         trace: TracebackType | None,
     ) -> None:
         self._stop()
+        if kind is not None:
+            print(self.log[-_SHOWN:], file=sys.stderr)
 
 
 def pytriton_folder() -> Path:

@@ -35,17 +35,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import tritonclient.grpc
-import tritonclient.http
-from numpy.typing import NDArray
 from PIL import Image
-from triton_server import NotServedError, TritonServer
-from tritonclient.utils import InferenceServerException
 
+from benchmarks.triton_sender import NAMES, Sender, Tensors
+from benchmarks.triton_server import NotServedError, TritonServer
 from visolo_runtime.models.shipped import model_path
 from visolo_runtime.session.loading import Model, load
 from visolo_runtime.sources.pictures import read_jpeg
-from visolo_runtime.triton.messages import OUTPUTS, Answer, answer_tensors
+from visolo_runtime.triton.messages import Answer, answer_tensors
 from visolo_runtime.triton.python_backend import BUNDLE
 from visolo_runtime.triton.repository import ReplicaOptions, write_repository
 from visolo_runtime.triton.settings import MOST_PIXELS
@@ -53,68 +50,9 @@ from visolo_runtime.video.frames import Picture
 from visolo_runtime.video.sample_clip import sample_frames
 
 _T = TypeVar("_T")
-Tensors = dict[str, NDArray[Any]]
-NAMES = tuple(spec.name for spec in OUTPUTS)
 NAME = "tracked"
 LONG_S, SHORT_S = 600.0, 3.0
 """Idle times of the replicas: one that forgets nothing here, and one that does."""
-
-
-class Sender:
-    """Sends frames of sequences to a server.
-
-    Args:
-        server: a running one.
-        transport: ``grpc`` or ``http``.
-    """
-
-    def __init__(self, server: TritonServer, transport: str = "grpc") -> None:
-        self._library = tritonclient.grpc if transport == "grpc" else tritonclient.http
-        address = server.grpc if transport == "grpc" else server.http
-        self._client = self._library.InferenceServerClient(address)
-
-    def send(
-        self,
-        sequence: int | str,
-        frame: Picture | bytes | None = None,
-        start: bool = False,
-        end: bool = False,
-        settings: str | None = None,
-    ) -> Tensors:
-        """The answer to one request.
-
-        Raises:
-            InferenceServerException: with the sentence, if it is refused.
-        """
-        inputs = []
-        if isinstance(frame, bytes):
-            inputs.append(self._text("jpeg", frame))
-        elif frame is not None:
-            inputs.append(self._library.InferInput("image", [1, *frame.shape], "UINT8"))
-            inputs[0].set_data_from_numpy(frame[None])
-        if settings is not None:
-            inputs.append(self._text("settings", settings.encode()))
-        answer = self._client.infer(
-            NAME, inputs, sequence_id=sequence, sequence_start=start, sequence_end=end
-        )
-        return {name: answer.as_numpy(name) for name in NAMES}
-
-    def refusal(self, *arguments: Any, **named: Any) -> str:
-        """The sentence with which a request is refused; empty if it is not."""
-        try:
-            self.send(*arguments, **named)
-        except InferenceServerException as error:
-            return str(error.message())
-        return ""
-
-    def close(self) -> None:
-        """End the connection."""
-        self._client.close()
-
-    def _text(self, name: str, value: bytes) -> Any:
-        tensor = self._library.InferInput(name, [1, 1], "BYTES")
-        tensor.set_data_from_numpy(np.array([[value]], np.object_))
-        return tensor
 
 
 def videos(count: int, frames: int) -> list[list[Picture]]:
@@ -157,7 +95,7 @@ def together(
 
     def play(number: int) -> list[Tensors]:
         answers = []
-        chance, sender = np.random.default_rng(number), Sender(server, transport)
+        chance, sender = np.random.default_rng(number), Sender(server, NAME, transport)
         for at, frame in enumerate(films[number]):
             time.sleep(chance.random() * 0.02)
             last = at == len(films[number]) - 1
@@ -190,7 +128,7 @@ def check_streams(
         )
         sessions = {each["session"].item() for stream in answers for each in stream}
         checks[f"a_session_a_stream_{transport}"] = len(sessions) == len(films)
-    sender, packed = Sender(server), [jpeg_of(frame) for frame in films[0][:8]]
+    sender, packed = Sender(server, NAME), [jpeg_of(frame) for frame in films[0][:8]]
     alike = alone(model, [read_jpeg(each, MOST_PIXELS) for each in packed])
     checks["jpeg_equals_alone"] = all(
         is_same(alike[at], sender.send("jpeg", each, start=at == 0, end=at == len(packed) - 1))
@@ -201,7 +139,7 @@ def check_streams(
 
 def check_refusals(server: TritonServer, model: Model, film: list[Picture]) -> dict[str, bool]:
     """What is wrong is refused in a sentence, and sequences go on."""
-    sender, expected = Sender(server), alone(model, film[:3])
+    sender, expected = Sender(server, NAME), alone(model, film[:3])
     checks = {"missing_start": "START" in sender.refusal("new", film[0])}
     first = sender.send("going", film[0], start=True)
     sentences = {
@@ -222,7 +160,7 @@ def check_refusals(server: TritonServer, model: Model, film: list[Picture]) -> d
 
 def check_room(server: TritonServer, frame: Picture, streams: int) -> dict[str, bool]:
     """One sequence too many is told so at once, and an idle one makes room."""
-    sender = Sender(server)
+    sender = Sender(server, NAME)
     for number in range(streams):
         sender.send(f"room {number}", start=True)
     begin = time.perf_counter()
@@ -245,7 +183,7 @@ def check_death(
     """A replica dies in mid-stream, and another takes its streams."""
     cut = len(films[0]) // 2
     with serve() as server:
-        sender, before = Sender(server), []
+        sender, before = Sender(server, NAME), []
         for at in range(cut):
             for number, film in enumerate(films):
                 before.append(sender.send(f"s{number}", film[at], start=at == 0))
@@ -253,7 +191,7 @@ def check_death(
         lost = sender.refusal("s0", films[0][cut])
     after: list[list[Tensors]] = [[] for _ in films]
     with serve() as server:
-        sender = Sender(server)
+        sender = Sender(server, NAME)
         refused = [sender.refusal(f"s{number}", film[cut]) for number, film in enumerate(films)]
         for at in range(cut, len(films[0])):
             for number, film in enumerate(films):
@@ -292,7 +230,7 @@ def check_load(repository: Path, work: Path) -> dict[str, bool]:
 def measure(server: TritonServer, model: Model, films: list[list[Picture]], rounds: int) -> Any:
     """Milliseconds from a frame to its answer, in ways that take turns."""
     spent: dict[str, list[float]] = {}
-    film, sender = films[0], Sender(server)
+    film, sender = films[0], Sender(server, NAME)
 
     @contextmanager
     def timed(way: str) -> Iterator[None]:
@@ -301,7 +239,7 @@ def measure(server: TritonServer, model: Model, films: list[list[Picture]], roun
         spent.setdefault(way, []).append((time.perf_counter() - begin) * 1e3)
 
     def play(number: int) -> None:
-        mine = Sender(server)
+        mine = Sender(server, NAME)
         for at, frame in enumerate(films[number]):
             with timed("triton, all streams at once"):
                 last = at == len(film) - 1
