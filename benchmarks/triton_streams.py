@@ -173,7 +173,7 @@ def check_room(server: TritonServer, frame: Picture, streams: int) -> dict[str, 
     return {
         "one_too_many_is_told_at_once": "one too many" in refused and waited_s < SHORT_S / 2,
         "a_full_replica_answers_a_watchdog": question["frame_number"].item() == -1,
-        "idle_is_forgotten": "START" in forgotten and not room,
+        "idle_is_forgotten": "start" in forgotten.lower() and not room,
     }
 
 

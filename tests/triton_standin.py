@@ -70,7 +70,6 @@ class InferenceRequest:
     start: bool = False
     end: bool = False
     tensors: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    ready: bool = True
     outputs: tuple[str, ...] | None = None
     """names that the client asked for; None means all"""
 
@@ -84,7 +83,7 @@ class InferenceRequest:
 
 def get_input_tensor_by_name(request: InferenceRequest, name: str) -> Tensor | None:
     """A tensor of a request, or a control."""
-    controls = {"START": request.start, "END": request.end, "READY": request.ready}
+    controls = {"START": request.start, "END": request.end}
     if name in controls:
         return Tensor(name, np.array([[controls[name]]], np.int32))
     return Tensor(name, request.tensors[name]) if name in request.tensors else None

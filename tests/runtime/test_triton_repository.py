@@ -101,7 +101,7 @@ def test_the_configuration(repository: Path) -> None:
     assert batching["max_sequence_idle_microseconds"] == 60_000_000
     assert batching["oldest"] == {"max_candidate_sequences": 4}
     controls = {each["name"]: each["control"][0]["kind"] for each in batching["control_input"]}
-    assert controls == {name: f"CONTROL_SEQUENCE_{name}" for name in ("START", "END", "READY")}
+    assert controls == {name: f"CONTROL_SEQUENCE_{name}" for name in ("START", "END")}
     assert config["instance_group"] == [{"count": 1, "kind": "KIND_CPU"}]
     parameters = {each["key"]: each["value"]["string_value"] for each in config["parameters"]}
     assert parameters == {
@@ -168,7 +168,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
         ({"precision": "fp16"}, "has no graphs for auto fp16, only onnx fp32"),
     ],
 )
-def test_what_no_machine_could_run(tmp_path: Path, options: dict[str, str], says: str) -> None:
+def test_what_no_machine_could_run(tmp_path: Path, options: dict[str, Any], says: str) -> None:
     with pytest.raises(VisoloError, match=says):
         write_repository(shipped_model(), tmp_path / "r", "model", ReplicaOptions(**options))
     assert list(tmp_path.iterdir()) == []
@@ -281,12 +281,6 @@ def test_refusals_are_errors_of_their_own_requests(replica: Replica) -> None:
     replica.tensors(InferenceRequest("odd", end=True))
     not_utf8 = text_of("settings", b"\xff\xfe")
     assert "json" in replica.refusal(InferenceRequest("odd", True, tensors=not_utf8))
-
-
-def test_requests_that_nobody_made_get_nothing(replica: Replica) -> None:
-    """Triton's strategy ``direct`` fills a batch with them."""
-    (given,) = replica.execute(InferenceRequest("", ready=False))
-    assert (given.output_tensors, given.error) == ([], None)
 
 
 def test_a_model_that_was_loaded_again_knows_no_sequence(repository: Path) -> None:

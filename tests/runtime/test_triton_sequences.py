@@ -189,7 +189,7 @@ def test_an_idle_sequence_is_forgotten(sequences: Sequences, clock: Clock) -> No
     answer(sequences, ask("a", FRAMES[1]))
     clock.now += 1
     assert "was idle for 60 seconds" in refusal(sequences, ask("b", FRAMES[1]))
-    assert sequences.open == ("a",)
+    assert list(sequences.open) == ["a"]
     answer(sequences, ask("d", FRAMES[0], start=True))
 
 
@@ -267,7 +267,7 @@ def test_engines_that_fail_end_the_sequences_that_had_a_frame(
     with monkeypatch.context() as patch:
         patch.setattr(Streams, "step_each", lost)
         assert refusal(sequences, ask("a", FRAMES[1])) == "the GPU was lost"
-        assert sequences.open == ("b",)
+        assert list(sequences.open) == ["b"]
         patch.setattr(Streams, "step_each", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             sequences.step([ask("b", FRAMES[1])])

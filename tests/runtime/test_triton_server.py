@@ -56,7 +56,7 @@ def test_triton_reads_the_configuration(python: str, device: str) -> None:
         stated = [(each["name"], tuple(map(int, each["dims"]))) for each in tensors]
         assert stated == [(spec.name, spec.dims) for spec in specs]
     batching = config["sequence_batching"]
-    assert len(batching["control_input"]) == 3
+    assert len(batching["control_input"]) == 2
     assert batching["oldest"]["max_candidate_sequences"] == 40
     assert config["instance_group"][0].get("gpus") == ([1] if device == "cuda:1" else None)
 

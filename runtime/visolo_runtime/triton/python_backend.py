@@ -24,7 +24,7 @@ from visolo_runtime.triton.sequences import Sequences
 
 BUNDLE = "model.visolo"
 """The bundle in the folder of a version."""
-START, END, READY = "START", "END", "READY"
+START, END = "START", "END"
 """Triton's control tensors."""
 
 
@@ -61,15 +61,11 @@ class PythonBackendModel:
         Returns:
             Triton's responses in the same order; one that is refused has the sentence as its error.
         """
-        ready = [place for place, each in enumerate(requests) if self._is_set(each, READY)]
-        answers = self._sequences.step([self._read(requests[place]) for place in ready])
-        responses = {
-            place: self._response(requests[place], answer)
-            for place, answer in zip(ready, answers, strict=True)
-        }
-        # Strategy `direct` fills places in a batch with requests that nobody made.
-        nobody = self.utils.InferenceResponse(output_tensors=[])
-        return [responses.get(place, nobody) for place in range(len(requests))]
+        answers = self._sequences.step([self._read(each) for each in requests])
+        return [
+            self._response(request, answer)
+            for request, answer in zip(requests, answers, strict=True)
+        ]
 
     def finalize(self) -> None:
         """End all sequences; Triton unloads the model."""

@@ -16,7 +16,7 @@ from visolo_runtime.bundle import MANIFEST, Bundle
 from visolo_runtime.engines.backends import AUTO, BACKENDS
 from visolo_runtime.engines.device_name import parse_device
 from visolo_runtime.triton.messages import INPUTS, OUTPUTS, TensorSpec
-from visolo_runtime.triton.python_backend import BUNDLE, END, READY, START
+from visolo_runtime.triton.python_backend import BUNDLE, END, START
 
 CONFIG = "config.pbtxt"
 VERSION = "1"
@@ -155,7 +155,7 @@ def config_text(name: str, batch: int, options: ReplicaOptions) -> str:
     """
     together = min(batch, options.streams)
     delay = f" max_queue_delay_microseconds: {_QUEUE_DELAY_US}" if together > 1 else ""
-    controls = ((START, "START"), (END, "END"), (READY, "READY"))
+    controls = ((START, "START"), (END, "END"))
     parameters = {
         "streams": options.streams,
         "backend": options.backend,
@@ -179,7 +179,8 @@ output [
 {_tensors(OUTPUTS)}
 ]
 
-# No control of kind CORRID: Triton hands the id over with the request, as a number or a text.
+# No control of kind CORRID: Triton hands the id over with the request, as a number or a text. None
+# of kind READY: strategy oldest makes no requests of its own.
 sequence_batching {{
   max_sequence_idle_microseconds: {round(options.idle_s * 1e6)}
   control_input [
