@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.triton_server import TritonServer
-from visolo_runtime.triton.messages import OUTPUTS
+from visolo_runtime.triton.messages import ANSWER_TENSORS
 from visolo_runtime.video.frames import Picture
 
 Tensors = dict[str, NDArray[Any]]
-NAMES = tuple(spec.name for spec in OUTPUTS)
+ANSWERED = tuple(spec.name for spec in ANSWER_TENSORS)
 
 
 class Sender:
@@ -58,7 +58,7 @@ class Sender:
         answer = self._client.infer(
             self._model, inputs, sequence_id=sequence, sequence_start=start, sequence_end=end
         )
-        return {name: answer.as_numpy(name) for name in NAMES}
+        return {name: answer.as_numpy(name) for name in ANSWERED}
 
     def refusal(self, *arguments: Any, **named: Any) -> str:
         """The sentence with which a request is refused; empty if it is not."""

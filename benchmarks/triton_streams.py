@@ -37,7 +37,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
-from benchmarks.triton_sender import NAMES, Sender, Tensors
+from benchmarks.triton_sender import ANSWERED, Sender, Tensors
 from benchmarks.triton_server import NotServedError, TritonServer
 from visolo_runtime.models.shipped import model_path
 from visolo_runtime.session.loading import Model, load
@@ -69,14 +69,14 @@ def videos(count: int, frames: int) -> list[list[Picture]]:
 def alone(model: Model, frames: Sequence[Picture]) -> list[Tensors]:
     """What the runtime makes of a video by itself."""
     session = model.session(record=False)
-    return [answer_tensors(Answer("", session.step(frame)), NAMES) for frame in frames]
+    return [answer_tensors(Answer("", session.step(frame)), ANSWERED) for frame in frames]
 
 
 def is_same(expected: Mapping[str, Any], answer: Mapping[str, Any]) -> bool:
     """Whether all of an answer but its session is the same, bit for bit."""
     return all(
         expected[name].dtype == answer[name].dtype and np.array_equal(expected[name], answer[name])
-        for name in NAMES
+        for name in ANSWERED
         if name != "session"
     )
 
@@ -87,7 +87,7 @@ def at_once(play: Callable[[int], _T], count: int) -> list[_T]:
         return list(pool.map(play, range(count)))
 
 
-def together(
+def interleaved(
     server: TritonServer, transport: str, films: Sequence[Sequence[Picture]]
 ) -> list[list[Tensors]]:
     """The answers to streams that are all sent at the same time, each by a connection of its own,
@@ -121,7 +121,7 @@ def check_streams(
     expected = [alone(model, film) for film in films]
     checks = {"instances_were_there": sum(len(e["score"][0]) for e in expected[0]) > 10}
     for transport in ("grpc", "http"):
-        answers = together(server, transport, films)
+        answers = interleaved(server, transport, films)
         checks[f"interleaved_{transport}_equals_alone"] = all(
             len(mine) == len(its) and all(map(is_same, mine, its))
             for mine, its in zip(expected, answers, strict=True)
@@ -227,7 +227,7 @@ def check_load(repository: Path, work: Path) -> dict[str, bool]:
         aside.rename(bundle)
 
 
-def measure(server: TritonServer, model: Model, films: list[list[Picture]], rounds: int) -> Any:
+def latency_ms(server: TritonServer, model: Model, films: list[list[Picture]], rounds: int) -> Any:
     """Milliseconds from a frame to its answer, in ways that take turns."""
     spent: dict[str, list[float]] = {}
     film, sender = films[0], Sender(server, NAME)
@@ -250,7 +250,7 @@ def measure(server: TritonServer, model: Model, films: list[list[Picture]], roun
         session = model.session(record=False)
         for frame in film:
             with timed("runtime, one stream"):
-                answer_tensors(Answer("", session.step(frame)), NAMES)
+                answer_tensors(Answer("", session.step(frame)), ANSWERED)
         for at, frame in enumerate(film):
             with timed("triton, one stream"):
                 sender.send("timed", frame, start=at == 0, end=at == len(film) - 1)
@@ -258,7 +258,7 @@ def measure(server: TritonServer, model: Model, films: list[list[Picture]], roun
         for frames in zip(*films, strict=True):
             with timed("runtime, all streams in turn"):
                 for each, frame in zip(sessions, frames, strict=True):
-                    answer_tensors(Answer("", each.step(frame)), NAMES)
+                    answer_tensors(Answer("", each.step(frame)), ANSWERED)
         at_once(play, len(films))
     return {
         way: {
@@ -304,7 +304,7 @@ def main() -> int:
             checks |= check_streams(server, model, films)
             checks |= check_refusals(server, model, films[0])
             if options.rounds:
-                report["latency_ms"] = measure(server, model, films, options.rounds)
+                report["latency_ms"] = latency_ms(server, model, films, options.rounds)
         checks |= check_death(lambda: TritonServer(repository, work), model, films)
     report["checks"], report["passed"] = checks, all(checks.values())
     print(json.dumps(report, indent=2))

@@ -25,7 +25,7 @@ from visolo_core.masks import decode_rle
 from visolo_runtime.bundle import Bundle
 from visolo_runtime.models.shipped import shipped_model, shipped_weights
 from visolo_runtime.session.loading import load
-from visolo_runtime.triton.messages import INPUTS, OUTPUTS
+from visolo_runtime.triton.messages import ANSWER_TENSORS, REQUEST_TENSORS
 from visolo_runtime.triton.repository import (
     ReplicaOptions,
     config_text,
@@ -93,7 +93,7 @@ def test_only_the_model_file_knows_tritons_module(repository: Path) -> None:
 def test_the_configuration(repository: Path) -> None:
     config = parsed((repository / "shapes/config.pbtxt").read_text())
     assert (config["name"], config["backend"], config["max_batch_size"]) == ("shapes", "python", 1)
-    for specs, tensors in ((INPUTS, config["input"]), (OUTPUTS, config["output"])):
+    for specs, tensors in ((REQUEST_TENSORS, config["input"]), (ANSWER_TENSORS, config["output"])):
         stated = [(each["name"], each["data_type"], tuple(each["dims"])) for each in tensors]
         assert stated == [(spec.name, spec.data_type, spec.dims) for spec in specs]
     assert all(each["optional"] == "true" for each in config["input"])
@@ -224,7 +224,7 @@ def test_tensors_say_what_the_runtime_finds(replica: Replica) -> None:
     for at, frame in enumerate(FRAMES):
         expected = session.step(frame)
         given = replica.tensors(ask("camera 1", at))
-        assert list(given) == [spec.name for spec in OUTPUTS]
+        assert list(given) == [spec.name for spec in ANSWER_TENSORS]
         assert {len(each) for each in given.values()} == {1}  # the batch
         values = {name: each[0] for name, each in given.items()}
         assert values["frame_number"].tolist() == [at]
@@ -251,7 +251,7 @@ def test_tensors_have_the_types_that_the_configuration_states(replica: Replica) 
     for end in (False, True):  # also where there is no frame
         tensors = {} if end else frame_of(FRAMES[0])
         given = replica.tensors(InferenceRequest(5, not end, end, tensors))
-        for spec in OUTPUTS:
+        for spec in ANSWER_TENSORS:
             values = given[spec.name]
             assert values.dtype == types[spec.data_type], spec.name
             assert values.ndim == 1 + len(spec.dims)

@@ -18,7 +18,7 @@ from visolo_runtime.session.streams import Streams
 from visolo_runtime.sources.pictures import read_jpeg
 from visolo_runtime.triton.messages import Answer, Request
 from visolo_runtime.triton.sequences import Sequences
-from visolo_runtime.triton.settings import NAMES, parse_settings
+from visolo_runtime.triton.settings import SETTING_NAMES, parse_settings
 from visolo_runtime.video.frames import Picture
 from visolo_runtime.video.sample_clip import sample_frames
 
@@ -320,7 +320,7 @@ def test_classes_that_are_kept(sequences: Sequences, model: Model) -> None:
     [
         ("no json", "not json"),
         ("[1]", "json object"),
-        ('{"score": 1}', f"setting 'score' is unknown: choose from {', '.join(NAMES)}"),
+        ('{"score": 1}', f"setting 'score' is unknown: choose from {', '.join(SETTING_NAMES)}"),
         ('{"score_threshold": "high"}', "'score_threshold' needs a number of type float"),
         ('{"score_threshold": true}', "'score_threshold' needs a number of type float"),
         ('{"score_threshold": NaN}', "finite"),

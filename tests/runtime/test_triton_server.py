@@ -11,7 +11,7 @@ import pytest
 
 import skips
 from visolo_runtime.models.shipped import shipped_model
-from visolo_runtime.triton.messages import INPUTS, OUTPUTS
+from visolo_runtime.triton.messages import ANSWER_TENSORS, REQUEST_TENSORS
 from visolo_runtime.triton.repository import ReplicaOptions, config_text
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +52,7 @@ def test_triton_reads_the_configuration(python: str, device: str) -> None:
     options = ReplicaOptions(streams=20, device=device)
     config = json.loads(run(python, "-c", READ, text=config_text("a", 4, options)))
     assert config["max_batch_size"] == 4
-    for specs, tensors in ((INPUTS, config["input"]), (OUTPUTS, config["output"])):
+    for specs, tensors in ((REQUEST_TENSORS, config["input"]), (ANSWER_TENSORS, config["output"])):
         stated = [(each["name"], tuple(map(int, each["dims"]))) for each in tensors]
         assert stated == [(spec.name, spec.dims) for spec in specs]
     batching = config["sequence_batching"]

@@ -8,22 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from visolo_core.errors import VisoloError
 from visolo_core.instances import Instances
+from visolo_runtime.engines.buffers import Array
 from visolo_runtime.triton.settings import MOST_PIXELS
 
-Array = NDArray[Any]
 SequenceId = int | str
 """What a client calls its sequence: a number from 1, or a text of at most 128 characters."""
 
 
 @dataclass(frozen=True)
-class TensorSpec:
+class TritonTensor:
     """A tensor of the model as its configuration states it."""
 
     name: str
@@ -34,10 +32,10 @@ class TensorSpec:
 
 
 IMAGE, JPEG, SETTINGS = "image", "jpeg", "settings"
-INPUTS = (
-    TensorSpec(IMAGE, "TYPE_UINT8", (-1, -1, 3)),
-    TensorSpec(JPEG, "TYPE_STRING", (1,)),
-    TensorSpec(SETTINGS, "TYPE_STRING", (1,)),
+REQUEST_TENSORS = (
+    TritonTensor(IMAGE, "TYPE_UINT8", (-1, -1, 3)),
+    TritonTensor(JPEG, "TYPE_STRING", (1,)),
+    TritonTensor(SETTINGS, "TYPE_STRING", (1,)),
 )
 """All optional."""
 
@@ -148,53 +146,53 @@ def _labels(instances: Instances, classes: Array) -> Array:
     return _texts([instances.labels.names[int(index)] for index in classes])
 
 
-_ANSWERS: tuple[tuple[TensorSpec, Callable[[Answer], Array]], ...] = (
+_ANSWERS: tuple[tuple[TritonTensor, Callable[[Answer], Array]], ...] = (
     (
-        TensorSpec("session", "TYPE_STRING", (1,)),
+        TritonTensor("session", "TYPE_STRING", (1,)),
         lambda answer: _texts([answer.session]),
     ),
     (
-        TensorSpec("frame_number", "TYPE_INT64", (1,)),
+        TritonTensor("frame_number", "TYPE_INT64", (1,)),
         lambda answer: np.array([answer.instances.frame], np.int64),
     ),
     (
-        TensorSpec("track_id", "TYPE_INT64", (-1,)),
+        TritonTensor("track_id", "TYPE_INT64", (-1,)),
         lambda answer: answer.instances.tracker_id,
     ),
     (
-        TensorSpec("class_id", "TYPE_INT64", (-1,)),
+        TritonTensor("class_id", "TYPE_INT64", (-1,)),
         lambda answer: answer.instances.class_id.astype(np.int64),
     ),
     (
-        TensorSpec("label", "TYPE_STRING", (-1,)),
+        TritonTensor("label", "TYPE_STRING", (-1,)),
         lambda answer: _labels(answer.instances, answer.instances.class_id),
     ),
     (
-        TensorSpec("score", "TYPE_FP32", (-1,)),
+        TritonTensor("score", "TYPE_FP32", (-1,)),
         lambda answer: answer.instances.confidence.astype(np.float32),
     ),
     (
-        TensorSpec("track_label", "TYPE_STRING", (-1,)),
+        TritonTensor("track_label", "TYPE_STRING", (-1,)),
         lambda answer: _labels(answer.instances, answer.instances.track_class_id),
     ),
     (
-        TensorSpec("track_score", "TYPE_FP32", (-1,)),
+        TritonTensor("track_score", "TYPE_FP32", (-1,)),
         lambda answer: answer.instances.track_confidence.astype(np.float32),
     ),
     (
-        TensorSpec("box", "TYPE_FP32", (-1, 4)),
+        TritonTensor("box", "TYPE_FP32", (-1, 4)),
         lambda answer: answer.instances.xyxy,
     ),
     (
-        TensorSpec("mask", "TYPE_STRING", (-1,)),
+        TritonTensor("mask", "TYPE_STRING", (-1,)),
         lambda answer: _texts([rle["counts"] for rle in answer.instances.rles]),
     ),
     (
-        TensorSpec("mask_size", "TYPE_INT32", (2,)),
+        TritonTensor("mask_size", "TYPE_INT32", (2,)),
         lambda answer: np.array(answer.instances.size, np.int32),
     ),
 )
-OUTPUTS = tuple(spec for spec, _ in _ANSWERS)
+ANSWER_TENSORS = tuple(spec for spec, _ in _ANSWERS)
 
 
 def answer_tensors(answer: Answer, names: Collection[str]) -> dict[str, Array]:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from visolo_core.errors import VisoloError
 from visolo_runtime.session.loading import load
 from visolo_runtime.triton.messages import (
-    INPUTS,
+    REQUEST_TENSORS,
     Answer,
     Request,
     answer_tensors,
@@ -74,7 +74,7 @@ class PythonBackendModel:
     def _read(self, request: Any) -> Request:
         given = {
             spec.name: tensor.as_numpy()
-            for spec in INPUTS
+            for spec in REQUEST_TENSORS
             if (tensor := self.utils.get_input_tensor_by_name(request, spec.name)) is not None
         }
         start, end = self._is_set(request, START), self._is_set(request, END)

@@ -15,7 +15,7 @@ from visolo_core.files import reason, replaced_folder
 from visolo_runtime.bundle import MANIFEST, Bundle
 from visolo_runtime.engines.backends import AUTO, BACKENDS
 from visolo_runtime.engines.device_name import parse_device
-from visolo_runtime.triton.messages import INPUTS, OUTPUTS, TensorSpec
+from visolo_runtime.triton.messages import ANSWER_TENSORS, REQUEST_TENSORS, TritonTensor
 from visolo_runtime.triton.python_backend import BUNDLE, END, START
 
 CONFIG = "config.pbtxt"
@@ -173,10 +173,10 @@ max_batch_size: {together}
 
 # Streams of different sizes go together too: no input is joined with another's.
 input [
-{_tensors(INPUTS, " optional: true allow_ragged_batch: true")}
+{_tensors(REQUEST_TENSORS, " optional: true allow_ragged_batch: true")}
 ]
 output [
-{_tensors(OUTPUTS)}
+{_tensors(ANSWER_TENSORS)}
 ]
 
 # No control of kind CORRID: Triton hands the id over with the request, as a number or a text. None
@@ -198,7 +198,7 @@ parameters [
 """
 
 
-def _tensors(specs: Iterable[TensorSpec], more: str = "") -> str:
+def _tensors(specs: Iterable[TritonTensor], more: str = "") -> str:
     return _joined(
         f"  {{ name: {json.dumps(spec.name)} data_type: {spec.data_type} "
         f"dims: {list(spec.dims)}{more} }}"

@@ -15,7 +15,7 @@ MOST_PIXELS = 7680 * 4320
 _CLASSES, _MASK_SIZE = "classes", "mask_size"
 _TYPES = get_type_hints(InferenceConfig)
 _THRESHOLDS = tuple(field.name for field in fields(InferenceConfig))
-NAMES = (*_THRESHOLDS, _CLASSES, _MASK_SIZE)
+SETTING_NAMES = (*_THRESHOLDS, _CLASSES, _MASK_SIZE)
 """All settings."""
 
 
@@ -43,8 +43,10 @@ def parse_settings(text: str | None, model: Model) -> SequenceSettings:
     """
     values = _object(text or "{}")
     for name in values:
-        if name not in NAMES:
-            raise VisoloError(f"setting '{name}' is unknown: choose from {', '.join(NAMES)}")
+        if name not in SETTING_NAMES:
+            raise VisoloError(
+                f"setting '{name}' is unknown: choose from {', '.join(SETTING_NAMES)}"
+            )
     inference = {name: _number(name, values[name]) for name in _THRESHOLDS if name in values}
     model = replace(model, inference=replace(model.inference, **inference))
     if _CLASSES in values:
