@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -107,6 +108,15 @@ def test_the_configuration(repository: Path) -> None:
     assert parameters == {
         "streams": "2", "backend": "onnxruntime", "precision": "", "device": "", "threads": "1",
     }  # fmt: skip
+
+
+def test_the_page_names_every_tensor() -> None:
+    page = (Path(__file__).parents[2] / "docs/triton.md").read_text()
+    named = {
+        name for line in page.splitlines() if line.startswith("| `")
+        for name in re.findall("`([a-z_]+)`", line.split("|")[1])
+    }  # fmt: skip
+    assert {spec.name for spec in (*REQUEST_TENSORS, *ANSWER_TENSORS)} <= named
 
 
 @pytest.mark.parametrize(
