@@ -177,9 +177,11 @@ def test_one_sequence_too_many_is_refused_until_another_ends(sequences: Sequence
 def test_a_question_takes_no_room(sequences: Sequences) -> None:
     for name in "abc":
         answer(sequences, ask(name, FRAMES[0], start=True))
-    given = answer(sequences, ask("a", start=True, end=True))
+    given = answer(sequences, ask("watchdog", start=True, end=True))
     assert (given.session, given.instances.frame, len(given.instances)) == ("", -1, 0)
     assert answer(sequences, ask("a", FRAMES[1])).instances.frame == 1
+    answer(sequences, ask("a", start=True, end=True))  # by the name of a sequence, it ends that
+    assert sequences.open == ("b", "c")
 
 
 def test_an_idle_sequence_is_forgotten(sequences: Sequences, clock: Clock) -> None:

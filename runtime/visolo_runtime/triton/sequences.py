@@ -91,6 +91,7 @@ class Sequences:
         turns: dict[int, _Open] = {}
         for place, request in enumerate(requests):
             if request.is_question:
+                self._close(request.sequence)
                 answers[place] = Answer("", self._nothing())
                 continue
             try:
@@ -103,7 +104,7 @@ class Sequences:
         for place, request in enumerate(requests):
             if place in turns:
                 turns[place].last_used_s = self._clock()
-            if request.end and not request.is_question:
+            if request.end:
                 self._close(request.sequence)
         return [answers[place] for place in range(len(requests))]
 
