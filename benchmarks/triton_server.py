@@ -16,6 +16,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -84,6 +85,16 @@ class TritonServer:
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         return [int(word) for word in listed.stdout.split()]
+
+    def processor_s(self) -> float:
+        """Seconds that the server and its models have computed so far."""
+        ticks = 0
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):  # a process that has just ended
+                fields = stat.read_text().rpartition(")")[2].split()
+                if int(fields[2]) == self._process.pid:  # its group
+                    ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
     def _wait_until_ready(self) -> None:
         end = time.monotonic() + LONGEST_START_S
