@@ -32,6 +32,7 @@ WITHOUT_DEBIAN = "VISOLO_WITHOUT_DEBIAN"
 NO_CHROMIUM = "chromium is not installed"
 NO_NGINX = "nginx is not installed"
 NO_WEB_RUNTIME = "onnxruntime-web is not here, see make web"
+NO_TRITON = "set VISOLO_TRITON to a Python with nvidia-pytriton, see docs/triton.md"
 LISTED = (
     WHOLE_GOLDEN,  # 9 MB; a part of it is committed and always compared
     REAL_DATA,  # other people's images, which cannot be committed
@@ -44,6 +45,7 @@ LISTED = (
     NO_CHROMIUM,  # a browser, which .ci/run installs
     NO_NGINX,  # likewise
     NO_WEB_RUNTIME,  # from npm, which .ci/run installs
+    NO_TRITON,  # a server of 200 MB, which needs another NumPy than the tests
 )
 
 

@@ -81,6 +81,11 @@ def test_running_a_bundle(images: Path, tmp_path: Path) -> None:
     assert len(json.loads(results.read_text())) > 0
 
 
+def test_writing_a_repository_for_triton(tmp_path: Path) -> None:
+    visolo_without_torch("triton", "shapes", "-o", tmp_path / "repository")
+    assert (tmp_path / "repository/shapes/1/model.py").is_file()
+
+
 def test_demo(tmp_path: Path) -> None:
     done = visolo_without_torch("demo", "--videos", 1, "--frames", 4, "-o", tmp_path / "demo")
     assert "AP50" in done.stdout

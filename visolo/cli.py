@@ -27,6 +27,10 @@ COMMANDS = {
         "Convert an official checkpoint to visolo weights.",
     ),
     "export": ("visolo.commands.export:export", "Export weights as a bundle of graphs."),
+    "triton": (
+        "visolo.commands.triton:triton",
+        "Write a bundle into a model repository for NVIDIA Triton.",
+    ),
     "rebuild": (
         "visolo.commands.rebuild:rebuild",
         "Rebuild a bundle's TensorRT engines for this machine.",

@@ -12,6 +12,8 @@ from visolo_runtime.bundle import Format, Precision
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+TRITON = "triton"
+"""Named among the formats, it puts the bundle into a model repository."""
 _ON_CPUS: tuple[Precision, ...] = ("fp32", "fp16", "int8")
 _PRECISIONS: dict[Format, tuple[Precision, ...]] = {
     "onnx": _ON_CPUS,
@@ -67,6 +69,21 @@ def parse_formats(texts: Iterable[str]) -> list[Format]:
     ['onnx', 'openvino']
     """
     return cast("list[Format]", _known("format", texts, FORMATS))
+
+
+def apart_from_triton(texts: Iterable[str]) -> tuple[list[str], bool]:
+    """The names of formats without ``triton``, and whether it was among them.
+
+    Triton is no format of graphs: a model repository holds a bundle of any of them, by default of
+    ``onnx``.
+
+    >>> apart_from_triton(["openvino,triton"]), apart_from_triton(["triton"])
+    ((['openvino'], True), (['onnx'], True))
+    """
+    words = listed(texts)
+    if TRITON not in words:
+        return words, False
+    return [word for word in words if word != TRITON] or ["onnx"], True
 
 
 def parse_precisions(texts: Iterable[str], formats: Iterable[Format]) -> list[Precision]:

@@ -13,13 +13,21 @@ from visolo.commands.options import DEVICES, Json, Settings, changed, known_devi
 
 def export(
     weights: Annotated[Path, typer.Argument(help="Weights (.safetensors, .pt).")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Bundle (directory) to write.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Bundle (directory) to write; with format triton, the model repository.",
+        ),
+    ],
     format: Annotated[
         list[str] | None,
         typer.Option(
             metavar="FORMAT[,FORMAT...]",
             help="onnx, openvino, torchscript, pt2, aotinductor, tensorrt-rtx, tensorrt; several "
-            "in one bundle.",
+            "in one bundle. triton puts the bundle into a model repository, as 'visolo triton' "
+            "does.",
             show_default="onnx",
         ),
     ] = None,
@@ -100,14 +108,17 @@ def export(
     from visolo_export.formats import (
         CalibrationOptions,
         EngineOptions,
+        apart_from_triton,
         listed,
         parse_formats,
         parse_precisions,
     )
-    from visolo_runtime.bundle import file_entry
+    from visolo_runtime.bundle import Manifest, file_entry, is_bundle
     from visolo_runtime.engines.device_name import DeviceName, parse_device
+    from visolo_runtime.triton.repository import ReplicaOptions, model_name, write_model
 
-    formats = parse_formats(format or ["onnx"])
+    names, for_triton = apart_from_triton(format or ["onnx"])
+    formats = parse_formats(names)
     precisions = parse_precisions(precision or ["fp32"], formats)
     place = parse_device(device)
     if place and "aotinductor" not in formats:
@@ -115,6 +126,11 @@ def export(
             "--device says what aotinductor compiles for, and that format is not named: leave "
             "--device out, or add --format aotinductor"
         )
+    if for_triton:
+        model_name(weights.stem)
+    if is_bundle(weights):
+        remedy = f": run visolo triton {weights} -o {output}" if for_triton else ""
+        raise VisoloError(f"'{weights}' is a bundle already, and not weights{remedy}")
     calibration = CalibrationOptions(calibrate, calibration_frames, keep) if calibrate else None
     engines = EngineOptions(tuple(listed(target or [])), timing_cache)
     inference = changed(InferenceConfig(), settings)
@@ -122,21 +138,32 @@ def export(
         inference = replace(inference, memory_slots=memory_slots)
     checkpoint = load_checkpoint(weights)
     console = Console(stderr=True, highlight=False)
+    manifests: list[Manifest] = []
     with console.status("") as status:
-        manifest = write_bundle(
-            checkpoint,
-            output,
-            inference,
-            file_entry(weights).sha256,
-            report=lambda part: status.update(f"exporting the {part}"),
-            formats=formats,
-            precisions=precisions,
-            engine_options=engines,
-            calibration=calibration,
-            float32_modules=listed(float32 or []),
-            batch=batch,
-            device=place or DeviceName("cpu"),
-        )
+
+        def write(folder: Path) -> None:
+            manifests.append(
+                write_bundle(
+                    checkpoint,
+                    folder,
+                    inference,
+                    file_entry(weights).sha256,
+                    report=lambda part: status.update(f"exporting the {part}"),
+                    formats=formats,
+                    precisions=precisions,
+                    engine_options=engines,
+                    calibration=calibration,
+                    float32_modules=listed(float32 or []),
+                    batch=batch,
+                    device=place or DeviceName("cpu"),
+                )
+            )
+
+        if for_triton:
+            output = write_model(write, output, weights.stem, ReplicaOptions())
+        else:
+            write(output)
+    (manifest,) = manifests
     size = sum(entry.size for entry in manifest.files.values())
     if as_json:
         typer.echo(

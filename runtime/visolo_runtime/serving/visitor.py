@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import queue
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
-from PIL import Image
-
 from visolo_core.errors import VisoloError
 from visolo_runtime.sources.clip import Clip, SourceFrame
-from visolo_runtime.video.frames import Picture
+from visolo_runtime.sources.pictures import read_jpeg
 
 HEADER = struct.Struct("<d")
 """Before the JPEG: the frame's time in seconds."""
@@ -77,16 +73,4 @@ def read_frame(message: bytes) -> SourceFrame:
         raise VisoloError("a frame is cut short") from error
     if not 0 <= time_s < 1e9:
         raise VisoloError("a frame's time must be in seconds from 0 on")
-    return SourceFrame(_picture(message[HEADER.size :]), time_s)
-
-
-def _picture(data: bytes) -> Picture:
-    try:
-        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-            if image.width * image.height > LARGEST:
-                raise VisoloError(
-                    f"a frame is {image.width}x{image.height}: send at most {LARGEST} pixels"
-                )
-            return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise VisoloError("a frame is not a JPEG that can be read") from error
+    return SourceFrame(read_jpeg(message[HEADER.size :], LARGEST), time_s)

@@ -11,8 +11,9 @@ frames, the device computes the next ones.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from visolo_core.errors import VisoloError
 from visolo_core.instances import Instances
@@ -22,6 +23,8 @@ from visolo_runtime.session.session import Session
 from visolo_runtime.session.step import Step
 from visolo_runtime.session.stream import StreamFrame
 from visolo_runtime.video.frames import ChannelOrder, Frame
+
+_T = TypeVar("_T")
 
 
 class Streams:
@@ -57,14 +60,22 @@ class Streams:
         threads = min(len(sizes), os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="visolo")
 
-    def restart(self, stream: int, size: tuple[int, int] | None = None) -> None:
+    def restart(
+        self, stream: int, size: tuple[int, int] | None = None, model: Model | None = None
+    ) -> None:
         """Start another video in a stream whose video is over.
 
         Args:
             stream: number of the stream.
             size: height and width of its masks, None for the frame's own.
+            model: the streams' own with other settings or classes, for this video; its engines are
+                not used. None means the streams' own.
+
+        Raises:
+            VisoloError: if the settings need more memory slots than the engines have. The stream
+                does not change.
         """
-        self.sessions[stream] = self._session(stream, size)
+        self.sessions[stream] = self._session(stream, size, model)
 
     def step(self, frames: Mapping[int, Frame]) -> dict[int, Instances]:
         """The instances of the next frame of each stream that has one.
@@ -79,6 +90,22 @@ class Streams:
         step.compute()
         return step.follow()
 
+    def step_each(self, frames: Mapping[int, Frame]) -> dict[int, Instances | VisoloError]:
+        """As :meth:`step`, but a frame that is refused holds up its own stream only.
+
+        Args:
+            frames: by stream, each as for :meth:`Session.step`.
+
+        Returns:
+            by stream, the instances of its frame, or why the frame was refused.
+        """
+        prepared = self._prepared(_prepared_or_refused, frames)
+        refused = {each: why for each, why in prepared.items() if isinstance(why, VisoloError)}
+        accepted = {each: it for each, it in prepared.items() if isinstance(it, StreamFrame)}
+        step = StreamsStep(self._buffers, accepted)
+        step.compute()
+        return {**step.follow(), **refused}
+
     def begin(self, frames: Mapping[int, Frame]) -> StreamsStep:
         """Begin a step, whose parts can then overlap with those of the next one.
 
@@ -88,11 +115,7 @@ class Streams:
         Raises:
             VisoloError: if the type, shape or size of a frame is wrong. No stream advances then.
         """
-        numbers = sorted(frames)
-        each = self._pool.map if len(numbers) > 1 else map
-        sessions = [self.sessions[number] for number in numbers]
-        prepared = each(Session.prepare, sessions, [frames[number] for number in numbers])
-        return StreamsStep(self._buffers, dict(zip(numbers, prepared, strict=True)))
+        return StreamsStep(self._buffers, self._prepared(Session.prepare, frames))
 
     @property
     def overlap(self) -> bool:
@@ -109,9 +132,28 @@ class Streams:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _session(self, stream: int, size: tuple[int, int] | None) -> Session:
-        options = self._model.stream_options(self._record, size, self._device_masks)
+    def _prepared(
+        self, prepare: Callable[[Session, Frame], _T], frames: Mapping[int, Frame]
+    ) -> dict[int, _T]:
+        """What each stream makes of its frame, in parallel threads; in the order of streams."""
+        numbers = sorted(frames)
+        each = self._pool.map if len(numbers) > 1 else map
+        sessions = [self.sessions[number] for number in numbers]
+        prepared = each(prepare, sessions, [frames[number] for number in numbers])
+        return dict(zip(numbers, prepared, strict=True))
+
+    def _session(
+        self, stream: int, size: tuple[int, int] | None, model: Model | None = None
+    ) -> Session:
+        options = (model or self._model).stream_options(self._record, size, self._device_masks)
         return Session(self._buffers, options, stream, self._channel_order)
+
+
+def _prepared_or_refused(session: Session, frame: Frame) -> StreamFrame | VisoloError:
+    try:
+        return session.prepare(frame)
+    except VisoloError as error:
+        return error
 
 
 class StreamsStep:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -31,6 +32,27 @@ def read_image(path: Path) -> Picture | Skipped:
             return np.asarray(_rgb(ImageOps.exif_transpose(image)))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return Skipped(f"{path.name}: {error}")
+
+
+def read_jpeg(data: bytes, most_pixels: int) -> Picture:
+    """A JPEG in memory as uint8 [H, W, 3] RGB.
+
+    Args:
+        data: the file's content.
+        most_pixels: of a picture that is accepted, so that a small file cannot fill the memory.
+
+    Raises:
+        VisoloError: if it is no JPEG, or has more pixels.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+            if image.width * image.height > most_pixels:
+                raise VisoloError(
+                    f"a frame is {image.width}x{image.height}: send at most {most_pixels} pixels"
+                )
+            return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise VisoloError("a frame is not a JPEG that can be read") from error
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:

@@ -1,0 +1,1 @@
+"""Serving a bundle with NVIDIA Triton: what a model repository holds, and a session a sequence."""
