@@ -51,7 +51,7 @@ class TritonServer:
         packages = pytriton_folder().parent
         library_path = str(packages / "nvidia_pytriton.libs")
         python = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-        command = [
+        command: list[str | Path] = [
             packages / "pytriton/tritonserver/bin/tritonserver",
             f"--model-repository={repository}",
             f"--backend-directory={_backends(work)}",

@@ -8,10 +8,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 JSON = "application/json"
-NAME = "[A-Za-z][A-Za-z0-9._-]{0,63}"
+STREAM_NAME = "[A-Za-z][A-Za-z0-9._-]{0,63}"
 """Of a stream: never a number."""
 
-_STREAM = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": f"^{NAME}$"}]}
+_STREAM = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": f"^{STREAM_NAME}$"}]}
 
 
 class AddStream(BaseModel):
@@ -19,7 +19,7 @@ class AddStream(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
     source: str = Field(min_length=1, max_length=2000)
-    name: str = Field(default="", max_length=64, pattern=f"^({NAME})?$")
+    name: str = Field(default="", max_length=64, pattern=f"^({STREAM_NAME})?$")
     """By which it is found; one that is there is not begun again."""
     lease_s: float | None = Field(default=None, ge=1, le=86400, allow_inf_nan=False)
     """Seconds after which it ends unless it is asked for again."""
