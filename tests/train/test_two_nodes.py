@@ -22,6 +22,8 @@ from visolo_core.nn.tensor_files import load_tensors
 STEPS = 40
 LIMIT_S = 600.0
 MEETING = "10.77.0.1"
+NOTICED_S = 30.0
+"""until torchrun has noticed that a machine is gone; one that is back earlier is taken for it"""
 SETTINGS = [
     "network.preset=lite", "network.width=16", "network.groups=4", "network.mask_width=16",
     "network.backbone_width=16", "network.backbone_norm=frozen", "network.input_size=[64,96]",
@@ -143,7 +145,7 @@ def test_killed_machines(nodes: tuple[Node, Node], tmp_path: Path) -> None:
         each.train(killed)
     wait_for(killed, 5)
     second.kill()  # the other waits for it
-    time.sleep(2)
+    time.sleep(NOTICED_S)
     assert checkpointed(killed) < STEPS
     assert first.process is not None
     assert first.process.poll() is None

@@ -11,7 +11,9 @@ JSON = "application/json"
 STREAM_NAME = "[A-Za-z][A-Za-z0-9._-]{0,63}"
 """Of a stream: never a number."""
 
-_STREAM = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": f"^{STREAM_NAME}$"}]}
+_STREAM = {
+    "anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": f"^{STREAM_NAME}$"}]
+}
 
 
 class AddStream(BaseModel):
