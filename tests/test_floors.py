@@ -28,6 +28,7 @@ FLOORS = (
     "visolo_train.data",
     "visolo_train",
     "visolo_runtime.serving",
+    "visolo_runtime.bulk",
     "visolo_runtime",
     "visolo_runtime.web",
     "visolo_runtime.session",
