@@ -197,9 +197,7 @@ class Player(Sink):
         )
         self._summary = RunSummary()
         listeners = Listeners(Delivery([self], _ignore), _ignore, _ignore, _ignore)
-        self._lineup = Lineup(
-            streams, self._clips, options, StopFlag(), self._summary, listeners
-        )
+        self._lineup = Lineup(streams, self._clips, options, StopFlag(), self._summary, listeners)
         self._listeners = listeners
 
     def play(self) -> None:
