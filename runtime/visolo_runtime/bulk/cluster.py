@@ -54,6 +54,8 @@ def environment(address: str, folder: Path | None) -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_TMPDIR": str(folder),
+        # By default Ray lets its workers wait for all other processes.
+        "RAY_worker_niceness": "0",
         # A dead cluster on this machine is noticed at once.
         "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -219,7 +220,8 @@ def _ray_folder() -> Iterator[Path]:
 
 
 def _last(errors: IO[bytes]) -> str:
-    """The last line of what a process said, in brackets."""
+    """The error that a process of Python ended with, in brackets, if it did."""
     errors.seek(0)
     lines = errors.read().decode(errors="replace").strip().splitlines()
-    return f" ({lines[-1].strip()})" if lines else ""
+    is_error = bool(lines) and re.match(r"[\w.]+(Error|Exception|Exit)\b", lines[-1])
+    return f" ({lines[-1].strip()})" if is_error else ""
