@@ -179,9 +179,7 @@ def wait_for_moment(process: subprocess.Popen[str], out: Path, chance: random.Ra
 def small_disk(place: Path, kilobytes: int) -> Iterator[None]:
     """A file system of a size at a place."""
     place.mkdir()
-    subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", place], check=True
-    )
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", place], check=True)
     try:
         yield
     finally:

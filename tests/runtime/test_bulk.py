@@ -201,9 +201,12 @@ def test_a_damaged_video_keeps_what_came_before(
     assert (unreadable.status, unreadable.outputs) == ("failed", ())
     assert f"cannot open '{tmp_path / 'no.mp4'}'" in unreadable.reason
     assert sound.status == "done"
-    assert outputs_in(job.root).items() >= {
-        name: content for name, content in expected.items() if name.startswith("film0-")
-    }.items()
+    assert (
+        outputs_in(job.root).items()
+        >= {
+            name: content for name, content in expected.items() if name.startswith("film0-")
+        }.items()
+    )
 
 
 def test_what_ends_its_worker_runs_alone_and_is_set_aside(
@@ -286,9 +289,8 @@ def test_a_cut_video_has_the_bytes_of_an_unbroken_one(
             raise SystemExit
 
     monkeypatch.setattr(VideoOutputs, "frame", counted)
-    with begun(job):
-        with pytest.raises(SystemExit):
-            work(job, videos)
+    with begun(job), pytest.raises(SystemExit):
+        work(job, videos)
     with begun(job):  # as the same command begins
         (row,) = rows(work(job, videos))
     assert row.frames == 9
@@ -394,9 +396,9 @@ def test_a_store_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_two_runs_into_one_folder(lite_bundle: Path, tmp_path: Path) -> None:
     job = job_for(lite_bundle, tmp_path / "out")
-    with begun(job), pytest.raises(VisoloError, match="another visolo bulk is writing to"):
-        with BulkFolder(job.root).held("another"):
-            pass
+    second, sentence = BulkFolder(job.root), "another visolo bulk is writing to"
+    with begun(job), pytest.raises(VisoloError, match=sentence), second.held("another"):
+        pass
     with begun(job):  # it is free again
         pass
 
