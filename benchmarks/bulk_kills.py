@@ -72,7 +72,7 @@ def command(options: argparse.Namespace, out: Path) -> list[str]:
     return [
         sys.executable, "-m", "visolo", "bulk", options.model, str(options.folder / "videos"),
         "-o", str(out), "--frames", "--workers", str(options.workers),
-        "--per-worker", str(options.per_worker), "--retries", "3", "--json",
+        "--per-worker", str(options.per_worker), "--retries", "1", "--json",
         *options.option,
     ]  # fmt: skip
 

@@ -67,8 +67,9 @@ def bulk(workers: int, per_worker: int) -> Callable[[argparse.Namespace, Path], 
 
     def seconds(options: argparse.Namespace, out: Path) -> float:
         begin = time.perf_counter()
-        finished(visolo("bulk", options.model, options.folder / "videos", "-o", out, "--frames",
-                        "--workers", workers, "--per-worker", per_worker, *options.option))  # fmt: skip
+        arguments = ["-o", out, "--frames", "--workers", workers, "--per-worker", per_worker]
+        videos = options.folder / "videos"
+        finished(visolo("bulk", options.model, videos, *arguments, *options.option))
         spent = time.perf_counter() - begin
         first = min(file.stat().st_mtime for file in (out / "results").iterdir())
         last = max(file.stat().st_mtime for file in (out / "results").iterdir())

@@ -331,6 +331,7 @@ def test_inputs(films: Path, tmp_path: Path) -> None:
 
     assert names(films) == ["film0", "film1", "film2", "film3"]
     assert names(films / "film[01].mp4") == ["film0", "film1"]
+    assert names(films.parent / "**" / "film[01].mp4") == ["film0", "film1"]
     assert names(films / "film1.mp4", films, f"file://{films}/film1.mp4") == [
         "film1", "film0", "film2", "film3",
     ]  # fmt: skip

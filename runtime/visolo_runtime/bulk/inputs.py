@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -67,8 +68,15 @@ def _videos(source: str, images: Path | None) -> list[Video]:
     if path.is_file():
         return _data_set(path, images) if path.suffix.lower() == ".json" else [_file(path)]
     if is_pattern(source):
-        return _several(f"pattern '{source}'", matching(source))
+        return _several(f"pattern '{source}'", _matching(source))
     raise VisoloError(f"there is no video, folder or json file '{source}'")
+
+
+def _matching(source: str) -> list[Path]:
+    if "**" not in source:
+        return matching(source)
+    names = glob.glob(source, recursive=True)  # noqa: PTH207, Path.glob refuses some patterns
+    return [file for name in names if (file := Path(name)).is_file()]
 
 
 def _several(where: str, files: list[Path]) -> list[Video]:
