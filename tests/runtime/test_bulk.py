@@ -294,7 +294,7 @@ def test_a_cut_video_has_the_bytes_of_an_unbroken_one(
     with begun(job):  # as the same command begins
         (row,) = rows(work(job, videos))
     assert row.frames == 9
-    assert len(frames) - 9 <= 2
+    assert len(frames) - 9 <= 3  # a segment, and the frame in hand
     assert outputs_in(job.root) == {
         name: content for name, content in expected.items() if name.startswith("film2-")
     }
@@ -331,7 +331,7 @@ def test_inputs(films: Path, tmp_path: Path) -> None:
 
     assert names(films) == ["film0", "film1", "film2", "film3"]
     assert names(films / "film[01].mp4") == ["film0", "film1"]
-    assert names(films.parent / "**" / "film[01].mp4") == ["film0", "film1"]
+    assert names(films / "**" / "film[01].mp4") == ["film0", "film1"]
     assert names(films / "film1.mp4", films, f"file://{films}/film1.mp4") == [
         "film1", "film0", "film2", "film3",
     ]  # fmt: skip
