@@ -39,7 +39,7 @@ _STARTS_WITHIN_S = 300.0
 _PAUSE_S = 0.2
 _ROUNDS = 40
 """Commands in a row that may end by themselves without all videos: each does something."""
-KINDS = ("worker", "worker", "command", "job", "raylet", "gcs_server")
+_KINDS = ("worker", "worker", "command", "job", "raylet", "gcs_server")
 
 
 def write_video(path: Path, frames: int) -> None:
@@ -134,7 +134,7 @@ def disturb(options: argparse.Namespace, out: Path, chance: random.Random) -> Co
         )
         while sum(kills.values()) < options.kills and process.poll() is None:
             wait_for_moment(process, out, chance)
-            kind = chance.choice(KINDS)
+            kind = chance.choice(_KINDS)
             number = victim(process, kind, chance)
             if number is None or process.poll() is not None:
                 continue
@@ -186,7 +186,7 @@ def small_disk(place: Path, kilobytes: int) -> Iterator[None]:
         subprocess.run(["umount", "-l", place], check=True)
 
 
-def fill(options: argparse.Namespace, reference: Path, out: Path) -> list[str]:
+def fill_disk(options: argparse.Namespace, reference: Path, out: Path) -> list[str]:
     """Run with too small a disk, look at what is there, and run with a larger one."""
     whole = sum(file.stat().st_size for file in reference.rglob("*") if file.is_file()) // 1024
     with small_disk(out, whole // 2):
@@ -268,7 +268,7 @@ def main() -> None:
         if status != int(options.damaged > 0):
             raise SystemExit(said)
         if options.full_disk:
-            wrong = fill(options, reference, out)
+            wrong = fill_disk(options, reference, out)
         else:
             print(dict(disturb(options, out, chance)))
             wrong = differences(reference, out)

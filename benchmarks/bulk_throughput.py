@@ -26,18 +26,18 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from bulk_kills import committed, job_of, processes_of, write_video
+from benchmarks.bulk_kills import committed, job_of, processes_of, write_video
 
 _GROWTH = 1.02
 _PAUSE_S = 0.05
 
 
-def visolo(*arguments: object) -> list[str]:
+def _visolo(*arguments: object) -> list[str]:
     """A command line."""
     return [sys.executable, "-m", "visolo", *map(str, arguments)]
 
 
-def finished(command: list[str]) -> None:
+def _finished(command: list[str]) -> None:
     """Run a command that must succeed."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -49,27 +49,27 @@ def one_by_one(options: argparse.Namespace, out: Path) -> float:
     begin = time.perf_counter()
     for video in sorted((options.folder / "videos").iterdir()):
         results, lines = out / f"{video.stem}.json", out / f"{video.stem}.jsonl"
-        finished(visolo("run", options.model, video, "--results", results, "--frames", lines,
+        _finished(_visolo("run", options.model, video, "--results", results, "--frames", lines,
                         *options.option))  # fmt: skip
     return time.perf_counter() - begin
 
 
-def together(options: argparse.Namespace, out: Path) -> float:
+def _together(options: argparse.Namespace, out: Path) -> float:
     """Seconds of one `visolo run` on all videos, which it runs one after the other."""
     begin = time.perf_counter()
-    finished(visolo("run", options.model, options.folder / "videos", "--results", out / "r.json",
+    _finished(_visolo("run", options.model, options.folder / "videos", "--results", out / "r.json",
                     "--frames", out / "f.jsonl", *options.option))  # fmt: skip
     return time.perf_counter() - begin
 
 
-def bulk(workers: int, per_worker: int) -> Callable[[argparse.Namespace, Path], float]:
+def _bulk(workers: int, per_worker: int) -> Callable[[argparse.Namespace, Path], float]:
     """Seconds of a `visolo bulk`."""
 
     def seconds(options: argparse.Namespace, out: Path) -> float:
         begin = time.perf_counter()
         arguments = ["-o", out, "--frames", "--workers", workers, "--per-worker", per_worker]
         videos = options.folder / "videos"
-        finished(visolo("bulk", options.model, videos, *arguments, *options.option))
+        _finished(_visolo("bulk", options.model, videos, *arguments, *options.option))
         spent = time.perf_counter() - begin
         first = min(file.stat().st_mtime for file in (out / "results").iterdir())
         last = max(file.stat().st_mtime for file in (out / "results").iterdir())
@@ -81,20 +81,20 @@ def bulk(workers: int, per_worker: int) -> Callable[[argparse.Namespace, Path], 
     return seconds
 
 
-WAYS: dict[str, Callable[[argparse.Namespace, Path], float]] = {
+_WAYS: dict[str, Callable[[argparse.Namespace, Path], float]] = {
     "visolo run, each": one_by_one,
-    "visolo run, all": together,
-    "bulk, 1 worker": bulk(1, 1),
-    "bulk, 2 workers": bulk(2, 1),
-    "bulk, 1 worker of 3": bulk(1, 3),
+    "visolo run, all": _together,
+    "bulk, 1 worker": _bulk(1, 1),
+    "bulk, 2 workers": _bulk(2, 1),
+    "bulk, 1 worker of 3": _bulk(1, 3),
 }
 
 
 def throughput(options: argparse.Namespace) -> None:
     """Time all ways in turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in WAYS}
+    seconds: dict[str, list[float]] = {name: [] for name in _WAYS}
     for _ in range(options.rounds):
-        for name, way in WAYS.items():
+        for name, way in _WAYS.items():
             out = options.folder / "out"
             out.mkdir()
             seconds[name].append(way(options, out))
@@ -107,7 +107,7 @@ def throughput(options: argparse.Namespace) -> None:
         print(f"| {name} | {median(spent):.1f} | {median(ratios):.2f} |")
 
 
-def resident_mb(process: int) -> float:
+def _resident_mb(process: int) -> float:
     """Resident memory of a process."""
     pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
@@ -117,7 +117,7 @@ def memory(options: argparse.Namespace) -> bool:
     """Whether the memory of a worker stays flat."""
     out = options.folder / "out"
     process = subprocess.Popen(
-        visolo("bulk", options.model, options.folder / "videos", "-o", out, "--frames",
+        _visolo("bulk", options.model, options.folder / "videos", "-o", out, "--frames",
                "--workers", 1, *options.option)
     )  # fmt: skip
     samples: list[tuple[int, float]] = []
@@ -128,7 +128,7 @@ def memory(options: argparse.Namespace) -> bool:
             continue
         workers = [each for each, line in processes_of(job).items() if "ray::MapWorker" in line]
         if workers and done:
-            samples.append((done, resident_mb(workers[0])))
+            samples.append((done, _resident_mb(workers[0])))
     half = options.videos // 2
     first = max(mb for done, mb in samples if done <= half)
     last = max(mb for done, mb in samples if done > half)

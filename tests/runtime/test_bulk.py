@@ -24,7 +24,7 @@ from visolo_runtime.bulk.inputs import videos_of, with_content
 from visolo_runtime.bulk.keys import identify, with_key
 from visolo_runtime.bulk.manifest import Row, read_manifest
 from visolo_runtime.bulk.outputs import VideoOutputs
-from visolo_runtime.bulk.plan import Job, Settings, Video
+from visolo_runtime.bulk.plan import BulkSettings, BulkVideo, Job
 from visolo_runtime.bulk.worker import REFUSED, UNWRITTEN, BulkWorker, row_in
 from visolo_runtime.sources.clip import Clip
 
@@ -45,17 +45,17 @@ def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def job_for(model: Path, folder: Path, **changes: Any) -> Job:
     identity = identify(str(model))
-    settings = Settings(identity.inference, "onnxruntime", frames=True)
+    settings = BulkSettings(identity.inference, "onnxruntime", frames=True)
     job = Job("run", str(model), identity.hash, str(folder), settings, threads=1)
     return replace(job, **changes)
 
 
-def planned(job: Job, *inputs: Path) -> list[Video]:
+def planned(job: Job, *inputs: Path) -> list[BulkVideo]:
     videos = with_content(videos_of([str(each) for each in inputs]))
     return [with_key(video, job.model_hash, job.settings) for video in videos]
 
 
-def work(job: Job, videos: list[Video], attempt: int = 1) -> list[Row | tuple[str, str]]:
+def work(job: Job, videos: list[BulkVideo], attempt: int = 1) -> list[Row | tuple[str, str]]:
     """What a worker answers to these videos, a batch for as many as it runs side by side."""
     worker, answers = BulkWorker(job.as_text(), attempt), list[str]()
     for begin in range(0, len(videos), job.per_worker):
@@ -175,11 +175,11 @@ def test_what_makes_another_key(lite_bundle: Path, films: Path, tmp_path: Path) 
 
 
 def test_texts_are_read_back(lite_bundle: Path, tmp_path: Path) -> None:
-    settings = Settings(identify(str(lite_bundle)).inference, output_size=(48, 64))
+    settings = BulkSettings(identify(str(lite_bundle)).inference, output_size=(48, 64))
     job = replace(job_for(lite_bundle, tmp_path), settings=settings, segment_s=3.0)
     assert Job.from_text(job.as_text()) == job
     (*_, video) = planned(job, data_set(tmp_path))
-    assert Video.from_text(video.as_text()) == video
+    assert BulkVideo.from_text(video.as_text()) == video
 
 
 # ------------------------------------------------------------------------------------- failures
@@ -217,7 +217,7 @@ def test_what_ends_its_worker_runs_alone_and_is_set_aside(
     batches: list[list[str]] = []
     play = BulkWorker._play
 
-    def deadly(self: BulkWorker, batch: list[Video], outputs: dict[str, VideoOutputs]) -> None:
+    def deadly(self: BulkWorker, batch: list[BulkVideo], outputs: dict[str, VideoOutputs]) -> None:
         batches.append([video.name for video in batch])
         if any(video.name == "film1" for video in batch):
             raise SystemExit

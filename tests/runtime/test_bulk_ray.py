@@ -39,16 +39,23 @@ sys.stdin.read()
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     """The address of a cluster on this machine, in a session of its own."""
-    with subprocess.Popen(
-        [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL, text=True, start_new_session=True,
-    ) as process:  # fmt: skip
-        assert process.stdout is not None
-        address = next(line.split()[1] for line in process.stdout if line.startswith("address "))
-        yield address
-        for number in processes_of(process.pid):
-            with suppress(ProcessLookupError):
-                os.kill(number, signal.SIGKILL)
+    for _ in range(3):  # Ray gives itself 30 s to start, whatever the machine has to do
+        process = subprocess.Popen(
+            [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, text=True, start_new_session=True,
+        )  # fmt: skip
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith("address "):
+                    yield line.split()[1]
+                    return
+        finally:
+            for number in [process.pid, *processes_of(process.pid)]:
+                with suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGKILL)
+            process.communicate()
+    raise AssertionError("Ray does not start")
 
 
 @pytest.fixture(scope="module")

@@ -118,7 +118,7 @@ def bulk(
     from visolo.commands.bulk_progress import BulkProgress
     from visolo_runtime.bulk import plan
     from visolo_runtime.bulk.keys import identify
-    from visolo_runtime.bulk.running import bulk as run_bulk
+    from visolo_runtime.bulk.running import run_bulk
     from visolo_runtime.bulk.segments import check_segments
 
     kind = choice("--results", results, plan.ResultsKind)
@@ -129,7 +129,7 @@ def bulk(
     identity = identify(model)
     if classes is not None and identity.labels is not None:
         identity.labels.classes_named(classes)
-    chosen = plan.Settings(
+    chosen = plan.BulkSettings(
         changed(identity.inference, settings, confidence),
         backend,
         precision,

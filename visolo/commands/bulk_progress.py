@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from visolo_runtime.bulk.manifest import Row
-from visolo_runtime.bulk.running import BulkSummary, Listeners
+from visolo_runtime.bulk.running import BulkListeners, BulkSummary
 
 _LISTED = 50
 
@@ -18,7 +18,7 @@ class BulkProgress:
     """A bar over the videos, and a line for each that fails."""
 
     def __init__(self) -> None:
-        self.listeners = Listeners(self._read, self._begun, self._row)
+        self.listeners = BulkListeners(self._read, self._begun, self._row)
         self._console = Console(stderr=True, highlight=False)
         self._progress = Progress(
             TextColumn("{task.description}"),

@@ -25,6 +25,10 @@ _THREADS = 4
 """Of a worker, unless something else is asked for: more make a frame little faster."""
 
 
+class NotStartedError(VisoloError):
+    """Ray could not be started on this machine, which may be busy: it gives itself 30 seconds."""
+
+
 @dataclass(frozen=True)
 class Share:
     """What each worker takes of its machine."""
@@ -97,7 +101,8 @@ def connected(address: str) -> Iterator[None]:
         address: of a cluster; empty starts one on this machine, which ends with this process.
 
     Raises:
-        VisoloError: if it cannot be used.
+        NotStartedError: if it cannot be started here.
+        VisoloError: if the cluster cannot be used.
     """
     import ray
 
@@ -111,8 +116,9 @@ def connected(address: str) -> Iterator[None]:
         ray.init(**options)
     except Exception as error:  # Ray has no common class for what may be wrong
         first = next(iter(str(error).splitlines()), type(error).__name__)
-        where = f"the Ray cluster at '{address}'" if address else "Ray on this machine"
-        raise VisoloError(f"cannot use {where}: {first}") from error
+        if not address:
+            raise NotStartedError(f"cannot start Ray on this machine: {first}") from error
+        raise VisoloError(f"cannot use the Ray cluster at '{address}': {first}") from error
     try:
         yield
     finally:

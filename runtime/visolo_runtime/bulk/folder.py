@@ -23,11 +23,11 @@ from pathlib import Path
 from visolo_core.errors import VisoloError
 from visolo_core.files import reason, replaced
 from visolo_runtime.bulk.manifest import Row, read_manifest, write_manifest
-from visolo_runtime.bulk.plan import Video
+from visolo_runtime.bulk.plan import BulkVideo
 
-OUTPUTS = {"results": ".json", "frames": ".jsonl", "videos": ".mp4"}
+OUTPUT_FOLDERS = {"results": ".json", "frames": ".jsonl", "videos": ".mp4"}
 """Folders of outputs, and the suffix of what is in each."""
-MANIFEST = "manifest.parquet"
+TABLE = "manifest.parquet"
 _INSIDE = ".visolo-bulk"
 
 
@@ -93,7 +93,7 @@ class BulkFolder:
         Raises:
             VisoloError: if they are damaged.
         """
-        rows = read_manifest(self.root / MANIFEST)
+        rows = read_manifest(self.root / TABLE)
         for file in sorted((self._inside / "rows").glob("??/*.json")):
             rows.append(self._read(file))
         return rows
@@ -102,7 +102,7 @@ class BulkFolder:
         """The rows of videos that are done, with outputs that are there, by key."""
         there = {
             f"{name}/{entry.name}"
-            for name in OUTPUTS
+            for name in OUTPUT_FOLDERS
             if (self.root / name).is_dir()
             for entry in os.scandir(self.root / name)
         }
@@ -113,7 +113,7 @@ class BulkFolder:
             if row.status == "done" and there.issuperset(row.outputs)
         }
 
-    def merge(self, videos: Sequence[Video]) -> list[Row]:
+    def merge(self, videos: Sequence[BulkVideo]) -> list[Row]:
         """Put all rows into the manifest, those of equal videos too, and remove their files.
 
         Args:
@@ -134,7 +134,7 @@ class BulkFolder:
             # Videos of the same name and content are run once, and have a row each.
             named = [replace(last[row.key], input=row.input) for row in rows] + mine
             distinct = {(row.input, row.key): row for row in named}
-            write_manifest(self.root / MANIFEST, list(distinct.values()))
+            write_manifest(self.root / TABLE, list(distinct.values()))
             shutil.rmtree(self._inside / "rows", ignore_errors=True)
         return mine
 
@@ -182,12 +182,12 @@ class BulkFolder:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def take(self, file: Path, kind: str, video: Video) -> str:
+    def take(self, file: Path, kind: str, video: BulkVideo) -> str:
         """Give a finished output its name; one that is there is replaced.
 
         Args:
             file: in a folder of :meth:`work`.
-            kind: one of ``OUTPUTS``.
+            kind: one of ``OUTPUT_FOLDERS``.
             video: that it is of.
 
         Returns:
@@ -196,7 +196,7 @@ class BulkFolder:
         Raises:
             OSError: if it cannot be renamed.
         """
-        name = f"{kind}/{video.stem}{OUTPUTS[kind]}"
+        name = f"{kind}/{video.stem}{OUTPUT_FOLDERS[kind]}"
         (self.root / kind).mkdir(exist_ok=True)
         file.replace(self.root / name)
         return name

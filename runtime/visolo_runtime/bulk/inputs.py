@@ -11,7 +11,7 @@ from pathlib import Path
 
 from visolo_core.errors import VisoloError
 from visolo_runtime.bulk.keys import content_of
-from visolo_runtime.bulk.plan import Video
+from visolo_runtime.bulk.plan import BulkVideo
 from visolo_runtime.bulk.stores import name_of, videos_at
 from visolo_runtime.sources.addresses import file_at, scheme_of, without_secrets
 from visolo_runtime.sources.data_sets import clips_of_data_set
@@ -22,7 +22,7 @@ _LIVE = ("rtsp", "rtsps", "rtmp", "rtmps", "srt", "rtp", "udp", "tcp", "mms")
 _READ_AT_ONCE = 4
 
 
-def videos_of(inputs: Sequence[str], images: Path | None = None) -> list[Video]:
+def videos_of(inputs: Sequence[str], images: Path | None = None) -> list[BulkVideo]:
     """The videos of all inputs in their order, without their content's hash.
 
     Args:
@@ -38,7 +38,7 @@ def videos_of(inputs: Sequence[str], images: Path | None = None) -> list[Video]:
     return list(distinct.values())
 
 
-def with_content(videos: Sequence[Video]) -> Iterator[Video]:
+def with_content(videos: Sequence[BulkVideo]) -> Iterator[BulkVideo]:
     """The videos with the hash of their content, in their order; every local file is read.
 
     Raises:
@@ -48,11 +48,11 @@ def with_content(videos: Sequence[Video]) -> Iterator[Video]:
         yield from pool.map(_with_content, videos)
 
 
-def _with_content(video: Video) -> Video:
+def _with_content(video: BulkVideo) -> BulkVideo:
     return replace(video, content=video.content or content_of(video.files))
 
 
-def _videos(source: str, images: Path | None) -> list[Video]:
+def _videos(source: str, images: Path | None) -> list[BulkVideo]:
     scheme = scheme_of(source)
     if scheme == "file":
         return _videos(str(file_at(source)), images)
@@ -79,7 +79,7 @@ def _matching(source: str) -> list[Path]:
     return [file for name in names if (file := Path(name)).is_file()]
 
 
-def _several(where: str, files: list[Path]) -> list[Video]:
+def _several(where: str, files: list[Path]) -> list[BulkVideo]:
     files = sorted(files, key=lambda path: natural_order(str(path)))
     pictures, videos = list(filter(is_picture, files)), list(filter(is_video, files))
     if pictures and videos:
@@ -90,29 +90,29 @@ def _several(where: str, files: list[Path]) -> list[Video]:
     if pictures:
         folder = pictures[0].absolute().parent
         names = tuple(str(each.absolute()) for each in pictures)
-        return [Video("pictures", str(folder), folder.name, names)]
+        return [BulkVideo("pictures", str(folder), folder.name, names)]
     if not videos:
         raise VisoloError(f"{where} holds no images and no videos: name a folder of videos")
     return [_file(video) for video in videos]
 
 
-def _file(path: Path) -> Video:
+def _file(path: Path) -> BulkVideo:
     if is_picture(path):
         raise VisoloError(f"'{path}' is a picture: name the folder of a video's frames")
     file = str(path.absolute())
-    return Video("file", file, path.stem, (file,))
+    return BulkVideo("file", file, path.stem, (file,))
 
 
-def _at(address: str, state: str) -> Video:
+def _at(address: str, state: str) -> BulkVideo:
     shown = without_secrets(address)
     name = Path(name_of(address)).stem
-    return Video("address", shown, name, (address,), content=f"{shown} {state}")
+    return BulkVideo("address", shown, name, (address,), content=f"{shown} {state}")
 
 
-def _data_set(path: Path, images: Path | None) -> list[Video]:
+def _data_set(path: Path, images: Path | None) -> list[BulkVideo]:
     clips = clips_of_data_set(path, (images or path.parent / "JPEGImages").absolute())
     return [
-        Video(
+        BulkVideo(
             "data set",
             f"{path.absolute()}#{clip.video_id}",
             clip.name,

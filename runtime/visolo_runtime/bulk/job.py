@@ -18,10 +18,13 @@ from dataclasses import replace
 from typing import Any, TextIO
 
 from visolo_core.errors import VisoloError
-from visolo_runtime.bulk.cluster import Share, connected, share_of
+from visolo_runtime.bulk.cluster import NotStartedError, Share, connected, share_of
 from visolo_runtime.bulk.manifest import Row
-from visolo_runtime.bulk.plan import Job, Video
-from visolo_runtime.bulk.worker import BulkWorker, row_in
+from visolo_runtime.bulk.plan import BulkVideo, Job
+from visolo_runtime.bulk.worker import REFUSED, BulkWorker, row_in
+
+NOT_STARTED = "not started"
+"""What an end may be beside those of a worker."""
 
 _MOST_TASKS = 4000
 _BATCHES_EACH = 8
@@ -31,7 +34,7 @@ _QUEUED = 4
 longest."""
 
 
-def run(job: Job, videos: Sequence[Video], tell: Callable[[dict[str, Any]], None]) -> None:
+def run(job: Job, videos: Sequence[BulkVideo], tell: Callable[[dict[str, Any]], None]) -> None:
     """Run all videos, and again those that fail.
 
     Args:
@@ -64,7 +67,7 @@ def run(job: Job, videos: Sequence[Video], tell: Callable[[dict[str, Any]], None
                 return
 
 
-def _answers(job: Job, videos: Sequence[Video], share: Share, attempt: int) -> Iterator[str]:
+def _answers(job: Job, videos: Sequence[BulkVideo], share: Share, attempt: int) -> Iterator[str]:
     """What workers answer, in the order in which it comes."""
     import ray.data
 
@@ -109,7 +112,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command decides, and closes standard input
     job = Job.from_text(sys.stdin.readline())
     count = int(sys.stdin.readline())
-    videos = [Video.from_text(sys.stdin.readline()) for _ in range(count)]
+    videos = [BulkVideo.from_text(sys.stdin.readline()) for _ in range(count)]
     threading.Thread(target=_end_with_the_command, daemon=True).start()
 
     def tell(what: dict[str, Any]) -> None:
@@ -117,8 +120,10 @@ def main() -> None:
 
     try:
         run(job, videos, tell)
+    except NotStartedError as error:
+        tell({"ended": str(error), "kind": NOT_STARTED})
     except VisoloError as error:
-        tell({"ended": str(error), "kind": "refused"})
+        tell({"ended": str(error), "kind": REFUSED})
     except Exception as error:
         tell({"ended": _in_a_sentence(error), "kind": "lost"})
     tell({"over": True})

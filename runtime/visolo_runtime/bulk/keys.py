@@ -14,7 +14,7 @@ from visolo_core.checkpoint_header import SAFETENSORS, is_weights_file, read_hea
 from visolo_core.config import InferenceConfig
 from visolo_core.errors import VisoloError
 from visolo_core.files import reason
-from visolo_runtime.bulk.plan import Settings, Video
+from visolo_runtime.bulk.plan import BulkSettings, BulkVideo
 from visolo_runtime.bundle import Bundle, file_entry
 from visolo_runtime.models.shipped import SHIPPED, model_path
 
@@ -73,7 +73,7 @@ def content_of(files: Sequence[str]) -> str:
     return entries[0] if len(entries) == 1 else _hash("\n".join(entries))
 
 
-def with_key(video: Video, model_hash: str, settings: Settings) -> Video:
+def with_key(video: BulkVideo, model_hash: str, settings: BulkSettings) -> BulkVideo:
     """The video with its key. Two videos of the same content and name are the same work."""
     told = [
         video.content, video.name, video.video_id, video.size, video.frame_names, model_hash,

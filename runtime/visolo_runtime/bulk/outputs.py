@@ -15,7 +15,7 @@ from visolo_core.instances import Instances
 from visolo_core.results import Track
 from visolo_runtime.bulk.folder import BulkFolder
 from visolo_runtime.bulk.manifest import Row
-from visolo_runtime.bulk.plan import Job, Video
+from visolo_runtime.bulk.plan import BulkVideo, Job
 from visolo_runtime.sinks.annotated_video import AnnotatedVideo
 from visolo_runtime.sinks.failures import failure_to_write
 from visolo_runtime.sinks.frame_lines import FrameLinesFile
@@ -66,7 +66,7 @@ class VideoOutputs(Sink):
     def __init__(
         self,
         job: Job,
-        video: Video,
+        video: BulkVideo,
         labels: LabelSet,
         folder: BulkFolder,
         attempt: int,

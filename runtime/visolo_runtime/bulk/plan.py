@@ -15,7 +15,7 @@ VideoKind = Literal["file", "address", "pictures", "data set"]
 
 
 @dataclass(frozen=True)
-class Settings:
+class BulkSettings:
     """What decides the contents of the outputs, beside the model and the videos."""
 
     inference: InferenceConfig
@@ -40,7 +40,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Video:
+class BulkVideo:
     """One video: what a worker is given at a time."""
 
     kind: VideoKind
@@ -71,7 +71,7 @@ class Video:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_text(cls, text: str) -> Video:
+    def from_text(cls, text: str) -> BulkVideo:
         """What :meth:`as_text` wrote."""
         values = json.loads(text)
         return cls(**{name: _tupled(value) for name, value in values.items()})
@@ -88,7 +88,7 @@ class Job:
     model_hash: str
     folder: str
     """absolute path of the output folder"""
-    settings: Settings
+    settings: BulkSettings
     device: str = ""
     threads: int = 0
     per_worker: int = 1
@@ -111,7 +111,7 @@ class Job:
         values = json.loads(text)
         settings = {name: _tupled(value) for name, value in values.pop("settings").items()}
         inference = InferenceConfig(**settings.pop("inference"))
-        return cls(settings=Settings(inference, **settings), **values)
+        return cls(settings=BulkSettings(inference, **settings), **values)
 
     @property
     def root(self) -> Path:

@@ -19,14 +19,16 @@ from typing import IO, Any
 
 from visolo_core import temporaries
 from visolo_core.errors import VisoloError
-from visolo_runtime.bulk.cluster import check_address, environment
+from visolo_runtime.bulk.cluster import NotStartedError, check_address, environment
 from visolo_runtime.bulk.folder import BulkFolder
 from visolo_runtime.bulk.inputs import videos_of, with_content
+from visolo_runtime.bulk.job import NOT_STARTED
 from visolo_runtime.bulk.keys import with_key
 from visolo_runtime.bulk.manifest import Row
-from visolo_runtime.bulk.plan import Job, Video
+from visolo_runtime.bulk.plan import BulkVideo, Job
 from visolo_runtime.bulk.worker import REFUSED
 
+_STARTS = 3
 _LONGEST_PLACE = 20
 """Characters: below it, Ray makes sockets, whose paths may have 107."""
 
@@ -69,7 +71,7 @@ class BulkSummary:
 
 
 @dataclass
-class Listeners:
+class BulkListeners:
     """What wants to know how a run is going."""
 
     read: Callable[[int, int], None] = lambda done, of: None
@@ -80,11 +82,11 @@ class Listeners:
     """called for each video that is over, and whether it will be tried again"""
 
 
-def bulk(
+def run_bulk(
     job: Job,
     inputs: Sequence[str],
     images: Path | None = None,
-    listeners: Listeners | None = None,
+    listeners: BulkListeners | None = None,
 ) -> BulkSummary:
     """Run what is not done yet.
 
@@ -98,13 +100,13 @@ def bulk(
         VisoloError: if an input, the folder or the cluster cannot be used.
         KeyboardInterrupt: after Ctrl-C; what was committed is in the manifest.
     """
-    listeners = listeners or Listeners()
+    listeners = listeners or BulkListeners()
     check_address(job.address)
     job = replace(job, run=secrets.token_hex(8))
     found = videos_of(inputs, images)
     folder = BulkFolder(job.root)
     with folder.held(job.run):
-        videos: list[Video] = []
+        videos: list[BulkVideo] = []
         for video in with_content(found):
             videos.append(with_key(video, job.model_hash, job.settings))
             listeners.read(len(videos), len(found))
@@ -134,12 +136,21 @@ def _noted(summary: BulkSummary) -> Iterator[None]:
         summary.ended = summary.ended or str(error)
 
 
-def _run(job: Job, videos: Sequence[Video], listeners: Listeners) -> str:
+def _run(job: Job, videos: Sequence[BulkVideo], listeners: BulkListeners) -> str:
     """Let another process do the work; why it ended before the videos did, if it did.
 
     Raises:
         VisoloError: if no video can be run.
     """
+    for _ in range(_STARTS - 1):
+        try:
+            return _run_once(job, videos, listeners)
+        except NotStartedError:
+            continue  # nothing has begun, and the machine may be less busy
+    return _run_once(job, videos, listeners)
+
+
+def _run_once(job: Job, videos: Sequence[BulkVideo], listeners: BulkListeners) -> str:
     with contextlib.ExitStack() as stack:
         folder = None if job.address else stack.enter_context(_ray_folder())
         errors = stack.enter_context(tempfile.TemporaryFile())
@@ -148,6 +159,8 @@ def _run(job: Job, videos: Sequence[Video], listeners: Listeners) -> str:
             if "row" in event:
                 listeners.row(Row.from_text(event["row"]), bool(event["again"]))
             elif "ended" in event:
+                if event["kind"] == NOT_STARTED:
+                    raise NotStartedError(str(event["ended"]))
                 if event["kind"] == REFUSED:
                     raise VisoloError(str(event["ended"]))
                 return str(event["ended"])
@@ -159,7 +172,7 @@ def _run(job: Job, videos: Sequence[Video], listeners: Listeners) -> str:
 
 @contextmanager
 def _process(
-    job: Job, videos: Sequence[Video], folder: Path | None, errors: IO[bytes]
+    job: Job, videos: Sequence[BulkVideo], folder: Path | None, errors: IO[bytes]
 ) -> Iterator[Iterator[dict[str, Any]]]:
     """The process that talks to Ray: what it tells, until it ends."""
     read, write = os.pipe()

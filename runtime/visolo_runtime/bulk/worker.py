@@ -18,7 +18,7 @@ from visolo_runtime.bulk.folder import BulkFolder, count_up
 from visolo_runtime.bulk.keys import identify
 from visolo_runtime.bulk.manifest import Row
 from visolo_runtime.bulk.outputs import VideoOutputs
-from visolo_runtime.bulk.plan import Job, Video
+from visolo_runtime.bulk.plan import BulkVideo, Job
 from visolo_runtime.bulk.segments import Kept, Segments, StepwiseStreams, from_frame
 from visolo_runtime.bulk.stores import downloaded
 from visolo_runtime.run_lineup import Lineup, Listeners
@@ -69,7 +69,7 @@ class BulkWorker:
         """
         if self._refusal:
             return {"answer": [json.dumps({REFUSED: self._refusal})]}
-        return {"answer": self._run([Video.from_text(text) for text in batch["video"]])}
+        return {"answer": self._run([BulkVideo.from_text(text) for text in batch["video"]])}
 
     def _open(self) -> Model:
         job, settings = self._job, self._job.settings
@@ -90,10 +90,10 @@ class BulkWorker:
         except VisoloError as error:
             raise VisoloError(here + str(error)) from error
 
-    def _run(self, videos: Sequence[Video]) -> list[str]:
+    def _run(self, videos: Sequence[BulkVideo]) -> list[str]:
         answers: list[str] = []
-        waiting: list[Video] = []
-        alone: list[Video] = []
+        waiting: list[BulkVideo] = []
+        alone: list[BulkVideo] = []
         for video in videos:
             row = self._folder.row_of(video.key)
             if row and row.run == self._job.run and (
@@ -107,9 +107,9 @@ class BulkWorker:
             answers += self._side_by_side(batch)
         return answers
 
-    def _side_by_side(self, videos: list[Video]) -> list[str]:
+    def _side_by_side(self, videos: list[BulkVideo]) -> list[str]:
         outputs = {video.key: self._outputs(video) for video in videos}
-        begun: list[Video] = []
+        begun: list[BulkVideo] = []
         for video in videos:
             try:
                 deaths = count_up(self._folder.attempts(video.key)) - 1
@@ -130,13 +130,13 @@ class BulkWorker:
                 self._folder.attempts(key).unlink()
         return [_answer(each) for each in outputs.values()]
 
-    def _outputs(self, video: Video) -> VideoOutputs:
+    def _outputs(self, video: BulkVideo) -> VideoOutputs:
         words = self._model.engines.description
         return VideoOutputs(
             self._job, video, self._model.labels, self._folder, self._attempt, words
         )
 
-    def _play(self, videos: list[Video], outputs: dict[str, VideoOutputs]) -> None:
+    def _play(self, videos: list[BulkVideo], outputs: dict[str, VideoOutputs]) -> None:
         with ExitStack() as stack:
             clips: list[tuple[Clip, VideoOutputs]] = []
             for video in videos:
@@ -271,7 +271,7 @@ class Player(Sink):
         return next(stream for stream, each in playing if each.clip is clip)
 
 
-def _clip(video: Video, deinterlace: bool, stack: ExitStack) -> Clip:
+def _clip(video: BulkVideo, deinterlace: bool, stack: ExitStack) -> Clip:
     if video.kind == "pictures":
         clip = clip_of_pictures([Path(file) for file in video.files])
     elif video.kind == "data set":
