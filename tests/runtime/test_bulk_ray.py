@@ -38,7 +38,14 @@ sys.stdin.read()
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """The address of a cluster on this machine, in a session of its own."""
+    """The address of a cluster on this machine, in a session of its own, with a token."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")
+        patch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef" * 4)
+        yield from started_cluster()
+
+
+def started_cluster() -> Iterator[str]:
     for _ in range(3):  # Ray gives itself 30 s to start, whatever the machine has to do
         process = subprocess.Popen(
             [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -127,7 +134,7 @@ def started(*arguments: object) -> subprocess.Popen[str]:
 
 def test_what_is_missing_is_done_and_nothing_else(
     cluster: str, lite_bundle: Path, films: Path, expected: dict[str, bytes], visolo: Visolo,
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """One worker at first, then two; a damaged video, which is mended in between."""
     some, out = tmp_path / "some", tmp_path / "out"
@@ -150,6 +157,10 @@ def test_what_is_missing_is_done_and_nothing_else(
     assert times == {file: file.stat().st_mtime_ns for file in times}
     third = visolo(*words(lite_bundle, some, out), "--address", "127.0.0.1:1")
     third.refused("no Ray cluster answers at '127.0.0.1:1'")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    fourth = visolo(*words(lite_bundle, films, tmp_path / "new"), "--address", cluster)
+    fourth.refused("asks for its token: set RAY_AUTH_MODE=token")
+    assert not (tmp_path / "new" / "manifest.parquet").exists()
 
 
 def test_ctrl_c_keeps_what_is_done(
@@ -167,6 +178,7 @@ def test_ctrl_c_keeps_what_is_done(
     assert {each.name for each in (out / ".visolo-bulk").iterdir()} == {"lock", "here", "segments"}
 
 
+@pytest.mark.slow  # a cluster of its own, whose death Ray notices after a while
 def test_a_machine_that_is_lost(
     lite_bundle: Path, films: Path, expected: dict[str, bytes], visolo: Visolo, cluster: str,
     tmp_path: Path,

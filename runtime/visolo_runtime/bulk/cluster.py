@@ -118,6 +118,11 @@ def connected(address: str) -> Iterator[None]:
         first = next(iter(str(error).splitlines()), type(error).__name__)
         if not address:
             raise NotStartedError(f"cannot start Ray on this machine: {first}") from error
+        if isinstance(error.__cause__, ray.exceptions.AuthenticationError):
+            raise VisoloError(
+                f"the Ray cluster at '{address}' asks for its token: set RAY_AUTH_MODE=token and "
+                "RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH"
+            ) from error
         raise VisoloError(f"cannot use the Ray cluster at '{address}': {first}") from error
     try:
         yield
