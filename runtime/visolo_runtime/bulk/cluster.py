@@ -118,7 +118,7 @@ def connected(address: str) -> Iterator[None]:
         first = next(iter(str(error).splitlines()), type(error).__name__)
         if not address:
             raise NotStartedError(f"cannot start Ray on this machine: {first}") from error
-        if isinstance(error.__cause__, ray.exceptions.AuthenticationError):
+        if any("InvalidAuthToken" in str(each) for each in _causes(error)):
             raise VisoloError(
                 f"the Ray cluster at '{address}' asks for its token: set RAY_AUTH_MODE=token and "
                 "RAY_AUTH_TOKEN, or RAY_AUTH_TOKEN_PATH"
@@ -129,6 +129,12 @@ def connected(address: str) -> Iterator[None]:
     finally:
         if address:
             ray.shutdown()
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def share_of(job: Job) -> Share:
