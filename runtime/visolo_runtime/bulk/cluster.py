@@ -111,7 +111,7 @@ def connected(address: str) -> Iterator[None]:
         options["address"] = address
     else:
         options |= {"include_dashboard": False, "object_store_memory": _STORE_BYTES}
-        options["num_cpus"] = len(os.sched_getaffinity(0))
+        options["num_cpus"] = _cores()
     try:
         ray.init(**options)
     except Exception as error:  # Ray has no common class for what may be wrong
@@ -129,6 +129,13 @@ def connected(address: str) -> Iterator[None]:
     finally:
         if address:
             ray.shutdown()
+
+
+def _cores() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -212,6 +212,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _of_session(leader: int) -> Iterator[int]:
     """Processes of a session; Ray puts its workers into groups of their own."""
+    if not Path("/proc").is_dir():  # another system than Linux: they end when Ray's node does
+        return
     for entry in os.scandir("/proc"):
         if entry.name.isdecimal():
             with contextlib.suppress(OSError):
