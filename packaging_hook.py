@@ -45,6 +45,7 @@ EXPORT = [
 TRAIN = [*EXPORT, "tensorboard>=2.16"]
 IDENTITY = ["trackeval>=1.3"]
 SERVE = ["starlette>=0.46", "uvicorn>=0.35", "websockets>=14"]
+BULK = ["ray[data]>=2.52", "fsspec>=2024.2"]
 HUB = ["huggingface_hub>=1.0"]
 RTX = "tensorrt-rtx>=1.4; sys_platform == 'linux' and platform_machine == 'x86_64'"
 REFUSE_GPU = "onnxruntime==0+install.visolo-gpu"
@@ -73,11 +74,13 @@ def dependencies(name: str) -> tuple[list[str], dict[str, list[str]]]:
         "identity": IDENTITY,
         "hub": HUB,
         "serve": SERVE,
+        "bulk": BULK,
         "docs": ["mkdocs-material>=9.6", "mkdocstrings-python>=2", "ruff>=0.12"],
         "dev": [
             *IDENTITY,
             *HUB,
             *SERVE,
+            *BULK,
             "httpx>=0.27",
             "schemathesis>=4",
             "pytest>=8",

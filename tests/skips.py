@@ -29,6 +29,7 @@ NO_RTSP_SERVER = (
 """Not listed: .ci/run installs it, so that a strict run has no reason to skip. Where it cannot
 reach Debian's packages, it says so and sets ``WITHOUT_DEBIAN``."""
 WITHOUT_DEBIAN = "VISOLO_WITHOUT_DEBIAN"
+NO_RAY = "visolo[bulk] is not installed"
 NO_CHROMIUM = "chromium is not installed"
 NO_NGINX = "nginx is not installed"
 NO_WEB_RUNTIME = "onnxruntime-web is not here, see make web"
@@ -42,6 +43,7 @@ LISTED = (
     NEEDS_MOUNT,  # root has it, also in a container of one's own
     NEEDS_NAMESPACES,  # likewise
     NOT_LIMITED,  # tests a limit that is not set
+    NO_RAY,  # Ray has no wheels for some systems
     NO_CHROMIUM,  # a browser, which .ci/run installs
     NO_NGINX,  # likewise
     NO_WEB_RUNTIME,  # from npm, which .ci/run installs

@@ -29,6 +29,7 @@ FLOORS = (
     "visolo_train",
     "visolo_runtime.serving",
     "visolo_runtime.triton",
+    "visolo_runtime.bulk",
     "visolo_runtime",
     "visolo_runtime.web",
     "visolo_runtime.session",

@@ -61,7 +61,7 @@ def test_the_base_install_has_no_pytorch() -> None:
     }  # fmt: skip
     assert set(extras) == {
         "export", "train", "gpu", "cuda12", "cuda13", "jetson", "openvino", "rtx", "identity",
-        "hub", "serve", "docs", "dev",
+        "hub", "serve", "bulk", "docs", "dev",
     }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from visolo_core.errors import VisoloError
 # name: where its function is, and its summary
 COMMANDS = {
     "run": ("visolo.commands.run:run", "Track instances in a video with a model."),
+    "bulk": ("visolo.commands.bulk:bulk", "Track instances in many recordings, each once."),
     "serve": ("visolo.commands.serve:serve", "Track streams on a page in the browser."),
     "bench": ("visolo.commands.bench:bench", "Measure the speed of one model or two."),
     "demo": ("visolo.commands.demo:demo", "Run the models in the package."),

@@ -1,0 +1,1 @@
+"""Many recordings run on one machine or on a cluster, each of them once."""
