@@ -49,7 +49,7 @@ class Costs:
 
 
 @dataclass(frozen=True)
-class Plan:
+class CameraPlan:
     """What is needed."""
 
     core_ms_a_second: float
@@ -72,7 +72,7 @@ def plan_cameras(
     line_bytes: float,
     card_hour: float,
     costs: Costs,
-) -> Plan:
+) -> CameraPlan:
     """What cameras need of which so many frames a second are run.
 
     A decoder cannot leave out frames that others are predicted from, so that every frame of a
@@ -85,7 +85,7 @@ def plan_cameras(
     steps = cameras * fps
     cores = machines * costs.cores
     money_s = cores * costs.core_hour / 3600
-    return Plan(
+    return CameraPlan(
         work,
         cores,
         machines,
@@ -159,7 +159,7 @@ def main() -> None:
         given.full_ms, given.empty_ms, given.read_ms, given.busy, given.cores, given.load,
         given.stream_mb, given.core_hour,
     )  # fmt: skip
-    plan: Plan | ArchivePlan
+    plan: CameraPlan | ArchivePlan
     if given.kind == "cameras":
         plan = plan_cameras(
             given.cameras, given.fps, given.camera_fps, given.mbit_s, given.line_bytes,

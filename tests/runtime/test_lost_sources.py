@@ -6,12 +6,13 @@ Each test is one run of several sources side by side, as a user would run them.
 from __future__ import annotations
 
 import contextlib
+import errno
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, repeat
+from itertools import chain, count, islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,15 @@ import pytest
 
 import loopback_servers as servers
 import visolo
-from helpers import ended
+from helpers import LIMIT_S, ended
 from live_runs import LENGTH, Visolo, fifo, has_frames, needs_rtsp, run
 from loopback_servers import Server
 from visolo_core.errors import VisoloError
 from visolo_runtime.models.shipped import shipped_model
-from visolo_runtime.sources.clip import Notice, SourceFrame
+from visolo_runtime.sources.clip import Notice, SourceFrame, at_constant_rate
 from visolo_runtime.sources.opening import open_source
 from visolo_runtime.sources.source_options import SourceOptions
+from visolo_runtime.video.sample_clip import sample_frames
 
 
 @dataclass(frozen=True)
@@ -251,6 +253,46 @@ def test_a_camera_that_is_unplugged_and_plugged_in_again(
     gap = ["Notice", "Notice"] + (["Cut"] if times == "new" else [])
     frames = ["SourceFrame"] * 5
     assert events == [*frames, *gap, *frames, "Notice", "Notice", "Cut", *frames]
+
+
+def test_a_camera_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read of a device cannot be told to end: it is left alone until it does, and the device is
+    opened again when it is free."""
+    from visolo_runtime.sources import live, opening
+
+    moves, free, opened = threading.Event(), threading.Event(), count()
+
+    def open_device(*_: object) -> Any:
+        if next(opened) and not free.is_set():
+            raise VisoloError("cannot open it") from OSError(errno.EBUSY, "Device or resource busy")
+        return av.open("testsrc=size=160x96:rate=25:duration=0.2", format="lavfi")
+
+    def decode(*_: object, **__: object) -> Iterator[SourceFrame]:
+        try:
+            yield from at_constant_rate(sample_frames(3, 96, 160))  # type: ignore[misc]
+            moves.wait(LIMIT_S)
+        finally:
+            free.set()
+
+    monkeypatch.setattr(live, "open_container", open_device)
+    monkeypatch.setattr(live, "decode", decode)
+    monkeypatch.setattr(opening, "require_camera", lambda _: None)
+    (clip,) = open_source("3", options=SourceOptions(timeout_s=0.3, retry_s=60))
+    frames = clip.frames()
+    events = list(islice(frames, 4))
+    assert [type(each) for each in events] == [SourceFrame] * 3 + [Notice]
+    assert "is lost (no frame for 0.3 s)" in str(events[3])
+    threading.Timer(0.5, moves.set).start()
+    events = list(islice(frames, 4))
+    assert [type(each) for each in events] == [Notice] + [SourceFrame] * 3
+    assert "is back after a gap of" in str(events[0])
+    assert next(opened) > 2  # it was busy at first
+    frames.close()  # type: ignore[attr-defined]
+    (clip,) = open_source("3", options=SourceOptions(timeout_s=0.3, retry_s=0))
+    moves.clear()
+    with pytest.raises(VisoloError, match=r"'camera 3' was lost: no frame for 0\.3 s"):
+        list(clip.frames())
+    moves.set()
 
 
 def test_track_reports_what_is_lost_and_begins_anew_at_another_size(

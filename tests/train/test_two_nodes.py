@@ -49,6 +49,7 @@ def may_make_namespaces() -> bool:
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(1800),
     pytest.mark.skipif(not may_make_namespaces(), reason=skips.NEEDS_NAMESPACES),
 ]
 

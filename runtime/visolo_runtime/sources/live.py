@@ -13,6 +13,7 @@ from visolo_core.errors import VisoloError
 from visolo_runtime.sources.addresses import scheme_of, without_secrets
 from visolo_runtime.sources.clip import Clip, Event
 from visolo_runtime.sources.decoding import decode, open_container
+from visolo_runtime.sources.reading_beside import read_beside
 from visolo_runtime.sources.reconnecting import (
     BroadcastOver,
     Connection,
@@ -147,8 +148,9 @@ class _Opener:
         for stream in container.streams:
             if stream.type != "video":  # its packets would hide that the pictures stand still
                 stream.discard = av.stream.Discard.all
+        frames = _frames(self.name, container, self.deinterlace)
         return Connection(
-            _frames(self.name, container, self.deinterlace),
+            read_beside(frames, self.timeout_s) if self.driver else frames,
             self.timeout_s,
             has_times=not container.format.flags & av.format.Flags.no_timestamps.value,
             in_bursts=container.format.name in _IN_BURSTS,
