@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -81,8 +81,11 @@ class Chromium:
         return self._send(method, parameters, self._session)
 
     def open(self, address: str) -> None:
-        """Load a page."""
-        self.call("Page.navigate", url=address)
+        """Load a page; returns when the one before it is gone."""
+        with suppress(AssertionError):
+            self.run("window.isOfBefore = true")
+        if "loaderId" in self.call("Page.navigate", url=address):  # not within the same page
+            self.wait_for("!window.isOfBefore && document.body !== null")
 
     def run(self, code: str, limit_s: float = _LIMIT_S) -> Any:
         """The value of a JavaScript expression, or of its promise."""

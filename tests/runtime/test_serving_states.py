@@ -183,7 +183,8 @@ def test_a_server_takes_up_what_it_is_told_to_track(
         assert httpx.post(f"{served.address}/api/streams", json=body).status_code == 201
         with closing(watch(served.address, "gate")) as frames:
             assert next(frames).frame >= 7
-    assert list(folder.folder.iterdir()) == []
+        assert list(folder.folder.iterdir()) == []
+    assert len(list(folder.folder.iterdir())) == 1  # for the next one
 
 
 # ------------------------------------------------------------------------------- the command
