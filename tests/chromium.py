@@ -85,7 +85,7 @@ class Chromium:
         with suppress(AssertionError):
             self.run("window.isOfBefore = true")
         if "loaderId" in self.call("Page.navigate", url=address):  # not within the same page
-            self.wait_for("!window.isOfBefore && document.body !== null")
+            self.wait_for("!window.isOfBefore && document.documentElement !== null")
 
     def run(self, code: str, limit_s: float = _LIMIT_S) -> Any:
         """The value of a JavaScript expression, or of its promise."""

@@ -29,7 +29,7 @@ PAGES = {
 """Files outside ``docs/`` that are pages, and their names on the site."""
 SOURCES = ("visolo", "visolo_core", "runtime/visolo_runtime")
 """Packages with public names."""
-_LINK = re.compile(r"(\]\()([^)#:\s]+)")
+_LINK = re.compile(r"(\]\()(?!\w+:)([^)#:\s]+)")
 _ROLE = re.compile(r":\w+:`~?(?:\w+\.)*(\w+)`")
 _SOURCE = re.compile(r"<!-- source: (\S+) -->")
 
