@@ -187,6 +187,19 @@ def test_a_server_takes_up_what_it_is_told_to_track(
     assert len(list(folder.folder.iterdir())) == 1  # for the next one
 
 
+def test_a_server_that_is_full_leaves_the_state_to_others(
+    model: Model, opened: list[str], folder: StateFolder
+) -> None:
+    folder.keep("gate", b"state")
+    options = ServiceOptions(allowed_sources=("rtsp://*",), states=folder)
+    with serving(model, options=options, capacity=1) as served:
+        served.hub.add(endless())
+        body = {"source": "rtsp://cam/1", "name": "gate"}
+        assert httpx.post(f"{served.address}/api/streams", json=body).status_code == 503
+        assert folder.take("gate") == b"state"
+    assert opened == ["rtsp://cam/1"]
+
+
 # ------------------------------------------------------------------------------- the command
 
 

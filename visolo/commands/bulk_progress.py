@@ -6,8 +6,8 @@ import time
 from contextlib import suppress
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from visolo.commands.progress import bar_with_fps
 from visolo_runtime.bulk.manifest import Row
 from visolo_runtime.bulk.running import BulkListeners, BulkSummary
 
@@ -20,16 +20,7 @@ class BulkProgress:
     def __init__(self) -> None:
         self.listeners = BulkListeners(self._read, self._begun, self._row)
         self._console = Console(stderr=True, highlight=False)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[fps]:.1f} FPS"),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
+        self._progress = bar_with_fps(self._console)
         self._task = self._progress.add_task("reading", total=None, fps=0.0)
         self._frames, self._begin_s = 0, time.perf_counter()
 

@@ -17,6 +17,21 @@ _WARNINGS_SHOWN = 5
 _REPORTS_SHOWN = 50
 
 
+def bar_with_fps(console: Console) -> Progress:
+    """A bar with a count, frames a second (the task's field ``fps``) and the time that is left; it
+    disappears at the end, and is not there at all where the console is no terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[fps]:.1f} FPS"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
 class RunProgress:
     """A bar over the frames of all clips; a plain count where their number is not known.
 
@@ -34,16 +49,7 @@ class RunProgress:
         ]
         known_lengths = [length for length in lengths if length is not None]
         self._console = Console(stderr=True, highlight=False)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[fps]:.1f} FPS"),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
+        self._progress = bar_with_fps(self._console)
         total = sum(known_lengths) if len(known_lengths) == len(lengths) else None
         self._task = self._progress.add_task(clips[0].name, total=total, fps=0.0)
         self._warnings = self._reports = 0

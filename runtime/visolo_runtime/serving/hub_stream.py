@@ -76,7 +76,7 @@ class HubStream:
     @property
     def key(self) -> str:
         """Under which its state is kept; empty if it is not."""
-        return (self.name or self.source) if self.clip.live else ""
+        return key_of(self.clip, self.name, self.source)
 
     @property
     def over(self) -> bool:
@@ -115,3 +115,9 @@ class HubStream:
                 "classes": self.settings.classes,
             },
         }
+
+
+def key_of(clip: Clip, name: str, source: str) -> str:
+    """Under which the state of a stream is kept: its name, or its source. Empty for recordings,
+    which begin anew, and for a visitor's own pictures."""
+    return (name or source) if clip.live else ""

@@ -14,7 +14,7 @@ from visolo_core.errors import VisoloError
 from visolo_core.results import frame_record, ytvis_results
 from visolo_runtime.serving.guard import Guard
 from visolo_runtime.serving.hub import Hub
-from visolo_runtime.serving.hub_stream import HubStream, StreamSettings
+from visolo_runtime.serving.hub_stream import HubStream, StreamSettings, key_of
 from visolo_runtime.serving.recording import Recording
 from visolo_runtime.serving.refusals import ConflictError, ForbiddenError, FullError, MissingError
 from visolo_runtime.serving.schema import ChangeStream
@@ -137,9 +137,14 @@ class Service:
             return stream, True
 
     def _begin(self, clip: Clip, source: str, name: str = "") -> HubStream:
-        states = self.options.states
-        saved = states.take(name or source) if states and source and clip.live else None
-        return self.hub.add(clip, source=source, name=name, saved=saved)
+        states, key = self.options.states, key_of(clip, name, source)
+        saved = states.take(key) if states and key else None
+        try:
+            return self.hub.add(clip, source=source, name=name, saved=saved)
+        except FullError:
+            if states and saved is not None:
+                states.keep(key, saved)  # for a server that has room
+            raise
 
     def _named(self, name: str) -> HubStream | None:
         return next(
