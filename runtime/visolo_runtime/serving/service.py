@@ -6,6 +6,7 @@ import fnmatch
 import secrets
 import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,8 @@ class Service:
                 "this server does not open that source: its owner allows some with --allow-source"
             )
         shown = without_secrets(source)
-        with self._adding:
+        # A source may take seconds to answer: only those that could begin twice wait in turn.
+        with self._adding if name else nullcontext():
             same = self._named(name) if name else None
             if same is not None and same.source != shown:
                 raise ConflictError(f"the stream '{name}' has another source: remove it first")
