@@ -53,11 +53,12 @@ def write_video(path: Path, frames: int) -> None:
         container.mux(stream.encode(None))
 
 
-def write_videos(folder: Path, videos: int, damaged: int, chance: random.Random) -> None:
-    """Films of 16 to 32 frames, of which some cannot be opened or end in the middle."""
+def write_videos(folder: Path, options: argparse.Namespace, chance: random.Random) -> None:
+    """Films of which some cannot be opened or end in the middle."""
     folder.mkdir(parents=True, exist_ok=True)
+    videos, damaged, frames = options.videos, options.damaged, options.frames
     for number in range(videos):
-        write_video(folder / f"{number:04}.mp4", 16 + number % 17)
+        write_video(folder / f"{number:04}.mp4", frames + number % (frames + 1))
     for place, number in enumerate(sorted(chance.sample(range(videos), damaged))):
         path = folder / f"{number:04}.mp4"
         content = path.read_bytes()
@@ -133,7 +134,8 @@ def disturb(options: argparse.Namespace, out: Path, chance: random.Random) -> Co
             command(options, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         while sum(kills.values()) < options.kills and process.poll() is None:
-            wait_for_moment(process, out, chance)
+            left = options.kills - sum(kills.values())
+            wait_for_moment(process, out, (options.videos - committed(out)) / left, chance)
             kind = chance.choice(_KINDS)
             number = victim(process, kind, chance)
             if number is None or process.poll() is not None:
@@ -161,15 +163,17 @@ def is_all(report: dict[str, Any]) -> bool:
     return not report["ended"] and not killed
 
 
-def wait_for_moment(process: subprocess.Popen[str], out: Path, chance: random.Random) -> None:
-    """At times any moment, else one after a few more videos."""
+def wait_for_moment(
+    process: subprocess.Popen[str], out: Path, share: float, chance: random.Random
+) -> None:
+    """At times any moment of the start, else one after some of a kill's share of the videos."""
     if chance.random() < 0.2:
         time.sleep(chance.uniform(0, 10))
         return
-    goal, until = committed(out) + chance.randint(1, 6), time.monotonic() + _STARTS_WITHIN_S
+    goal, until = committed(out) + max(1, int(share / 2)), time.monotonic() + _STARTS_WITHIN_S
     while process.poll() is None and committed(out) < goal and time.monotonic() < until:
         time.sleep(_PAUSE_S)
-    time.sleep(chance.uniform(0, 1.5))
+    time.sleep(chance.uniform(0, 0.5))
 
 
 # ---------------------------------------------------------------------------------- the full disk
@@ -248,6 +252,7 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=200)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--damaged", type=int, default=0)
+    parser.add_argument("--frames", type=int, default=16, help="of the shortest; twice the longest")
     parser.add_argument("--full-disk", action="store_true", help="fill the disk instead of killing")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--per-worker", type=int, default=1)
@@ -259,7 +264,7 @@ def main() -> None:
         options.folder = options.folder or Path(temporary)
         chance = random.Random(options.seed)
         if not (options.folder / "videos").exists():
-            write_videos(options.folder / "videos", options.videos, options.damaged, chance)
+            write_videos(options.folder / "videos", options, chance)
         reference, out = options.folder / "undisturbed", options.folder / "disturbed"
         begin = time.monotonic()
         status, report, said = run(options, reference)
