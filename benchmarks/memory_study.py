@@ -23,7 +23,6 @@ from torch import Tensor
 
 from visolo_core.config import InferenceConfig
 from visolo_core.nn.checkpoint import load_checkpoint
-from visolo_core.nn.memory import Memory
 from visolo_runtime.models.shipped import shipped_model
 from visolo_runtime.runner import RunOptions, run
 from visolo_runtime.session.loading import load
@@ -74,11 +73,10 @@ def read_statistics(weights: Path, seed: int, videos: int, frames: int) -> dict[
 
     def add(query: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> None:
         cells = keys.shape[3]
-        valid_keys = keys[:, valid[0]]
-        logits = valid_keys.transpose(2, 3).reshape(1, -1, valid_keys.shape[2]) @ query
-        shares = logits.softmax(dim=1)[0]  # [M S, S]
+        kept = valid[0]
+        shares = model.memory.attention(query, keys[:, kept], valid[:, kept])[0]  # [M S, S]
         entropy = -(shares * shares.clamp_min(1e-30).log()).sum(dim=0)
-        values_read = Memory.read(query, keys, values, valid)[0]
+        values_read = plain_read(query, keys, values, valid)[0]
         common = values_read.mean(dim=-1, keepdim=True)
         by_frame = shares.view(-1, cells, cells)
         same = by_frame[-1].diagonal()
@@ -97,8 +95,9 @@ def read_statistics(weights: Path, seed: int, videos: int, frames: int) -> dict[
     def read(query: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
         if int(valid.sum()) > 1:
             add(query, keys, values, valid)
-        return Memory.read(query, keys, values, valid)
+        return plain_read(query, keys, values, valid)
 
+    plain_read = model.memory.read
     vars(model.memory)["read"] = read
     for number in range(videos):
         clip = draw_clip(seed, number, frames, *model.config.input_size).frames

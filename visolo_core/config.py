@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 
 from visolo_core.errors import VisoloError
 
-BACKBONES = ("resnet50", "resnet18", "mobilenet_v2")
+MOBILENET_PYRAMID = "mobilenet_v2_fpn"
+MOBILENETS = ("mobilenet_v2", MOBILENET_PYRAMID)
+BACKBONES = ("resnet50", "resnet18", *MOBILENETS)
 MOBILENET_STEM = 32  # channels: MobileNetV2 has one width
 BACKBONE_NORMS = ("frozen", "batch")
 MOBILENET_CHANNELS = (24, 32, 96)  # after blocks 3, 6 and 13
@@ -30,10 +32,10 @@ class ModelConfig:
 
     backbone: str = "resnet50"
     """``resnet50`` (the paper), ``resnet18`` or ``mobilenet_v2``, without the stages after stride
-    16."""
+    16; or ``mobilenet_v2_fpn``, in which a stage at stride 32 adds to the one at stride 16."""
     backbone_width: int = 64
     """Channels of the backbone's stem and of a ResNet's first blocks; halving it halves every
-    stage. ``mobilenet_v2`` has 32."""
+    stage. MobileNetV2 has 32."""
     backbone_norm: str = "frozen"
     """``frozen``: four constants per channel, for a pretrained backbone (the paper).
     ``batch``: trainable batch norm, for training from scratch."""
@@ -44,6 +46,10 @@ class ModelConfig:
     None means D."""
     groups: int = 32
     """Groups of every GroupNorm."""
+    read_scale: bool = False
+    """Whether the product of query and key is multiplied by a learned factor before it addresses
+    the memory, so that it need not be as small as the logit that tells whether two cells match. In
+    the paper it is not."""
     grid: tuple[int, int] = (12, 21)
     """Rows and columns of the cells; an object belongs to the cells around its centre."""
     classes: int = 40
@@ -63,9 +69,9 @@ class ModelConfig:
             )
         if self.backbone_width < 1:
             raise VisoloError(f"a backbone needs at least one channel, not {self.backbone_width}")
-        if self.backbone == "mobilenet_v2" and self.backbone_width != MOBILENET_STEM:
+        if self.backbone in MOBILENETS and self.backbone_width != MOBILENET_STEM:
             raise VisoloError(
-                f"mobilenet_v2 has a stem of {MOBILENET_STEM} channels, not "
+                f"{self.backbone} has a stem of {MOBILENET_STEM} channels, not "
                 f"{self.backbone_width}: set backbone_width to {MOBILENET_STEM}"
             )
         height, width = self.input_size
@@ -99,7 +105,7 @@ class ModelConfig:
     @property
     def backbone_channels(self) -> tuple[int, int, int]:
         """Channels of res2, res3 and res4, the backbone's outputs."""
-        if self.backbone == "mobilenet_v2":
+        if self.backbone in MOBILENETS:
             return MOBILENET_CHANNELS
         expansion = _EXPANSIONS[self.backbone]
         first, second, third = (expansion * self.backbone_width * factor for factor in (1, 2, 4))

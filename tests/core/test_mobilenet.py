@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import MobileNetV2 as MobileNetClassifier
 from torchvision.models import mobilenet_v2
 
 from helpers import TINY
-from visolo_core.config import ModelConfig
+from visolo_core.config import MOBILENETS, ModelConfig
 from visolo_core.errors import VisoloError
 from visolo_core.nn import Visolo
 from visolo_core.nn.backbone import build_backbone, fold_batch_norms
@@ -29,11 +30,11 @@ def classifier() -> MobileNetClassifier:
     return model
 
 
-def cut_off(norm: str, source: MobileNetClassifier) -> MobileNetV2:
+def cut_off(norm: str, source: MobileNetClassifier, backbone: str = "mobilenet_v2") -> MobileNetV2:
     """Our trunk with torchvision's weights, by name."""
-    trunk = build_backbone("mobilenet_v2", 32, norm).eval()
+    trunk = build_backbone(backbone, 32, norm).eval()
     assert isinstance(trunk, MobileNetV2)
-    theirs = source.state_dict()
+    theirs = {**trunk.state_dict(), **source.state_dict()}
     trunk.load_state_dict({name: theirs[name] for name in trunk.state_dict()})
     return trunk
 
@@ -57,10 +58,29 @@ def test_it_computes_what_torchvision_does(norm: str) -> None:
     assert strides == [(4, 24), (8, 32), (16, 96)]
 
 
+@pytest.mark.parametrize("size", [(64, 96), (48, 80)])
+@torch.inference_mode()
+def test_a_pyramid_adds_what_stride_32_sees(size: tuple[int, int]) -> None:
+    source = classifier()
+    image = torch.randn(2, 3, *size)
+    plain = cut_off("frozen", source)(image)
+    trunk = cut_off("frozen", source, "mobilenet_v2_fpn")
+    assert all(map(torch.equal, trunk(image), plain))  # until it has learnt something
+    assert trunk.lateral is not None
+    trunk.lateral.weight.copy_(torch.eye(96, 160)[..., None, None])
+    res2, res3, res4 = trunk(image)
+    assert torch.equal(res2, plain[0])
+    assert torch.equal(res3, plain[1])
+    deep = source.features[:17](image)
+    assert deep.shape == (2, 160, *(-(-each // 32) for each in size))
+    deep = F.interpolate(deep[:, :96], res4.shape[-2:], mode="bilinear", align_corners=False)
+    assert close(res4 - plain[2], deep)
+
+
 @pytest.mark.parametrize("norm", ["frozen", "batch"])
 @torch.inference_mode()
 def test_folding_changes_nothing_but_the_operations(norm: str) -> None:
-    trunk = cut_off(norm, classifier())
+    trunk = cut_off(norm, classifier(), "mobilenet_v2_fpn")
     folded = fold_batch_norms(trunk)
     assert not any("BatchNorm" in type(part).__name__ for part in folded.modules())
     image = torch.randn(1, 3, 64, 96)
@@ -85,8 +105,9 @@ def test_frozen_norms_give_the_gradients_of_the_norms_own_code() -> None:
         assert close(ours.grad, theirs.grad), name
 
 
-def test_a_network_runs_on_it_in_training_and_frame_by_frame() -> None:
-    config = replace(TINY, backbone="mobilenet_v2", backbone_width=32)
+@pytest.mark.parametrize("backbone", MOBILENETS)
+def test_a_network_runs_on_it_in_training_and_frame_by_frame(backbone: str) -> None:
+    config = replace(TINY, backbone=backbone, backbone_width=32)
     model = Visolo(config)
     clip = torch.rand(1, 2, 3, *config.input_size) * 255
     output = model.train()(clip)

@@ -15,9 +15,12 @@ from PIL import Image
 from visolo_core.categories import find_labels
 from visolo_core.errors import VisoloError
 from visolo_core.masks import encode_rle
+from visolo_train.data import pasting
 from visolo_train.data.annotations import Annotations, read_annotations
 from visolo_train.data.camera import Camera, draw_camera, photograph, smeared
+from visolo_train.data.category_maps import is_living
 from visolo_train.data.cut_outs import Pictures, Stock
+from visolo_train.data.layers import Bend, draw_bend, draw_look
 from visolo_train.data.pasted_path import draw_pasted_path
 from visolo_train.data.pasting import PastedClips
 from visolo_train.data.split import split_annotations, without_held_out
@@ -131,6 +134,64 @@ def test_objects_cut_off_by_their_photo_stand_at_the_edge(flat: Path) -> None:
             down = pose.height / 2 * np.cos(pose.angle)
             across = pose.height * 0.6 / 2 * abs(np.sin(pose.angle))
             assert pose.y + down - across >= 96 - 1
+
+
+def test_pieces_of_other_pictures_move_about(
+    flat: Path, compose: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Below the objects, beside the scenery before them, and they belong to nobody."""
+    yellow = Image.new("RGB", (90, 60), (220, 220, 30))
+    yellow.save(flat / "backgrounds" / "yellow.png")
+    pasted = compose(backgrounds=flat / "backgrounds", cameras=perfect)
+
+    def shown() -> int:
+        clips = 0
+        for number in range(40):
+            clip = pasted.draw(6, number, 2, 96, 144)
+            bare = clip.frames[0][~clip.masks[0].any(axis=0)].astype(int)
+            red = bare[:, 0] > 128  # as yellow has, and green has not
+            clips += 40 < red.sum() < len(red) - 40
+        return clips
+
+    monkeypatch.setattr(pasting, "_SCENERY", 0.0)
+    some = shown()
+    monkeypatch.setattr(pasting, "_DECOYS", 0.0)
+    assert shown() == 0
+    assert 4 <= some <= 20
+
+
+def test_another_posture_keeps_the_size_and_both_ends() -> None:
+    """Rows move; nothing is torn or lost."""
+    pixels = np.zeros((90, 40, 4), np.uint8)
+    pixels[..., 3] = 255
+    pixels[..., 0] = np.linspace(0, 255, 90)[:, None]
+    image = Image.fromarray(pixels)
+    same = np.asarray(Bend(0.0, (0.0, 0.0), 0.0).applied(image)).astype(int)
+    assert np.abs(same - pixels).max() <= 3
+    random = np.random.default_rng(2)
+    widest = 0
+    for _ in range(40):
+        bent = np.asarray(draw_bend(random).applied(image))
+        assert bent.shape[0] == 90
+        opaque = bent[..., 3] > 128
+        assert np.all(np.abs(opaque.sum(axis=1) - 40) <= 2)
+        assert abs(int(bent[0, opaque[0], 0].mean()) - 0) < 16
+        assert abs(int(bent[-1, opaque[-1], 0].mean()) - 255) < 16
+        middles = [np.flatnonzero(row).mean() for row in opaque]
+        assert np.abs(np.diff(middles)).max() < 4
+        widest = max(widest, bent.shape[1])
+    assert widest > 60
+
+
+def test_people_and_animals_bend_and_cars_do_not() -> None:
+    assert is_living("person")
+    assert is_living("giant panda")
+    assert not is_living("car")
+    assert not is_living("a thing of one's own")
+    random = np.random.default_rng(5)
+    supple = [draw_look(random, supple=True).bend is not None for _ in range(100)]
+    assert 30 < sum(supple) < 70
+    assert not any(draw_look(random).bend for _ in range(100))
 
 
 def test_sizes_reach_from_a_few_pixels_to_the_whole_frame(flat: Path, compose: Compose) -> None:

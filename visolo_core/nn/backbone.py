@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 
+from visolo_core.config import MOBILENET_PYRAMID, MOBILENETS
 from visolo_core.nn.mobilenet import MobileNetV2
 
 _NORMS: dict[str, type[nn.Module]] = {"frozen": FrozenBatchNorm2d, "batch": nn.BatchNorm2d}
@@ -85,8 +86,8 @@ def _stage(
 
 def build_backbone(name: str, width: int, norm: str) -> Backbone | MobileNetV2:
     """The trunk of a configuration; each gives its features at strides 4, 8 and 16."""
-    if name == "mobilenet_v2":
-        return MobileNetV2(_NORMS[norm])
+    if name in MOBILENETS:
+        return MobileNetV2(_NORMS[norm], pyramid=name == MOBILENET_PYRAMID)
     return Backbone(name, width, norm)
 
 

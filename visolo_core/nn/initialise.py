@@ -10,6 +10,7 @@ from torch import nn
 
 from visolo_core.config import ModelConfig
 from visolo_core.nn.layers import ConvNorm
+from visolo_core.nn.mobilenet import MobileNetV2
 from visolo_core.nn.visolo import Visolo
 
 PRIOR = 0.01
@@ -40,6 +41,8 @@ def ready_to_train(config: ModelConfig, seed: int = 0) -> Visolo:
             module.weight.normal_(0, math.sqrt(2 / fan_in), generator=generator)
             if module.bias is not None:
                 module.bias.zero_()
+    if isinstance(model.backbone, MobileNetV2):
+        model.backbone.begin_without_depth()
     offset_products(model, match=-math.log((1 - PRIOR) / PRIOR), mask=-1.0)
     initialise_classifier(model.category_branch.classifier, seed)
     return model.train()

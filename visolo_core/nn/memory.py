@@ -20,6 +20,7 @@ class Memory(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.value = ConvNorm(config.width, config.width, config.groups, relu=False)
+        self.log_scale = nn.Parameter(torch.zeros(1)) if config.read_scale else None
 
     def encode(self, features: Tensor) -> Tensor:
         """Values of a frame.
@@ -34,24 +35,36 @@ class Memory(nn.Module):
         values = self.value(features.reshape(batch * two, width, rows, columns))
         return values.reshape(batch, two, width, rows * columns)  # type: ignore[no-any-return]
 
-    @staticmethod
-    def read(query: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
-        """The values that each cell reads from memory.
+    def attention(self, query: Tensor, keys: Tensor, valid: Tensor) -> Tensor:
+        """What each cell reads from each stored one.
 
         Args:
             query: [B, D/2, S], queries of the current frame.
             keys: [B, M, D/2, S], keys of M frames.
-            values: [B, M, 2, D, S], their values.
             valid: bool [B, M], False for empty slots; at least one must be True.
+
+        Returns:
+            [B, M * S, S], the share of every stored cell; shares add up to 1.
+        """
+        batch, frames, key_width, cells = keys.shape
+        if self.log_scale is not None:
+            query = query * self.log_scale.exp()
+        logits = keys.transpose(2, 3).reshape(batch, frames * cells, key_width) @ query
+        # -inf excludes an empty slot from the softmax exactly; a key of zeros would not.
+        hidden = ~valid.repeat_interleave(cells, dim=1).unsqueeze(2)
+        return logits.masked_fill(hidden, float("-inf")).softmax(dim=1)
+
+    def read(self, query: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
+        """The values that each cell reads from memory.
+
+        Args:
+            query, keys, valid: as in :meth:`attention`.
+            values: [B, M, 2, D, S], the values of the keys.
 
         Returns:
             [B, 2, D, S], values averaged over all cells of all valid frames.
         """
-        batch, frames, key_width, cells = keys.shape
-        logits = keys.transpose(2, 3).reshape(batch, frames * cells, key_width) @ query
-        # -inf excludes an empty slot from the softmax exactly; a key of zeros would not.
-        hidden = ~valid.repeat_interleave(cells, dim=1).unsqueeze(2)
-        weights = logits.masked_fill(hidden, float("-inf")).softmax(dim=1)
-        width = values.shape[3]
+        shares = self.attention(query, keys, valid)
+        batch, frames, _, width, cells = values.shape
         flat = values.permute(0, 2, 3, 1, 4).reshape(batch, 2 * width, frames * cells)
-        return torch.bmm(flat, weights).reshape(batch, 2, width, cells)
+        return torch.bmm(flat, shares).reshape(batch, 2, width, cells)

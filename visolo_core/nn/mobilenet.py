@@ -1,7 +1,8 @@
-"""MobileNetV2 up to its block 13, the trunk for processors without a GPU.
+"""MobileNetV2, the trunk for processors without a GPU.
 
 Modules have torchvision's names, so that torchvision's ImageNet weights load unchanged. A
-classifier goes on for five more blocks at stride 32; this one ends at stride 16.
+classifier goes on for five more blocks at stride 32. This trunk ends at block 13, at stride 16, or
+adds to it what the next three blocks make of the picture (a feature pyramid's way down).
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
 # Expansion, output channels, number of blocks, stride of the first: torchvision's table, up to
-# block 13.
+# block 13 and up to block 16.
 _STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1))
+_DEEP_STAGE = (6, 160, 3, 2)
 _STEM = 32  # channels
 OUTPUTS = (3, 6, 13)
 """The blocks whose outputs are used, at strides 4, 8 and 16; block 0 is the stem."""
-BLOCKS = OUTPUTS[-1] + 1
 
 
 class MobileNetV2(nn.Module):
@@ -27,18 +28,31 @@ class MobileNetV2(nn.Module):
 
     Args:
         norm_layer: ``FrozenBatchNorm2d`` or ``nn.BatchNorm2d``.
+        pyramid: whether blocks 14 to 16, at stride 32, add to the features at stride 16. What they
+            add is nothing until it is trained.
     """
 
-    def __init__(self, norm_layer: type[nn.Module]) -> None:
+    def __init__(self, norm_layer: type[nn.Module], pyramid: bool = False) -> None:
         super().__init__()
         blocks: list[nn.Module] = [_conv_norm(3, _STEM, norm_layer, kernel_size=3, stride=2)]
         inputs = _STEM
-        for expansion, outputs, count, stride in _STAGES:
+        for expansion, outputs, count, stride in (*_STAGES, _DEEP_STAGE)[: 5 + pyramid]:
             for at in range(count):
                 first = stride if at == 0 else 1
                 blocks.append(_InvertedResidual(inputs, outputs, expansion, first, norm_layer))
                 inputs = outputs
         self.features = nn.Sequential(*blocks)
+        self.lateral: nn.Conv2d | None = None
+        if pyramid:
+            self.lateral = nn.Conv2d(inputs, _STAGES[-1][1], 1)
+        self.begin_without_depth()
+
+    @torch.no_grad()
+    def begin_without_depth(self) -> None:
+        """Make what stride 32 adds to stride 16 nothing, from where it is learnt."""
+        if self.lateral is not None:
+            self.lateral.weight.zero_()
+            cast(Tensor, self.lateral.bias).zero_()
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[B, 24, H/4, W/4], [B, 32, H/8, W/8] and [B, 96, H/16, W/16] of a normalised RGB image,
@@ -51,7 +65,12 @@ class MobileNetV2(nn.Module):
             image = block(image)
             if number in OUTPUTS:
                 outputs.append(image)
-        return outputs[0], outputs[1], outputs[2]
+        res2, res3, res4 = outputs
+        if self.lateral is not None:
+            deep = self.lateral(image)
+            deep = F.interpolate(deep, res4.shape[-2:], mode="bilinear", align_corners=False)
+            res4 = res4 + deep
+        return res2, res3, res4
 
 
 class _Layers(nn.Sequential):

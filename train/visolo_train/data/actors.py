@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visolo_core.categories import LabelSet, plain_name
+from visolo_train.data.category_maps import is_living
 from visolo_train.data.cut_outs import CutOut, Source, Stock, there_and_back
 from visolo_train.data.layers import Look, draw_look, finished
 from visolo_train.data.pasted_path import PastedPath, beside, draw_pasted_path
@@ -53,6 +54,7 @@ class Cast:
         self._chances = counts / counts.sum()
         names = dict(zip(labels.ids, map(plain_name, labels.names), strict=True))
         self._ridden = {number for number in self._categories if names[number] in _RIDDEN}
+        self._living = {number for number in self._categories if is_living(names[number])}
         self._people = [number for number in self._categories if names[number] == "person"]
 
     def draw_source(self, random: Random, category: int | None = None) -> Source:
@@ -90,7 +92,7 @@ class Cast:
             if at == 1 and actors and relation < _TWINS + _PAIRS:
                 actors.append(self._companion(random, actors[0], frames, size, relation < _TWINS))
                 continue
-            look = draw_look(random)
+            look = self._draw_look(random, source, cut_out)
             height = _draw_height(random, cut_out, size)
             aspect = cut_out.pixels.shape[1] / cut_out.pixels.shape[0]
             cut = look.seen(cut_out.cut)
@@ -102,6 +104,11 @@ class Cast:
                 if rider is not None:
                     actors.insert(int(random.integers(2)), rider)
         return actors
+
+    def _draw_look(self, random: Random, source: Source, cut_out: CutOut) -> Look:
+        """Who is cut off by an edge stays straight there."""
+        supple = source.track.category_id in self._living and not any(cut_out.cut)
+        return draw_look(random, supple)
 
     def _companion(
         self, random: Random, other: Actor, frames: int, size: tuple[int, int], twin: bool
@@ -115,7 +122,7 @@ class Cast:
         if drawn is None:
             return other
         source, start, cut_out = drawn
-        look = draw_look(random)
+        look = self._draw_look(random, source, cut_out)
         height = other.path.height * float(random.uniform(0.85, 1.15))
         aspect = cut_out.pixels.shape[1] / cut_out.pixels.shape[0]
         apart = (other.path.aspect * other.path.height + aspect * height) / 2
@@ -130,11 +137,11 @@ class Cast:
         if drawn is None or any(drawn[2].cut):
             return None
         source, start, cut_out = drawn
+        look = self._draw_look(random, source, cut_out)
         height = mount.path.height * float(random.uniform(0.7, 1.25))
         aspect = cut_out.pixels.shape[1] / cut_out.pixels.shape[0]
         down = mount.path.height * random.uniform(0.0, 0.4) - height / 2
         across = mount.path.height * mount.path.aspect * random.uniform(-0.2, 0.2)
-        look = draw_look(random)
         path = beside(mount.path, np.array([across, down]), height, aspect, (False,) * 4)
         return Actor(source, start, look, path)
 

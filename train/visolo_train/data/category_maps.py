@@ -58,6 +58,14 @@ _EVERYDAY_PAIRS = {
     "motorbike": "motorcycle",
 }
 
+_LIVING = frozenset(("person", "animal"))
+
+
+def is_living(name: str) -> bool:
+    """Whether a category's objects bend as they move: people and animals, by their known names."""
+    return _EVERYDAY_PAIRS.get(plain_name(name)) in _LIVING
+
+
 VIDEO_LABEL_SETS = {labels.name: labels for labels in (YTVIS2019, YTVIS2021, OVIS)}
 
 

@@ -13,8 +13,51 @@ from visolo_train.data.camera import smeared
 from visolo_train.data.pasted_path import PastedPath, Pose
 from visolo_train.data.synthetic import Random
 
+_BENT = 0.5  # of those that may be
+_STRIPS = 12  # of a posture: inside each, pixels are moved in straight lines
+_BILINEAR = Image.Resampling.BILINEAR
 Numbers = NDArray[np.uint8]
 """[H, W]: 0, or the number of the object that a pixel belongs to."""
+
+
+@dataclass(frozen=True)
+class Bend:
+    """How a posture differs from that of a photo: rows are moved sideways and up or down, the first
+    and the last of them only sideways."""
+
+    bow: float
+    """How far the middle is moved against both ends, in heights."""
+    wave: tuple[float, float]
+    """The height of a wave from top to bottom, in heights, and its phase in radians."""
+    squat: float
+    """How far the middle is moved down, in half heights; less than .5 either way."""
+
+    def applied(self, image: Image.Image) -> Image.Image:
+        """An image in RGBA in this posture, as much wider as it takes."""
+        height = image.height
+        rows = np.rint(np.linspace(0, height, _STRIPS + 1))
+        edges = 2 * rows / height - 1
+        aside = self.bow * (edges**2 - 1 / 3) + self.wave[0] * np.sin(3 * edges + self.wave[1])
+        aside = (aside - aside.mean()) * height
+        margin = int(np.ceil(np.abs(aside).max()))
+        width = image.width + 2 * margin
+        source = (edges - self.squat * (1 - edges**2) + 1) / 2 * height
+        strips = []
+        for at in range(_STRIPS):
+            top, bottom = (int(each) for each in rows[at : at + 2])
+            (upper, lower), (first, last) = source[at : at + 2], aside[at : at + 2] - margin
+            quad = (first, upper, last, lower, last + width, lower, first + width, upper)
+            strips.append(((0, top, width, bottom), tuple(map(float, quad))))
+        return image.transform((width, height), Image.Transform.MESH, strips, _BILINEAR)
+
+
+def draw_bend(random: Random) -> Bend:
+    """Another posture: leaning, bent over or crouching."""
+    return Bend(
+        bow=float(random.normal(0, 0.15)),
+        wave=(float(random.uniform(0, 0.08)), float(random.uniform(0, 2 * np.pi))),
+        squat=float(random.uniform(-0.25, 0.35)),
+    )
 
 
 @dataclass(frozen=True)
@@ -30,6 +73,8 @@ class Look:
     """Without its outermost pixels, which often show what was behind it."""
     blur: float
     """The share of its way from frame to frame that blurs it, as an open shutter does."""
+    bend: Bend | None = None
+    """Another posture than in its photo."""
 
     def seen(self, cut: tuple[bool, bool, bool, bool]) -> tuple[bool, bool, bool, bool]:
         """The edges left, top, right, bottom at which it is cut off, as it is shown."""
@@ -37,8 +82,8 @@ class Look:
         return (right, top, left, bottom) if self.mirrored else cut
 
 
-def draw_look(random: Random) -> Look:
-    """The look of a cut-out."""
+def draw_look(random: Random, supple: bool = False) -> Look:
+    """The look of a cut-out, which is supple if it may be in another posture."""
     gain = np.exp(random.normal(0, 0.15) + random.normal(0, 0.05, 3))
     return Look(
         mirrored=bool(random.random() < 0.5),
@@ -46,6 +91,7 @@ def draw_look(random: Random) -> Look:
         softness=float(random.uniform(0.3, 1.2)) if random.random() < 0.5 else 0.0,
         trimmed=bool(random.random() < 0.4),
         blur=float(random.uniform(0.2, 0.8)) if random.random() < 0.5 else 0.0,
+        bend=draw_bend(random) if supple and random.random() < _BENT else None,
     )
 
 
@@ -55,6 +101,8 @@ def finished(pixels: NDArray[np.uint8], look: Look, height: float) -> NDArray[np
     scale = height / image.height
     size = (max(2, round(image.width * scale)), max(2, round(height)))
     image = image.resize(size, Image.Resampling.BILINEAR)
+    if look.bend is not None and min(size) > _STRIPS:
+        image = look.bend.applied(image)
     opacity = image.getchannel("A")
     if look.trimmed and min(size) > 24:
         opacity = opacity.filter(ImageFilter.MinFilter(3))

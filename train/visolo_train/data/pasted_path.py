@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from visolo_train.data.synthetic import Random
 
 _FASTEST = 0.045  # of the frame's height, in a frame
-_TUMBLING = 0.1  # of the objects lie or lean far over, as dancers and skaters do
+_TUMBLING = 0.15  # of the objects lie or lean far over, as dancers and skaters do
 
 
 class Pose(NamedTuple):

@@ -2,9 +2,9 @@
 
 The lowest layer is a picture of a folder, a photo or a piece of a video of the data set with the
 objects that are annotated in it, seen by a camera that moves. Above it are cut-outs in layers,
-each on its own path; a cut-out of a video keeps moving as it did there. Scenery comes last and
-hides parts of them. A map says which object each pixel belongs to, so masks are exact under any
-occlusion.
+each on its own path; a cut-out of a video keeps moving as it did there. Below them move pieces of
+other pictures that are no objects; scenery comes last and hides parts of them. A map says which
+object each pixel belongs to, so masks are exact under any occlusion.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from visolo_train.data.annotations import Annotations
 from visolo_train.data.backdrops import Backdrops, Scene
 from visolo_train.data.camera import Camera, draw_camera, photograph
 from visolo_train.data.cut_outs import Stock
-from visolo_train.data.layers import paste, silhouette
-from visolo_train.data.pasted_path import PastedPath, beside
+from visolo_train.data.layers import Look, draw_look, finished, paste, silhouette
+from visolo_train.data.pasted_path import PastedPath, beside, draw_pasted_path
 from visolo_train.data.synthetic import Random, SyntheticClip
 
 _SCENERY = 0.3  # of the clips with cut-outs: something hides a part of one
+_DECOYS = 0.35  # of the clips: pieces of other pictures move about, which are no objects
+_MOST_DECOYS = 3
+_DECOY_HEIGHTS = (0.1, 0.8)  # of the frame
 _PASTED_PHOTOS = 0.3  # of the photos: something is pasted onto them
 _ASPECTS = (4 / 3, 4 / 3, 4 / 3, 3 / 2, 3 / 4)  # of stretched clips, width over height
 _FEWEST = 12  # pixels; an object of which less is visible counts as hidden
@@ -102,6 +105,7 @@ class PastedClips:
             actors = self._cast.draw_actors(random, frames, size)
         below = self._stock.tracks.get(scene.video.video_id, []) if scene.video else []
         scenery = self._draw_scenery(random, actors) if random.random() < _SCENERY else None
+        decoys = self._draw_decoys(random, frames, size) if random.random() < _DECOYS else []
         chosen = range(frames) if positions is None else positions
 
         video = np.empty((len(chosen), height, width, 3), np.uint8)
@@ -113,6 +117,8 @@ class PastedClips:
             # A frame is the same whichever others are drawn.
             of_frame = np.random.Generator(np.random.SFC64([seed, number, position]))
             image, owners = self._backdrops.render(scene, of_frame, position, frames, size)
+            for look, path, piece in decoys:
+                paste(image, owners, 0, piece, path, position, look.blur)
             for index, actor in enumerate(actors):
                 pixels = self._cast.pixels(actor, index, position, shown)
                 if pixels is not None:
@@ -145,6 +151,25 @@ class PastedClips:
         if stretched:
             size = size[0], round(size[0] * float(random.choice(_ASPECTS)))
         return self._backdrops.draw(random, size), size
+
+    def _draw_decoys(
+        self, random: Random, frames: int, size: tuple[int, int]
+    ) -> list[tuple[Look, PastedPath, NDArray[np.uint8]]]:
+        """Pieces of backdrops, cut out and moved as objects are: neither an edge nor a motion of
+        its own makes an object."""
+        if not self._backdrops.names:
+            return []
+        decoys = []
+        for _ in range(1 + int(random.integers(_MOST_DECOYS))):
+            drawn = self._cast.draw_cut_out(random)
+            outline = drawn[2].pixels[..., 3] if drawn is not None else None
+            height = size[0] * float(np.exp(random.uniform(*np.log(_DECOY_HEIGHTS))))
+            pixels = silhouette(random, self._backdrops.picture(random), outline, height)
+            aspect = pixels.shape[1] / pixels.shape[0]
+            path = draw_pasted_path(random, frames, size, height, aspect, (False,) * 4)
+            look = draw_look(random)
+            decoys.append((look, path, finished(pixels, look, path.largest)))
+        return decoys
 
     def _draw_scenery(
         self, random: Random, actors: list[Actor]

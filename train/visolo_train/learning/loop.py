@@ -359,7 +359,12 @@ def _ignore_interrupt(worker: int) -> None:
 def _parameter_groups(
     model: Visolo, backbone_factor: float
 ) -> Iterator[tuple[Iterator[nn.Parameter], float]]:
-    backbone = {id(parameter) for parameter in model.backbone.parameters()}
+    # What begins with random weights, or none, learns at the whole rate.
+    backbone = {
+        id(parameter)
+        for name, parameter in model.backbone.named_parameters()
+        if not name.startswith("lateral.")
+    }
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     yield (each for each in trained if id(each) in backbone), backbone_factor
     yield (each for each in trained if id(each) not in backbone), 1.0

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from visolo_core.config import PAPER, ModelConfig
+from visolo_core.config import MOBILENETS, PAPER, ModelConfig
 
 _SCORES = 15  # of the held-out part, in a whole training
 _PATIENCE = 8  # of them: scores of few frames rise and fall by chance
@@ -63,7 +63,7 @@ def _frozen(config: ModelConfig, small: bool) -> tuple[str, ...]:
     norms cannot be frozen, so a backbone with them learns as a whole."""
     if config.backbone_norm != "frozen":
         return ()
-    if config.backbone == "mobilenet_v2":
+    if config.backbone in MOBILENETS:
         return tuple(f"features.{block}" for block in range(11 if small else 7))
     return ("conv1", "bn1", "layer1", *(("layer2",) if small else ()))
 

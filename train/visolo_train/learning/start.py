@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from visolo_core.categories import LabelSet
+from visolo_core.config import MOBILENETS
 from visolo_core.errors import VisoloError
 from visolo_core.files import reason
 from visolo_core.nn import Visolo
 from visolo_core.nn.checkpoint import load_checkpoint
 from visolo_core.nn.initialise import ready_to_train
-from visolo_core.nn.mobilenet import BLOCKS, MobileNetV2
+from visolo_core.nn.mobilenet import MobileNetV2
 from visolo_core.nn.tensor_files import check_state, load_tensors, read_safetensors
 from visolo_runtime.models.shipped import SHIPPED, shipped_weights
 from visolo_train.data.category_maps import class_partners
@@ -83,24 +84,28 @@ def load_backbone(model: Visolo, source: str) -> None:
     """
     path = Path(source)
     if source == IMAGENET:
-        state = _imagenet(model.config.backbone)
+        name = model.config.backbone
+        state = _imagenet("mobilenet_v2" if name in MOBILENETS else name)
     else:
         state = read_safetensors(path) if path.suffix == ".safetensors" else load_tensors(path)
     backbone = model.backbone.state_dict()
     # Frozen norms have no batch counter, and older files lack it: the network's own are kept.
-    counters = {name: value for name, value in backbone.items() if name.endswith(_COUNTER)}
+    own = {name: v for name, v in backbone.items() if name.endswith(_COUNTER) or name in _OURS}
     state = {name: value for name, value in state.items() if not name.endswith(_COUNTER)}
+    unused: tuple[str, ...] = _UNUSED
     if isinstance(model.backbone, MobileNetV2):
-        state = _by_order(state, [name for name in backbone if name not in counters], backbone)
-    unused = _UNUSED_MOBILENET if isinstance(model.backbone, MobileNetV2) else _UNUSED
+        state = _by_order(state, [name for name in backbone if name not in own], backbone)
+        blocks = len(model.backbone.features)
+        unused = ("classifier.", *(f"features.{block}." for block in range(blocks, 19)))
     state = {name: value for name, value in state.items() if not name.startswith(unused)}
-    state |= counters
+    state |= own
     check_state(state, {name: tuple(each.shape) for name, each in backbone.items()}, path)
     model.backbone.load_state_dict(state)
 
 
 _UNUSED = ("layer4.", "fc.")
-_UNUSED_MOBILENET = ("classifier.", *(f"features.{block}." for block in range(BLOCKS, 19)))
+_OURS = ("lateral.weight", "lateral.bias")
+"""Of the backbone, and no part of a classifier."""
 _COUNTER = "num_batches_tracked"
 
 
