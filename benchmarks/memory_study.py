@@ -1,12 +1,13 @@
 """Measures what memory, lost tracks and the match threshold are worth on long generated clips.
 
     python benchmarks/memory_study.py [BUNDLE] [--videos 100] [--frames 36] [--seed 77]
-    python benchmarks/memory_study.py --read WEIGHTS [--videos 20]
+    python benchmarks/memory_study.py BUNDLE --data INSTANCES.json [--pictures FOLDER]
+    python benchmarks/memory_study.py --read WEIGHTS [--videos 20] [--data INSTANCES.json]
 
-Every setting runs on the same videos. Prints a table in Markdown, one row per setting: AP, AP50 and
-AP75 of tracks, and IDF1 and HOTA of those with a fair score. Needs the extra ``identity``. With
-``--read``, prints how a network reads its memory: from which cells, and how much the result differs
-between cells.
+Every setting runs on the same videos: drawn shapes, or those of a data set. Prints a table in
+Markdown, one row per setting: AP, AP50 and AP75 of tracks, and IDF1 and HOTA of those with a fair
+score. Needs the extra ``identity``. With ``--read``, prints how a network reads its memory: from
+which cells, and how much the result differs between cells.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import argparse
 import math
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -26,8 +28,11 @@ from visolo_core.nn.checkpoint import load_checkpoint
 from visolo_runtime.models.shipped import shipped_model
 from visolo_runtime.runner import RunOptions, run
 from visolo_runtime.session.loading import load
+from visolo_runtime.sources.clip import Clip
+from visolo_runtime.sources.opening import open_source
+from visolo_runtime.video.resizing import resize_frame
+from visolo_train.data.annotations import Annotations, read_annotations
 from visolo_train.data.drawn_data import drawn_data
-from visolo_train.data.synthetic import draw_clip
 from visolo_train.evaluation.identity import identity_measures
 from visolo_train.evaluation.scoring import TrackCollector, score_tracks
 
@@ -47,16 +52,32 @@ SETTINGS: dict[str, dict[str, float]] = {
 }
 
 
-def measure_setting(
-    model: Path, changes: dict[str, float], seed: int, videos: int, frames: int
-) -> list[float]:
+@dataclass(frozen=True)
+class Study:
+    """The videos."""
+
+    seed: int
+    videos: int
+    frames: int
+    data: Path | None
+    """Of a data set, instead of drawn ones."""
+    pictures: Path | None
+
+    def open(self, size: tuple[int, int]) -> tuple[Annotations, list[Clip]]:
+        """Annotations and clips, drawn ones of a size (H, W)."""
+        if self.data is None:
+            return drawn_data(self.seed, self.videos, self.frames, size)
+        return read_annotations(self.data), open_source(str(self.data), self.pictures)
+
+
+def measure_setting(model: Path, changes: dict[str, float], study: Study) -> list[float]:
     """Measure AP, AP50, AP75, IDF1 and HOTA of a setting, in percent."""
 
     def changed(config: InferenceConfig) -> InferenceConfig:
         return replace(config, **changes)  # type: ignore[arg-type]
 
     opened = load(model, settings=changed, threads=1)
-    annotations, clips = drawn_data(seed, videos, frames, (192, 336))
+    annotations, clips = study.open((192, 336))
     collector = TrackCollector(opened.labels)
     run(opened, clips, [collector], RunOptions(record=True))
     figures = score_tracks(annotations, collector.tracks).figures
@@ -66,7 +87,7 @@ def measure_setting(
 
 
 @torch.no_grad()
-def read_statistics(weights: Path, seed: int, videos: int, frames: int) -> dict[str, float]:
+def read_statistics(weights: Path, study: Study) -> dict[str, float]:
     """Means over the cells of all frames but the first two of each video."""
     model = load_checkpoint(weights).build().eval()
     statistics: dict[str, list[float]] = {}
@@ -99,10 +120,11 @@ def read_statistics(weights: Path, seed: int, videos: int, frames: int) -> dict[
 
     plain_read = model.memory.read
     vars(model.memory)["read"] = read
-    for number in range(videos):
-        clip = draw_clip(seed, number, frames, *model.config.input_size).frames
+    _, clips = study.open(model.config.input_size)
+    for clip in islice(clips, study.videos):
         state = model.begin(9)
-        for frame in clip:
+        for picture in clip.pictures():
+            frame = resize_frame(picture, model.config.input_size)
             image = torch.from_numpy(frame).permute(2, 0, 1)[None].float()
             _, state = model.step(image, state)
     return {name: sum(each) / len(each) for name, each in statistics.items()}
@@ -118,24 +140,18 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--only", default="", help="only settings whose name contains this")
     parser.add_argument("--read", type=Path, metavar="WEIGHTS", help="print how memory is read")
+    parser.add_argument("--data", type=Path, help="json of videos, instead of drawn ones")
+    parser.add_argument("--pictures", type=Path, help="folder of its frames")
     options = parser.parse_args()
+    study = Study(options.seed, options.videos, options.frames, options.data, options.pictures)
     if options.read:
-        for name, value in read_statistics(
-            options.read, options.seed, options.videos, options.frames
-        ).items():
+        for name, value in read_statistics(options.read, study).items():
             print(f"| {name} | {value:.3g} |")
         return
     print("| setting | AP | AP50 | AP75 | IDF1 | HOTA |\n|---|---|---|---|---|---|")
     with ProcessPoolExecutor(options.processes) as pool:
         waiting = {
-            name: pool.submit(
-                measure_setting,
-                options.model,
-                changes,
-                options.seed,
-                options.videos,
-                options.frames,
-            )
+            name: pool.submit(measure_setting, options.model, changes, study)
             for name, changes in SETTINGS.items()
             if options.only in name
         }
