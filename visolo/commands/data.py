@@ -1,4 +1,4 @@
-"""``visolo data``: data sets checked, relabelled, imported, exported, split and drawn."""
+"""``visolo data``: data sets checked, relabelled, imported, exported, split, drawn; frames."""
 
 from __future__ import annotations
 
@@ -144,6 +144,35 @@ def split(
     kind = "videos" if "videos" in sides.training else "images"
     rows[kind] = f"{len(sides.training[kind])} and {len(sides.validation[kind])}"
     _print_table(f"{output}: train and val", rows)
+
+
+@data_tools.command()
+def frames(
+    source: Annotated[str, typer.Argument(help="Video file.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder to create; it must not exist.")
+    ],
+    every: Annotated[int, typer.Option(min=1, help="Write every such frame only.")] = 1,
+) -> None:
+    """Write frames of a video as pictures, to be annotated.
+
+    PNG files with the names that CVAT gives to the frames of a video: frame_000000.png and so on.
+    """
+    from visolo_core.errors import VisoloError
+    from visolo_runtime.sources.opening import open_source
+    from visolo_train.data.frame_files import write_frames
+
+    clips = open_source(source)
+    if len(clips) != 1:
+        raise VisoloError(f"'{source}' has {len(clips)} videos: name one of them")
+    clip = clips[0]
+    with _progress("reading") as progress:
+        written, lost = write_frames(
+            clip, output, every, lambda done: progress(done, clip.length or 0)
+        )
+    for reason in lost:
+        typer.echo(f"visolo: left out: {reason}", err=True)
+    typer.echo(f"{output}: {written} frames", err=True)
 
 
 @data_tools.command()
