@@ -25,6 +25,7 @@ from torch import Tensor
 
 from visolo_core.config import InferenceConfig
 from visolo_core.nn.checkpoint import load_checkpoint
+from visolo_core.nn.memory import Memory
 from visolo_runtime.models.shipped import shipped_model
 from visolo_runtime.runner import RunOptions, run
 from visolo_runtime.session.loading import load
@@ -95,9 +96,9 @@ def read_statistics(weights: Path, study: Study) -> dict[str, float]:
     def add(query: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> None:
         cells = keys.shape[3]
         kept = valid[0]
-        shares = model.memory.attention(query, keys[:, kept], valid[:, kept])[0]  # [M S, S]
+        shares = Memory.attention(query, keys[:, kept], valid[:, kept])[0]  # [M S, S]
         entropy = -(shares * shares.clamp_min(1e-30).log()).sum(dim=0)
-        values_read = plain_read(query, keys, values, valid)[0]
+        values_read = Memory.read(query, keys, values, valid)[0]
         common = values_read.mean(dim=-1, keepdim=True)
         by_frame = shares.view(-1, cells, cells)
         same = by_frame[-1].diagonal()
@@ -116,9 +117,8 @@ def read_statistics(weights: Path, study: Study) -> dict[str, float]:
     def read(query: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
         if int(valid.sum()) > 1:
             add(query, keys, values, valid)
-        return plain_read(query, keys, values, valid)
+        return Memory.read(query, keys, values, valid)
 
-    plain_read = model.memory.read
     vars(model.memory)["read"] = read
     _, clips = study.open(model.config.input_size)
     for clip in islice(clips, study.videos):

@@ -20,7 +20,7 @@ METADATA_KEY = "visolo"
 SAFETENSORS = ".safetensors"
 _MAX_HEADER = 100_000_000  # bytes; the format's own bound
 _MAX_NUMBER = 1_000_000  # channels, classes or pixels
-_TYPES = {"backbone": str, "backbone_norm": str, "read_scale": bool}  # the others are numbers
+_WORDS = ("backbone", "backbone_norm")
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _config(values: dict[str, Any]) -> ModelConfig:
         for number in _each(getattr(config, field.name))
     ]
     for name, number in numbers:
-        if type(number) is not _TYPES.get(name, int):
+        if isinstance(number, str) != (name in _WORDS) or type(number) not in (int, str):
             raise TypeError(f"{name} is {number!r}")
         if isinstance(number, int) and number > _MAX_NUMBER:
             raise ValueError(f"{name} is {number}, which is more than any network has")

@@ -46,10 +46,6 @@ class ModelConfig:
     None means D."""
     groups: int = 32
     """Groups of every GroupNorm."""
-    read_scale: bool = False
-    """Whether the product of query and key is multiplied by a learned factor before it addresses
-    the memory, so that it need not be as small as the logit that tells whether two cells match. In
-    the paper it is not."""
     grid: tuple[int, int] = (12, 21)
     """Rows and columns of the cells; an object belongs to the cells around its centre."""
     classes: int = 40

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
-
 import pytest
 import torch
 
@@ -75,10 +72,9 @@ def test_empty_slots_are_not_read() -> None:
     query = torch.randn(1, 8, 24, generator=generator)
     keys = torch.randn(1, 3, 8, 24, generator=generator)
     values = torch.randn(1, 3, 2, 16, 24, generator=generator)
-    read = Memory(TINY).read
-    one = read(query, keys[:, :1], values[:, :1], torch.tensor([[True]]))
-    same = read(query, keys, values, torch.tensor([[True, False, False]]))
-    zeros = read(
+    one = Memory.read(query, keys[:, :1], values[:, :1], torch.tensor([[True]]))
+    same = Memory.read(query, keys, values, torch.tensor([[True, False, False]]))
+    zeros = Memory.read(
         query,
         torch.cat([keys[:, :1], torch.zeros(1, 2, 8, 24)], 1),
         torch.cat([values[:, :1], torch.zeros(1, 2, 2, 16, 24)], 1),
@@ -86,24 +82,6 @@ def test_empty_slots_are_not_read() -> None:
     )
     assert torch.allclose(one, same, atol=1e-6)
     assert not torch.allclose(one, zeros, atol=1e-2)  # padding with zeros would be wrong
-
-
-@torch.inference_mode()
-def test_a_learned_factor_scales_what_addresses_the_memory() -> None:
-    """And nothing else: queries and keys stay what they are for matching."""
-    generator = torch.Generator().manual_seed(3)
-    query = torch.randn(1, 8, 24, generator=generator)
-    keys = torch.randn(1, 2, 8, 24, generator=generator)
-    valid = torch.tensor([[True, True]])
-    plain = Memory(TINY)
-    assert plain.log_scale is None
-    scaled = Memory(replace(TINY, read_scale=True))
-    assert scaled.log_scale is not None
-    assert torch.equal(scaled.attention(query, keys, valid), plain.attention(query, keys, valid))
-    scaled.log_scale.fill_(math.log(3))
-    shares = scaled.attention(query, keys, valid)
-    assert torch.allclose(shares, plain.attention(3 * query, keys, valid), atol=1e-6)
-    assert torch.allclose(shares.sum(dim=1), torch.ones(1, 24))
 
 
 @torch.inference_mode()

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from torch import nn
 
 from helpers import Outcome
 from untrained import untrained
@@ -101,18 +100,15 @@ def test_any_class_count_and_shape_of_network(classes: int, tmp_path: Path, viso
     ("backbone", "norm"), [("mobilenet_v2", "batch"), ("mobilenet_v2_fpn", "frozen")]
 )
 def test_a_network_on_mobilenet(backbone: str, norm: str, tmp_path: Path, visolo: Visolo) -> None:
-    """Folded, and the same from the weights to each library; one with a learned scale of reads."""
+    """Folded, and the same from the weights to each library."""
     pytest.importorskip("openvino", reason="install visolo[openvino]")
     config = ModelConfig(
         backbone=backbone, backbone_width=32, backbone_norm=norm, width=16, groups=4,
-        grid=(4, 6), classes=7, input_size=(80, 112), read_scale=norm == "frozen",
+        grid=(4, 6), classes=7, input_size=(80, 112),
     )  # fmt: skip
     weights, bundle = tmp_path / "weights.pt", tmp_path / "model.visolo"
     header = CheckpointHeader(config, unnamed(7))
-    network = untrained(config)
-    if network.memory.log_scale is not None:
-        nn.init.constant_(network.memory.log_scale, 0.7)
-    save_checkpoint(weights, Checkpoint(header, network.state_dict()))
+    save_checkpoint(weights, Checkpoint(header, untrained(config).state_dict()))
     visolo("export", weights, "-o", bundle, "--format", "onnx,openvino").succeeded()
     kinds = {node.op_type for node in onnx.load(bundle / "frame.onnx").graph.node}
     assert "BatchNormalization" not in kinds

@@ -82,7 +82,7 @@ def test_what_other_networks_contribute_is_said() -> None:
     recipe = read_recipe("everyday", everyday())
     build_network(recipe.network, recipe.start, notes.append)
     assert notes == [
-        "111 of the 119 tensors outside the backbone come from 'lite', the others begin anew"
+        "111 of the 118 tensors outside the backbone come from 'lite', the others begin anew"
     ]
 
 

@@ -20,7 +20,6 @@ class Memory(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.value = ConvNorm(config.width, config.width, config.groups, relu=False)
-        self.log_scale = nn.Parameter(torch.zeros(1)) if config.read_scale else None
 
     def encode(self, features: Tensor) -> Tensor:
         """Values of a frame.
@@ -35,7 +34,8 @@ class Memory(nn.Module):
         values = self.value(features.reshape(batch * two, width, rows, columns))
         return values.reshape(batch, two, width, rows * columns)  # type: ignore[no-any-return]
 
-    def attention(self, query: Tensor, keys: Tensor, valid: Tensor) -> Tensor:
+    @staticmethod
+    def attention(query: Tensor, keys: Tensor, valid: Tensor) -> Tensor:
         """What each cell reads from each stored one.
 
         Args:
@@ -47,14 +47,13 @@ class Memory(nn.Module):
             [B, M * S, S], the share of every stored cell; shares add up to 1.
         """
         batch, frames, key_width, cells = keys.shape
-        if self.log_scale is not None:
-            query = query * self.log_scale.exp()
         logits = keys.transpose(2, 3).reshape(batch, frames * cells, key_width) @ query
         # -inf excludes an empty slot from the softmax exactly; a key of zeros would not.
         hidden = ~valid.repeat_interleave(cells, dim=1).unsqueeze(2)
         return logits.masked_fill(hidden, float("-inf")).softmax(dim=1)
 
-    def read(self, query: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
+    @staticmethod
+    def read(query: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> Tensor:
         """The values that each cell reads from memory.
 
         Args:
@@ -64,7 +63,7 @@ class Memory(nn.Module):
         Returns:
             [B, 2, D, S], values averaged over all cells of all valid frames.
         """
-        shares = self.attention(query, keys, valid)
+        shares = Memory.attention(query, keys, valid)
         batch, frames, _, width, cells = values.shape
         flat = values.permute(0, 2, 3, 1, 4).reshape(batch, 2 * width, frames * cells)
         return torch.bmm(flat, shares).reshape(batch, 2, width, cells)

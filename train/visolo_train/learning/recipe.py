@@ -38,7 +38,6 @@ class NetworkTable(_Table):
     width: int | None = None
     mask_width: int | None = None
     groups: int | None = None
-    read_scale: bool | None = None
     grid: tuple[int, int] | None = None
     input_size: tuple[int, int] | None = None
 
