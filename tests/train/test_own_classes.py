@@ -263,8 +263,8 @@ def test_pictures_with_crowds_need_backgrounds(tmp_path: Path) -> None:
 # -------------------------------------------------------------------------------- the settings
 
 EVERYDAY = ModelConfig(
-    backbone="mobilenet_v2", backbone_width=32, width=64, mask_width=32, groups=8, grid=(16, 28),
-    classes=7, input_size=(256, 448),
+    backbone="mobilenet_v2_fpn", backbone_width=32, width=64, mask_width=32, groups=8,
+    grid=(16, 28), classes=7, input_size=(256, 448),
 )  # fmt: skip
 
 
