@@ -92,6 +92,8 @@ def test_frozen_blocks_stay_and_the_others_learn(settings: list[str], tmp_path: 
         for name, each in training.trainer.model.state_dict().items()
         if name.startswith("backbone.") and not torch.equal(each, before[name])
     }
-    blocks = {int(name.split(".")[2]) for name in changed}
-    assert blocks == set(range(7, 14))
-    assert all(name.endswith("weight") for name in changed)  # the norms are constants
+    way_down = {"backbone.lateral.weight", "backbone.lateral.bias"}
+    assert way_down <= changed  # from nothing to something
+    blocks = {int(name.split(".")[2]) for name in changed - way_down}
+    assert blocks == set(range(7, 17))
+    assert all(name.endswith("weight") for name in changed - way_down)  # the norms are constants
