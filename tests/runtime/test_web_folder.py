@@ -47,7 +47,7 @@ def read(path: Path) -> Any:
 def test_a_page_has_its_code_the_runtime_and_two_models(tmp_path: Path, runtime: Path) -> None:
     page = write_page(tmp_path / "page", "everyday", runtime)
     written = files(page.folder)
-    graphs = {f"{graph}.onnx" for graph in GRAPHS}
+    graphs = {f"{graph}.packed" for graph in GRAPHS}
     assert written == files(PAGE) | {"files.js", "settings.json"} | {
         f"runtime/ort.{build}.{kind}"
         for build in ("wasm", "jspi") for kind in ("bundle.min.mjs", "packed")
@@ -59,10 +59,11 @@ def test_a_page_has_its_code_the_runtime_and_two_models(tmp_path: Path, runtime:
     assert gzip.decompress((page.folder / "runtime/ort.wasm.packed").read_bytes()) == BINARY
     for model in page.models:
         folder, bundle = page.folder / "models" / model, shipped_model(model)
-        for graph in graphs:
-            assert (folder / graph).read_bytes() == (bundle / graph).read_bytes()
+        for graph in GRAPHS:
+            content = gzip.decompress((folder / f"{graph}.packed").read_bytes())
+            assert content == (bundle / f"{graph}.onnx").read_bytes()
         whole, part = read(bundle / "manifest.json"), read(folder / "manifest.json")
-        assert part.pop("graphs") == {graph: f"{graph}.onnx" for graph in GRAPHS}
+        assert part.pop("graphs") == {graph: f"{graph}.packed" for graph in GRAPHS}
         assert part == {name: whole[name] for name in part}
 
 

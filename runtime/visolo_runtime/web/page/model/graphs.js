@@ -47,7 +47,8 @@ export class Graphs {
     );
     const names = Object.keys(manifest.graphs);
     const [files] = await Promise.all([
-      Promise.all(names.map((name) => download(new URL(manifest.graphs[name], folder), onBytes))),
+      Promise.all(names.map(async (name) =>
+        unpacked(await download(new URL(manifest.graphs[name], folder), onBytes)))),
       prepareRuntime(backend, threads, onBytes),
     ]);
     const sessions = {};
