@@ -104,7 +104,7 @@ def test_a_network_on_mobilenet(backbone: str, norm: str, tmp_path: Path, visolo
     pytest.importorskip("openvino", reason="install visolo[openvino]")
     config = ModelConfig(
         backbone=backbone, backbone_width=32, backbone_norm=norm, width=16, groups=4,
-        grid=(4, 6), classes=7, input_size=(80, 112),
+        grid=(4, 6), classes=7, input_size=(64, 96),
     )  # fmt: skip
     weights, bundle = tmp_path / "weights.pt", tmp_path / "model.visolo"
     header = CheckpointHeader(config, unnamed(7))
