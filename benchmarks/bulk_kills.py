@@ -166,7 +166,7 @@ def is_all(report: dict[str, Any]) -> bool:
 def wait_for_moment(
     process: subprocess.Popen[str], out: Path, share: float, chance: random.Random
 ) -> None:
-    """At times any moment of the start, else one after some of a kill's share of the videos."""
+    """At times any moment, else one after half of a kill's share of the videos that are left."""
     if chance.random() < 0.2:
         time.sleep(chance.uniform(0, 10))
         return

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from clips import write_video
+from foreign_clip import SIZE
 from foreign_files import cvat_xml, imported, polygon, written
 from helpers import run_visolo
 from visolo_core.errors import VisoloError
@@ -34,14 +35,12 @@ def test_every_third_frame(video: Path, tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(Image.open(folder / name)), truth[number])
 
 
-def test_cvats_tracks_find_them(video: Path, tmp_path: Path) -> None:
+def test_cvats_tracks_find_them(tmp_path: Path) -> None:
     """A task made from a video, exported without its pictures."""
+    video = write_video(tmp_path / "video.mp4", 3, *SIZE)
     run_visolo("data", "frames", video, "-o", tmp_path / "frames").succeeded()
     track = f'<track id="0" label="square">{polygon(0)}{polygon(2, 4)}</track>'
-    text = (
-        cvat_xml(track).replace("<original_size>", "<size>").replace("</original_size>", "</size>")
-    )
-    source = written(tmp_path / "annotations.xml", text)
+    source = written(tmp_path / "annotations.xml", cvat_xml(track))
     annotations = imported(tmp_path, source, "--images", tmp_path / "frames")
     assert annotations.videos[0].file_names == ("frame_000000.png", "frame_000002.png")
 

@@ -175,8 +175,8 @@ def test_another_posture_keeps_the_size_and_both_ends() -> None:
         assert bent.shape[0] == 90
         opaque = bent[..., 3] > 128
         assert np.all(np.abs(opaque.sum(axis=1) - 40) <= 2)
-        assert abs(int(bent[0, opaque[0], 0].mean()) - 0) < 16
-        assert abs(int(bent[-1, opaque[-1], 0].mean()) - 255) < 16
+        assert bent[0, opaque[0], 0].mean() < 16
+        assert bent[-1, opaque[-1], 0].mean() > 239
         middles = [np.flatnonzero(row).mean() for row in opaque]
         assert np.abs(np.diff(middles)).max() < 4
         widest = max(widest, bent.shape[1])

@@ -21,6 +21,8 @@ _DEEP_STAGE = (6, 160, 3, 2)
 _STEM = 32  # channels
 OUTPUTS = (3, 6, 13)
 """The blocks whose outputs are used, at strides 4, 8 and 16; block 0 is the stem."""
+LATERAL = "lateral."
+"""What the names of the parameters begin with that no classifier has."""
 
 
 class MobileNetV2(nn.Module):
@@ -36,7 +38,8 @@ class MobileNetV2(nn.Module):
         super().__init__()
         blocks: list[nn.Module] = [_conv_norm(3, _STEM, norm_layer, kernel_size=3, stride=2)]
         inputs = _STEM
-        for expansion, outputs, count, stride in (*_STAGES, _DEEP_STAGE)[: 5 + pyramid]:
+        stages = (*_STAGES, _DEEP_STAGE) if pyramid else _STAGES
+        for expansion, outputs, count, stride in stages:
             for at in range(count):
                 first = stride if at == 0 else 1
                 blocks.append(_InvertedResidual(inputs, outputs, expansion, first, norm_layer))

@@ -28,7 +28,7 @@ class Bend:
     bow: float
     """How far the middle is moved against both ends, in heights."""
     wave: tuple[float, float]
-    """The height of a wave from top to bottom, in heights, and its phase in radians."""
+    """How far a wave from top to bottom moves rows aside, in heights, and its phase in radians."""
     squat: float
     """How far the middle is moved down, in half heights; less than .5 either way."""
 

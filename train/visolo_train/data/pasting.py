@@ -161,8 +161,7 @@ class PastedClips:
             return []
         decoys = []
         for _ in range(1 + int(random.integers(_MOST_DECOYS))):
-            drawn = self._cast.draw_cut_out(random)
-            outline = drawn[2].pixels[..., 3] if drawn is not None else None
+            outline = self._draw_outline(random)
             height = size[0] * float(np.exp(random.uniform(*np.log(_DECOY_HEIGHTS))))
             pixels = silhouette(random, self._backdrops.picture(random), outline, height)
             aspect = pixels.shape[1] / pixels.shape[0]
@@ -170,6 +169,11 @@ class PastedClips:
             look = draw_look(random)
             decoys.append((look, path, finished(pixels, look, path.largest)))
         return decoys
+
+    def _draw_outline(self, random: Random) -> NDArray[np.uint8] | None:
+        """The opacity of some cut-out, uint8 [h, w]."""
+        drawn = self._cast.draw_cut_out(random)
+        return drawn[2].pixels[..., 3] if drawn is not None else None
 
     def _draw_scenery(
         self, random: Random, actors: list[Actor]
@@ -179,8 +183,7 @@ class PastedClips:
             return None
         hidden = actors[int(random.integers(len(actors)))].path
         height = hidden.height * float(random.uniform(0.4, 1.3))
-        drawn = self._cast.draw_cut_out(random)
-        outline = drawn[2].pixels[..., 3] if drawn is not None else None
+        outline = self._draw_outline(random)
         pixels = silhouette(random, self._backdrops.picture(random), outline, height)
         aspect = pixels.shape[1] / pixels.shape[0]
         offset = random.uniform(-0.5, 0.5, 2) * (hidden.height * hidden.aspect, hidden.height)

@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from visolo_core.errors import VisoloError
 from visolo_core.files import replaced
 from visolo_core.nn import ClipOutput, Visolo
+from visolo_core.nn.mobilenet import LATERAL
 from visolo_core.nn.tensor_files import load_tensors
 from visolo_train.learning.clips import TrainingClip
 from visolo_train.learning.losses import ClipTargets, Losses, clip_losses, loss_counts
@@ -363,7 +364,7 @@ def _parameter_groups(
     backbone = {
         id(parameter)
         for name, parameter in model.backbone.named_parameters()
-        if not name.startswith("lateral.")
+        if not name.startswith(LATERAL)
     }
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     yield (each for each in trained if id(each) in backbone), backbone_factor

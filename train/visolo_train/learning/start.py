@@ -17,7 +17,7 @@ from visolo_core.files import reason
 from visolo_core.nn import Visolo
 from visolo_core.nn.checkpoint import load_checkpoint
 from visolo_core.nn.initialise import ready_to_train
-from visolo_core.nn.mobilenet import MobileNetV2
+from visolo_core.nn.mobilenet import LATERAL, MobileNetV2
 from visolo_core.nn.tensor_files import check_state, load_tensors, read_safetensors
 from visolo_runtime.models.shipped import SHIPPED, shipped_weights
 from visolo_train.data.category_maps import class_partners
@@ -90,7 +90,11 @@ def load_backbone(model: Visolo, source: str) -> None:
         state = read_safetensors(path) if path.suffix == ".safetensors" else load_tensors(path)
     backbone = model.backbone.state_dict()
     # Frozen norms have no batch counter, and older files lack it: the network's own are kept.
-    own = {name: v for name, v in backbone.items() if name.endswith(_COUNTER) or name in _OURS}
+    own = {
+        name: value
+        for name, value in backbone.items()
+        if name.endswith(_COUNTER) or name.startswith(LATERAL)
+    }
     state = {name: value for name, value in state.items() if not name.endswith(_COUNTER)}
     unused: tuple[str, ...] = _UNUSED
     if isinstance(model.backbone, MobileNetV2):
@@ -104,8 +108,6 @@ def load_backbone(model: Visolo, source: str) -> None:
 
 
 _UNUSED = ("layer4.", "fc.")
-_OURS = ("lateral.weight", "lateral.bias")
-"""Of the backbone, and no part of a classifier."""
 _COUNTER = "num_batches_tracked"
 
 
