@@ -48,6 +48,8 @@ class PastedClips:
         stretched: share of the photos that are stretched from their own aspect ratio to that of the
             clip, as every frame is to the input of a network; half that share of the other clips
             are stretched from another ratio.
+        empty: share of the other clips onto which no object is pasted: what is no object may be
+            all that there is.
         cameras: draws the camera of a clip.
 
     Raises:
@@ -61,12 +63,14 @@ class PastedClips:
         backgrounds: Path | None = None,
         photos: float = 0.0,
         stretched: float = 0.0,
+        empty: float = 0.0,
         cameras: Callable[[Random], Camera] = draw_camera,
     ) -> None:
         self.labels = annotations.labels
         self._stock = Stock(annotations, images)
         self._photos = photos
         self._stretched = stretched
+        self._empty = empty
         self._cameras = cameras
         self._backdrops = Backdrops(self._stock, backgrounds)
         if not self._stock.sources or not (self._backdrops.names or self._stock.complete):
@@ -101,7 +105,9 @@ class PastedClips:
         scene, size = self._draw_scene(random, (height, width))
         bare = scene.video is not None and scene.around is not None
         actors: list[Actor] = []
-        if not bare or random.random() < _PASTED_PHOTOS:
+        # Without a share, nothing is drawn: clips stay what they were by number.
+        empty = self._empty > 0 and not bare and random.random() < self._empty
+        if not empty and (not bare or random.random() < _PASTED_PHOTOS):
             actors = self._cast.draw_actors(random, frames, size)
         below = self._stock.tracks.get(scene.video.video_id, []) if scene.video else []
         scenery = self._draw_scenery(random, actors) if random.random() < _SCENERY else None

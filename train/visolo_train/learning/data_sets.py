@@ -63,7 +63,14 @@ def _clips(
         table.held_out,
     )
     if table.kind == "pasted":
-        pasted = PastedClips(annotations, images, table.backgrounds, table.photos, table.stretched)
+        pasted = PastedClips(
+            annotations,
+            images,
+            table.backgrounds,
+            table.photos,
+            table.stretched,
+            table.empty,
+        )
         return ComposedClips(pasted, labels, size, sampling, table.seed)
     clips = AnnotatedClips(annotations, images, labels, sampling, augmentation, table.seed)
     if not len(clips):

@@ -95,6 +95,8 @@ class DataTable(_Table):
     stretched: float = Field(default=0.0, ge=0, le=1)
     """Of pasted clips: the share of the photos, and half that of the others, that is stretched from
     another aspect ratio, as the runtime stretches every frame."""
+    empty: float = Field(default=0.0, ge=0, le=1)
+    """Of pasted clips that show no image of the set as it is: the share without any cut-out."""
     crowd_objects: bool = False
     """Read crowds as objects, such as the brush masks of CVAT's COCO export."""
     held_out: float = Field(default=0.0, ge=0, lt=1)
