@@ -1,9 +1,10 @@
 """From instances to tracks, in NumPy.
 
 An instance continues the best matching track of the previous frame, otherwise a lost track, trying
-the most recently lost first, otherwise it begins a new track. Match values compare the query of the
-cell in which a track was last seen with the keys of this frame's cells. A track holds only what
-association needs, so the state is bounded however long the video is.
+the most recently lost first, otherwise it begins a new track. Which match is best may depend on the
+tracks' scores too, so that a doubtful track does not take the object of one that is sure. Match
+values compare the query of the cell in which a track was last seen with the keys of this frame's
+cells. A track holds only what association needs, so the state is bounded however long the video is.
 """
 
 from __future__ import annotations
@@ -64,6 +65,8 @@ class Associator:
     """A track is continued if the match value reaches this."""
     lost_limit: int = 256
     """Most lost tracks that are kept."""
+    track_score_power: float = 0.0
+    """The best match is the one with the greatest value times the track's score to this power."""
     _current: list[TrackState] = field(default_factory=list)
     _lost: deque[list[TrackState]] = field(default_factory=deque)  # newest group first
     _next_id: int = 1
@@ -158,11 +161,18 @@ class Associator:
         Match values of assigned tracks are overwritten."""
         if not match.size:
             return tracks
+        trust = None
+        if self.track_score_power:
+            trust = classify(tracks)[1].astype(np.float64) ** self.track_score_power
         taken: set[int] = set()
         for instance, values in enumerate(match.T):
             if instance in claimed:
                 continue
-            best = int(values.argmax())
+            if trust is None:
+                best = int(values.argmax())
+            else:
+                reached = values >= self.match_threshold
+                best = int(np.where(reached, values * trust, _NO_MATCH).argmax())
             if values[best] >= self.match_threshold:
                 claimed[instance] = tracks[best]
                 match[best] = _NO_MATCH

@@ -154,6 +154,9 @@ class InferenceConfig:
     """A mask is dropped if a single better mask covers more than this share of it."""
     match_threshold: float = 0.1
     """An instance continues a track if the match value reaches this."""
+    track_score_power: float = 0.0
+    """Of several tracks that an instance may continue, it continues the one with the greatest match
+    value times score to this power. 0, as in the paper, leaves the score out."""
     lost_limit: int = 256
     """Most lost tracks that are kept; the one lost longest is dropped first."""
 
@@ -167,6 +170,8 @@ class InferenceConfig:
         for name in ("score_threshold", "update_threshold", "overlap_threshold", "match_threshold"):
             if not 0 <= getattr(self, name) <= 1:
                 raise VisoloError(f"{name} must be in 0 to 1, not {getattr(self, name)}")
+        if not 0 <= self.track_score_power <= 10:
+            raise VisoloError(f"track_score_power must be in 0 to 10, not {self.track_score_power}")
         if not (math.isfinite(self.nms_sigma) and self.nms_sigma > 0):
             raise VisoloError(f"nms_sigma must be a positive number, not {self.nms_sigma}")
 

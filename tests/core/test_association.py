@@ -96,6 +96,37 @@ def test_a_track_is_classified_by_the_mean_of_its_raw_scores() -> None:
     assert abs(score - 1.4 / 3) < 1e-6
 
 
+def scored(associator: Associator, *instances: tuple[float, float]) -> list[int]:
+    """Track ids of a frame whose instances have these places, from 0 to 1, and scores. The nearer
+    their places are, the better two instances match; opposite ones do not."""
+    angle = np.array([place for place, _ in instances]) * np.pi
+    where = 3 * np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+    classes = np.array([[score, 0] for _, score in instances], np.float32)
+    return [track.track_id for track in associator.step(where, where, classes)]
+
+
+def test_a_doubtful_track_does_not_take_the_object_of_a_sure_one() -> None:
+    for power, continued in ((0.0, 2), (1.0, 1)):
+        associator = Associator(track_score_power=power)
+        assert scored(associator, (0.0, 0.9), (0.1, 0.2)) == [1, 2]
+        assert scored(associator, (0.1, 0.9)) == [continued]  # the doubtful one is nearer
+
+
+def test_of_lost_tracks_the_sure_one_returns() -> None:
+    for power, continued in ((0.0, 2), (1.0, 1)):
+        associator = Associator(track_score_power=power)
+        scored(associator, (0.0, 0.9), (0.1, 0.2))
+        assert associator.step(*np.zeros((2, 0, 2), np.float32), np.zeros((0, 2), np.float32)) == []
+        assert scored(associator, (0.1, 0.9)) == [continued]
+
+
+def test_a_sure_track_continues_nothing_below_the_threshold() -> None:
+    associator = Associator(track_score_power=10.0)
+    assert scored(associator, (0.0, 1.0), (0.9, 0.1)) == [1, 2]
+    assert scored(associator, (1.0, 0.9)) == [2]
+    assert scored(associator, (1.0, 0.9), (0.0, 0.9)) == [2, 1]
+
+
 @given(
     st.lists(st.lists(st.integers(0, 7), max_size=6), max_size=12),
     st.integers(0, 5),

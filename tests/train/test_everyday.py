@@ -1,4 +1,4 @@
-"""The recipe for real things, on a few small pictures."""
+"""The recipes for real things, on a few small pictures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STEPS = 4
 
 @pytest.fixture
 def settings(tmp_path: Path) -> list[str]:
-    """The recipe at a size for tests, on two photos of two things."""
+    """The first recipe at a size for tests, on two photos of two things."""
     random = np.random.default_rng(5)
     (tmp_path / "backgrounds").mkdir()
     (tmp_path / "JPEGImages").mkdir()
@@ -58,7 +58,7 @@ def settings(tmp_path: Path) -> list[str]:
 def trained(
     settings: list[str], folder: Path, stop_after: int, resume: bool = False, workers: int = 0
 ) -> bool:
-    recipe = read_recipe("everyday", [*settings, f"run.workers={workers}"])
+    recipe = read_recipe("everyday_base", [*settings, f"run.workers={workers}"])
     training = Training(recipe, folder, Team(), resume)
     return training.run(stop=lambda: training.trainer.step >= stop_after)
 
@@ -83,7 +83,7 @@ def test_a_resumed_training_ends_with_the_same_weights(settings: list[str], tmp_
 
 
 def test_frozen_blocks_stay_and_the_others_learn(settings: list[str], tmp_path: Path) -> None:
-    recipe = read_recipe("everyday", [*settings, "run.workers=0"])
+    recipe = read_recipe("everyday_base", [*settings, "run.workers=0"])
     training = Training(recipe, tmp_path / "run", Team(), resume=False)
     before = {name: each.clone() for name, each in training.trainer.model.state_dict().items()}
     training.run()

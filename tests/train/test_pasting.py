@@ -292,6 +292,23 @@ def test_stretched_photos_fill_the_frame(flat: Path, compose: Compose) -> None:
     assert np.median(widths(1.0)) < 0.8 < np.median(widths(0.0))
 
 
+def test_clips_without_an_object(flat: Path, compose: Compose) -> None:
+    """On a picture without objects nothing is pasted; photos are as they are with every share."""
+    backgrounds = flat / "backgrounds"
+
+    def objects(photos: float, empty: float) -> list[int]:
+        pasted = compose(backgrounds=backgrounds, photos=photos, empty=empty)
+        return [len(pasted.draw(4, number, 2, 64, 96).category_ids) for number in range(60)]
+
+    none = objects(0.0, 1.0)
+    assert 0.5 < np.mean([each == 0 for each in none]) < 1  # others are photos annotated in full
+    assert max(none) <= 2  # which have no more than what they show
+    some = np.mean([each == 0 for each in objects(0.0, 0.3)])
+    assert 0.05 < some < 0.6
+    assert 0 not in objects(0.0, 0.0)
+    assert objects(1.0, 1.0) == objects(1.0, 0.0)
+
+
 @pytest.mark.parametrize("kind", ["photos", "videos"])
 def test_what_is_held_out_is_the_split_of_the_command(tmp_path: Path, kind: str) -> None:
     common = {"height": 8, "width": 8}

@@ -39,7 +39,7 @@ def test_mobilenet_from_torchvisions_file(backbone: str, tmp_path: Path) -> None
     theirs = mobilenet_v2().state_dict()
     torch.save(theirs, tmp_path / "mobilenet.pth")
     changes = f"start.backbone={tmp_path / 'mobilenet.pth'}", f"network.backbone={backbone}"
-    recipe = read_recipe("everyday", everyday(*changes))
+    recipe = read_recipe("everyday_base", everyday(*changes))
     model = build_network(recipe.network, recipe.start)
     check_trunk(model, theirs)
 
@@ -54,7 +54,7 @@ def test_mobilenet_under_other_names(tmp_path: Path) -> None:
         if old.endswith("num_batches_tracked"):
             renamed[f"{new}.num_batches_tracked"] = renamed.pop(new)
     torch.save(renamed, tmp_path / "renamed.pth")
-    recipe = read_recipe("everyday", everyday())
+    recipe = read_recipe("everyday_base", everyday())
     model = build_network(recipe.network, recipe.start)
     load_backbone(model, str(tmp_path / "renamed.pth"))
     check_trunk(model, theirs)
@@ -66,7 +66,7 @@ def test_mobilenet_under_other_names(tmp_path: Path) -> None:
 
 
 def test_branches_of_the_network_of_shapes() -> None:
-    recipe = read_recipe("everyday", everyday())
+    recipe = read_recipe("everyday_base", everyday())
     model = build_network(recipe.network, recipe.start)
     lite = load_checkpoint(shipped_weights()).state
     state = model.state_dict()
@@ -79,7 +79,7 @@ def test_branches_of_the_network_of_shapes() -> None:
 
 def test_what_other_networks_contribute_is_said() -> None:
     notes: list[str] = []
-    recipe = read_recipe("everyday", everyday())
+    recipe = read_recipe("everyday_base", everyday())
     build_network(recipe.network, recipe.start, notes.append)
     assert notes == [
         "111 of the 118 tensors outside the backbone come from 'lite', the others begin anew"
@@ -88,7 +88,7 @@ def test_what_other_networks_contribute_is_said() -> None:
 
 def test_branches_that_do_not_fit() -> None:
     wide = read_recipe(
-        "everyday", everyday("start.branches=", "network.width=48", "network.mask_width=24")
+        "everyday_base", everyday("start.branches=", "network.width=48", "network.mask_width=24")
     )
     model = build_network(wide.network, wide.start)
     with pytest.raises(VisoloError, match="no tensor"):
@@ -96,10 +96,32 @@ def test_branches_that_do_not_fit() -> None:
 
 
 def test_frozen_parts() -> None:
-    recipe = read_recipe("everyday", everyday())
+    recipe = read_recipe("everyday_base", everyday())
     model = build_network(recipe.network, recipe.start)
     frozen = {name for name, each in model.backbone.named_parameters() if not each.requires_grad}
     assert {name.split(".")[1] for name in frozen} == {str(block) for block in range(7)}
-    wrong = read_recipe("everyday", everyday('start.frozen=["layer1"]'))
+    wrong = read_recipe("everyday_base", everyday('start.frozen=["layer1"]'))
     with pytest.raises(VisoloError, match=r"no part 'layer1'.*features\.0"):
         build_network(wrong.network, wrong.start)
+
+
+def test_a_recipe_that_goes_on_from_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It says which one to train first; the two networks are the same."""
+    monkeypatch.chdir(tmp_path)
+    for name, before in (("everyday", "everyday_base"), ("ovis_r50", "coco_r50")):
+        recipe = read_recipe(name, [])
+        with pytest.raises(VisoloError, match=f"run first 'visolo train {before}'"):
+            build_network(recipe.network, recipe.start)
+    assert read_recipe("everyday", []).network == read_recipe("everyday_base", []).network
+    other = read_recipe("everyday", ["start.weights=mine.safetensors"])
+    with pytest.raises(VisoloError, match=r"cannot read 'mine\.safetensors'"):
+        build_network(other.network, other.start)
+
+
+def test_the_network_of_the_package_is_that_of_its_recipe() -> None:
+    recipe = read_recipe("everyday", [f"start.weights={shipped_weights('everyday')}"])
+    model = build_network(recipe.network, recipe.start)
+    theirs = load_checkpoint(shipped_weights("everyday")).state
+    assert all(torch.equal(each, theirs[name]) for name, each in model.state_dict().items())

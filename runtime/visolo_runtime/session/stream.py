@@ -109,7 +109,9 @@ class Stream:
         self._kept: NDArray[np.bool_] | None = None
         if options.classes is not None:
             self._kept = np.isin(np.arange(len(options.labels)), options.classes)
-        self._associator = Associator(inference.match_threshold, inference.lost_limit)
+        self._associator = Associator(
+            inference.match_threshold, inference.lost_limit, inference.track_score_power
+        )
         self._slots = (memory_policy.EMPTY,) * inference.memory_slots
         self.frame_size: tuple[int, int] | None = None
         """Height and width of the video's frames; None before the first."""

@@ -21,7 +21,7 @@ from visolo_core.nn.mobilenet import LATERAL, MobileNetV2
 from visolo_core.nn.tensor_files import check_state, load_tensors, read_safetensors
 from visolo_runtime.models.shipped import SHIPPED, shipped_weights
 from visolo_train.data.category_maps import class_partners
-from visolo_train.learning.recipe import NetworkTable, StartTable
+from visolo_train.learning.recipe import NetworkTable, StartTable, names
 
 IMAGENET = "imagenet"
 _SHAPES = "lite"
@@ -191,6 +191,13 @@ def _load_weights(
     new network, only those that the checkpoint does not know.
     """
     path = weights_file(path)
+    if not path.exists() and path.parts == ("runs", path.parent.name, "weights.safetensors"):
+        before = path.parent.name
+        if before in names():
+            raise VisoloError(
+                f"'{path}' does not exist: this recipe goes on from another, so run first "
+                f"'visolo train {before}', or name weights with --set start.weights=FILE"
+            )
     checkpoint = load_checkpoint(path)
     ours: dict[str, Tensor] = model.state_dict()
     state = dict(checkpoint.state)

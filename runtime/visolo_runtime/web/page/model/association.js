@@ -31,9 +31,10 @@ export class Associator {
   #lost = []; // groups of tracks, the most recently lost first
   #begun = 0;
 
-  constructor(matchThreshold, lostLimit) {
+  constructor(matchThreshold, lostLimit, trackScorePower) {
     this.matchThreshold = Math.fround(matchThreshold);
     this.lostLimit = lostLimit;
+    this.trackScorePower = trackScorePower;
   }
 
   get tracksBegun() {
@@ -64,10 +65,17 @@ export class Associator {
     instances.forEach(({ key }, index) => {
       if (claimed.has(index) || !free.length) return;
       const match = free.map(({ query }) => sigmoid(innerProduct(query, key)));
-      const best = argmax(match);
+      const best = argmax(match.map((value, at) => this.#preference(value, free[at])));
       if (match[best] >= this.matchThreshold) claimed.set(index, free.splice(best, 1)[0]);
     });
     return free;
+  }
+
+  // How much an instance prefers a track, by its match value and the track's score.
+  #preference(match, track) {
+    if (!this.trackScorePower) return match;
+    if (match < this.matchThreshold) return -1;
+    return match * Math.fround(track.classify().score) ** this.trackScorePower;
   }
 
   #keepLost(newlyLost) {

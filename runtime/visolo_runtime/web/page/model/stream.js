@@ -15,7 +15,8 @@ export class Stream {
     this.graphs = graphs;
     this.inference = { ...graphs.manifest.inference };
     this.slots = Array(this.inference.memory_slots).fill(EMPTY);
-    this.associator = new Associator(this.inference.match_threshold, this.inference.lost_limit);
+    const { match_threshold, lost_limit, track_score_power } = this.inference;
+    this.associator = new Associator(match_threshold, lost_limit, track_score_power);
     graphs.clear();
   }
 
