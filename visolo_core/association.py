@@ -65,6 +65,8 @@ class Associator:
     """A track is continued if the match value reaches this."""
     lost_limit: int = 256
     """Most lost tracks that are kept."""
+    return_threshold: float = 0.0
+    """A lost track returns only if the match value reaches this as well."""
     track_score_power: float = 0.0
     """The best match is the one with the greatest value times the track's score to this power."""
     _current: list[TrackState] = field(default_factory=list)
@@ -113,7 +115,8 @@ class Associator:
         """
         instance_key = key.T
         claimed: dict[int, TrackState] = {}
-        newly_lost = self._claim(self._current, self._match(self._current, instance_key), claimed)
+        match = self._match(self._current, instance_key)
+        newly_lost = self._claim(self._current, match, claimed, self.match_threshold)
         if self._lost and len(claimed) < len(key):
             self._claim_lost(instance_key, claimed)
 
@@ -138,12 +141,12 @@ class Associator:
         All are compared at once, since few of the many groups of a long video have a match.
         """
         match = self._match([track for group in self._lost for track in group], instance_key)
-        first = 0
+        first, threshold = 0, max(self.match_threshold, self.return_threshold)
         for position, group in enumerate(self._lost):
             rows = match[first : first + len(group)]
             first += len(group)
-            if rows.max(initial=-1) >= self.match_threshold:
-                self._lost[position] = self._claim(group, rows, claimed)
+            if rows.max(initial=-1) >= threshold:
+                self._lost[position] = self._claim(group, rows, claimed, threshold)
             if len(claimed) == instance_key.shape[1]:
                 break
 
@@ -155,7 +158,11 @@ class Associator:
         return match_values(np.array([track.query for track in tracks]).T, instance_key)
 
     def _claim(
-        self, tracks: list[TrackState], match: Floats, claimed: dict[int, TrackState]
+        self,
+        tracks: list[TrackState],
+        match: Floats,
+        claimed: dict[int, TrackState],
+        threshold: float,
     ) -> list[TrackState]:
         """Assign tracks to unmatched instances, in score order; returns the tracks left over.
         Match values of assigned tracks are overwritten."""
@@ -171,9 +178,9 @@ class Associator:
             if trust is None:
                 best = int(values.argmax())
             else:
-                reached = values >= self.match_threshold
+                reached = values >= threshold
                 best = int(np.where(reached, values * trust, _NO_MATCH).argmax())
-            if values[best] >= self.match_threshold:
+            if values[best] >= threshold:
                 claimed[instance] = tracks[best]
                 match[best] = _NO_MATCH
                 taken.add(best)

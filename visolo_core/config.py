@@ -154,6 +154,9 @@ class InferenceConfig:
     """A mask is dropped if a single better mask covers more than this share of it."""
     match_threshold: float = 0.1
     """An instance continues a track if the match value reaches this."""
+    return_threshold: float = 0.0
+    """A lost track returns only if the match value reaches this as well. 0, as in the paper, asks
+    no more of it than of a track of the last frame."""
     track_score_power: float = 0.0
     """Of several tracks that an instance may continue, it continues the one with the greatest match
     value times score to this power. 0, as in the paper, leaves the score out."""
@@ -167,7 +170,10 @@ class InferenceConfig:
         for name in ("keep_every", "pre_nms_limit", "max_instances"):
             if getattr(self, name) < 1:
                 raise VisoloError(f"{name} must be 1 or more, not {getattr(self, name)}")
-        for name in ("score_threshold", "update_threshold", "overlap_threshold", "match_threshold"):
+        for name in (
+            "score_threshold", "update_threshold", "overlap_threshold", "match_threshold",
+            "return_threshold",
+        ):  # fmt: skip
             if not 0 <= getattr(self, name) <= 1:
                 raise VisoloError(f"{name} must be in 0 to 1, not {getattr(self, name)}")
         if not 0 <= self.track_score_power <= 10:

@@ -120,6 +120,15 @@ def test_of_lost_tracks_the_sure_one_returns() -> None:
         assert scored(associator, (0.1, 0.9)) == [continued]
 
 
+def test_a_lost_track_returns_only_over_its_threshold() -> None:
+    for threshold, continued in ((0.0, 1), (0.99, 1), (0.99999, 2)):
+        associator = Associator(return_threshold=threshold)
+        assert scored(associator, (0.0, 0.9)) == [1]
+        assert scored(associator, (0.0, 0.9)) == [1]  # the threshold of a track that is not lost
+        associator.step(*np.zeros((2, 0, 2), np.float32), np.zeros((0, 2), np.float32))
+        assert scored(associator, (0.0, 0.9)) == [continued]  # sigmoid(9) = .99988
+
+
 def test_a_sure_track_continues_nothing_below_the_threshold() -> None:
     associator = Associator(track_score_power=10.0)
     assert scored(associator, (0.0, 1.0), (0.9, 0.1)) == [1, 2]

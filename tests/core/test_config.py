@@ -43,6 +43,7 @@ def test_an_impossible_network(setting: dict[str, Any], word: str) -> None:
         {"nms_sigma": 0.0},
         {"max_instances": 0},
         {"lost_limit": -2},
+        {"return_threshold": 1.5},
         {"track_score_power": -1.0},
         {"track_score_power": float("nan")},
     ],

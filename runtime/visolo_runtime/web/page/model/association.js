@@ -31,10 +31,13 @@ export class Associator {
   #lost = []; // groups of tracks, the most recently lost first
   #begun = 0;
 
-  constructor(matchThreshold, lostLimit, trackScorePower) {
-    this.matchThreshold = Math.fround(matchThreshold);
-    this.lostLimit = lostLimit;
-    this.trackScorePower = trackScorePower;
+  /** @param inference of the manifest */
+  constructor(inference) {
+    this.matchThreshold = Math.fround(inference.match_threshold);
+    const returnThreshold = Math.fround(inference.return_threshold ?? 0);
+    this.returnThreshold = Math.max(this.matchThreshold, returnThreshold);
+    this.lostLimit = inference.lost_limit;
+    this.trackScorePower = inference.track_score_power ?? 0;
   }
 
   get tracksBegun() {
@@ -45,9 +48,9 @@ export class Associator {
    *  @returns {Track[]} in the order of the instances */
   step(instances) {
     const claimed = new Map(); // instance to track
-    const newlyLost = this.#claim(this.#current, instances, claimed);
+    const newlyLost = this.#claim(this.#current, instances, claimed, this.matchThreshold);
     for (let at = 0; at < this.#lost.length && claimed.size < instances.length; at++) {
-      this.#lost[at] = this.#claim(this.#lost[at], instances, claimed);
+      this.#lost[at] = this.#claim(this.#lost[at], instances, claimed, this.returnThreshold);
     }
     this.#current = instances.map(({ query, classes }, index) => {
       const track = claimed.get(index);
@@ -60,21 +63,21 @@ export class Associator {
   }
 
   // Assign tracks to unmatched instances, in score order; returns the tracks that are left over.
-  #claim(tracks, instances, claimed) {
+  #claim(tracks, instances, claimed, threshold) {
     const free = [...tracks];
     instances.forEach(({ key }, index) => {
       if (claimed.has(index) || !free.length) return;
       const match = free.map(({ query }) => sigmoid(innerProduct(query, key)));
-      const best = argmax(match.map((value, at) => this.#preference(value, free[at])));
-      if (match[best] >= this.matchThreshold) claimed.set(index, free.splice(best, 1)[0]);
+      const best = argmax(match.map((value, at) => this.#preference(value, free[at], threshold)));
+      if (match[best] >= threshold) claimed.set(index, free.splice(best, 1)[0]);
     });
     return free;
   }
 
   // How much an instance prefers a track, by its match value and the track's score.
-  #preference(match, track) {
+  #preference(match, track, threshold) {
     if (!this.trackScorePower) return match;
-    if (match < this.matchThreshold) return -1;
+    if (match < threshold) return -1;
     return match * Math.fround(track.classify().score) ** this.trackScorePower;
   }
 

@@ -15,8 +15,7 @@ export class Stream {
     this.graphs = graphs;
     this.inference = { ...graphs.manifest.inference };
     this.slots = Array(this.inference.memory_slots).fill(EMPTY);
-    const { match_threshold, lost_limit, track_score_power } = this.inference;
-    this.associator = new Associator(match_threshold, lost_limit, track_score_power);
+    this.associator = new Associator(this.inference);
     graphs.clear();
   }
 
