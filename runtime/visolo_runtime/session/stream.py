@@ -110,10 +110,10 @@ class Stream:
         if options.classes is not None:
             self._kept = np.isin(np.arange(len(options.labels)), options.classes)
         self._associator = Associator(
-            inference.match_threshold,
-            inference.lost_limit,
-            inference.return_threshold,
-            inference.track_score_power,
+            match_threshold=inference.match_threshold,
+            lost_limit=inference.lost_limit,
+            return_threshold=inference.return_threshold,
+            track_score_power=inference.track_score_power,
         )
         self._slots = (memory_policy.EMPTY,) * inference.memory_slots
         self.frame_size: tuple[int, int] | None = None
