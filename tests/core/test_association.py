@@ -101,7 +101,7 @@ def scored(associator: Associator, *instances: tuple[float, float]) -> list[int]
     their places are, the better two instances match; opposite ones do not."""
     angle = np.array([place for place, _ in instances]) * np.pi
     where = 3 * np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
-    classes = np.array([[score, 0] for _, score in instances], np.float32)
+    classes = np.array([[score, 0] for _, score in instances], np.float32).reshape(-1, 2)
     return [track.track_id for track in associator.step(where, where, classes)]
 
 
@@ -116,7 +116,7 @@ def test_of_lost_tracks_the_sure_one_returns() -> None:
     for power, continued in ((0.0, 2), (1.0, 1)):
         associator = Associator(track_score_power=power)
         scored(associator, (0.0, 0.9), (0.1, 0.2))
-        assert associator.step(*np.zeros((2, 0, 2), np.float32), np.zeros((0, 2), np.float32)) == []
+        assert scored(associator) == []
         assert scored(associator, (0.1, 0.9)) == [continued]
 
 
@@ -125,7 +125,7 @@ def test_a_lost_track_returns_only_over_its_threshold() -> None:
         associator = Associator(return_threshold=threshold)
         assert scored(associator, (0.0, 0.9)) == [1]
         assert scored(associator, (0.0, 0.9)) == [1]  # the threshold of a track that is not lost
-        associator.step(*np.zeros((2, 0, 2), np.float32), np.zeros((0, 2), np.float32))
+        assert scored(associator) == []
         assert scored(associator, (0.0, 0.9)) == [continued]  # sigmoid(9) = .99988
 
 
