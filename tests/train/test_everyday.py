@@ -13,6 +13,7 @@ from PIL import Image
 
 from visolo_core.masks import encode_rle
 from visolo_core.nn.checkpoint import load_checkpoint
+from visolo_train.learning.data_sets import build_clips
 from visolo_train.learning.recipe import read_recipe
 from visolo_train.learning.team import Team
 from visolo_train.learning.training import Training
@@ -97,3 +98,12 @@ def test_frozen_blocks_stay_and_the_others_learn(settings: list[str], tmp_path: 
     blocks = {int(name.split(".")[2]) for name in changed - way_down}
     assert blocks == set(range(7, 17))
     assert all(name.endswith("weight") for name in changed - way_down)  # the norms are constants
+
+
+def test_a_recipe_can_ask_for_clips_without_an_object(settings: list[str]) -> None:
+    for empty in (0, 1):
+        changes = ["data.stills.photos=0", f"data.stills.empty={empty}"]
+        recipe = read_recipe("everyday", [*settings, *changes])
+        clips = build_clips(recipe, recipe.network.label_set(), print)
+        objects = [len(clips[number].classes) for number in range(6)]
+        assert (max(objects) == 0) if empty else (min(objects) > 0)

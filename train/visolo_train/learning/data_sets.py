@@ -67,9 +67,9 @@ def _clips(
             annotations,
             images,
             table.backgrounds,
-            table.photos,
-            table.stretched,
-            table.empty,
+            photos=table.photos,
+            stretched=table.stretched,
+            empty=table.empty,
         )
         return ComposedClips(pasted, labels, size, sampling, table.seed)
     clips = AnnotatedClips(annotations, images, labels, sampling, augmentation, table.seed)

@@ -191,13 +191,13 @@ def _load_weights(
     new network, only those that the checkpoint does not know.
     """
     path = weights_file(path)
-    if not path.exists() and path.parts == ("runs", path.parent.name, "weights.safetensors"):
-        before = path.parent.name
-        if before in names():
-            raise VisoloError(
-                f"'{path}' does not exist: this recipe goes on from another, so run first "
-                f"'visolo train {before}', or name weights with --set start.weights=FILE"
-            )
+    before = path.parent.name
+    of_recipe = before in names() and path == Path("runs", before, "weights.safetensors")
+    if of_recipe and not path.exists():
+        raise VisoloError(
+            f"'{path}' does not exist: this recipe goes on from another, so run first "
+            f"'visolo train {before}', or name weights with --set start.weights=FILE"
+        )
     checkpoint = load_checkpoint(path)
     ours: dict[str, Tensor] = model.state_dict()
     state = dict(checkpoint.state)
