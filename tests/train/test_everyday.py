@@ -107,3 +107,12 @@ def test_a_recipe_can_ask_for_clips_without_an_object(settings: list[str]) -> No
         clips = build_clips(recipe, recipe.network.label_set(), print)
         objects = [len(clips[number].classes) for number in range(6)]
         assert (max(objects) == 0) if empty else (min(objects) > 0)
+
+
+def test_a_recipe_can_say_what_is_annotated_everywhere(settings: list[str]) -> None:
+    """By name, to the classes that a photo of the recipe may show without an annotation."""
+    for names, unsure in (("[]", {6}), ('["animal","bicycle","boat"]', {3, 4})):
+        changes = ["data.stills.photos=1", f"data.stills.always_annotated={names}"]
+        recipe = read_recipe("everyday", [*settings, *changes])
+        clips = build_clips(recipe, recipe.network.label_set(), print)
+        assert {len(clips[number].unsure) for number in range(6)} <= unsure

@@ -275,6 +275,20 @@ def test_photos_with_something_unannotated_say_so(flat: Path, compose: Compose) 
     assert len(seen) == 2
 
 
+def test_categories_that_are_annotated_in_every_photo(flat: Path, compose: Compose) -> None:
+    """The photo with a blue square only says that no red one is in it."""
+    document = json.loads((flat / "instances.json").read_text())
+    document["images"][1]["exhaustive"] = False
+    (flat / "instances.json").write_text(json.dumps(document))
+    labels = find_labels(str(flat / "instances.json"))
+    arguments = (compose(photos=1.0), labels, (64, 96), Sampling(2, 4), 1)
+    for names, expected in (((), {0, 1}), (["blue"], {0, 1}), (["Red"], {0})):
+        clips = ComposedClips(*arguments, names)
+        assert {len(clips[number].unsure) for number in range(12)} == expected
+    with pytest.raises(VisoloError, match="class 'green' is unknown: choose from red, blue"):
+        ComposedClips(*arguments, ["red", "green"])
+
+
 def test_stretched_photos_fill_the_frame(flat: Path, compose: Compose) -> None:
     """A photo of 120x80 in clips of 64x64: where it is stretched, its squares are narrow."""
 

@@ -110,11 +110,16 @@ def test_a_recipe_that_goes_on_from_another(
 ) -> None:
     """It says which one to train first; the two networks are the same."""
     monkeypatch.chdir(tmp_path)
-    for name, before in (("everyday", "everyday_base"), ("ovis_r50", "coco_r50")):
+    for name, before in (
+        ("everyday_spans", "everyday_base"),
+        ("everyday", "everyday_spans"),
+        ("ovis_r50", "coco_r50"),
+    ):
         recipe = read_recipe(name, [])
         with pytest.raises(VisoloError, match=f"run first 'visolo train {before}'"):
             build_network(recipe.network, recipe.start)
-    assert read_recipe("everyday", []).network == read_recipe("everyday_base", []).network
+    rows = [read_recipe(f"everyday{part}", []) for part in ("", "_spans", "_base")]
+    assert rows[0].network == rows[1].network == rows[2].network
     other = read_recipe("everyday", ["start.weights=mine.safetensors"])
     with pytest.raises(VisoloError, match=r"cannot read 'mine\.safetensors'"):
         build_network(other.network, other.start)

@@ -186,9 +186,11 @@ class ComposedClips(Dataset[TrainingClip]):
         size: (H, W) of the frames.
         sampling: which frames make a clip.
         seed: of the clips.
+        always_annotated: names of labels of which every object is annotated, also in pictures that
+            are annotated in part.
 
     Raises:
-        VisoloError: if a category is not among the labels.
+        VisoloError: if a category or a name is not among the labels.
     """
 
     def __init__(
@@ -198,6 +200,7 @@ class ComposedClips(Dataset[TrainingClip]):
         size: tuple[int, int],
         sampling: Sampling,
         seed: int,
+        always_annotated: Sequence[str] = (),
     ) -> None:
         check_categories(pasted.labels, labels)
         self._pasted = pasted
@@ -205,6 +208,7 @@ class ComposedClips(Dataset[TrainingClip]):
         self._sampling = sampling
         self._seed = seed
         self._classes = {number: at for at, number in enumerate(labels.ids)}
+        self._sure = {at for name in always_annotated for at in labels.classes_named(name)}
 
     def __getitem__(self, number: int) -> TrainingClip:
         """Clip ``number``, 0 or more."""
@@ -222,7 +226,11 @@ class ComposedClips(Dataset[TrainingClip]):
         if annotated is None:
             return NO_CLASSES
         return torch.tensor(
-            [at for number, at in self._classes.items() if number not in annotated],
+            [
+                at
+                for number, at in self._classes.items()
+                if number not in annotated and at not in self._sure
+            ],
             dtype=torch.int64,
         )
 

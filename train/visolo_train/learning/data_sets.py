@@ -71,7 +71,7 @@ def _clips(
             stretched=table.stretched,
             empty=table.empty,
         )
-        return ComposedClips(pasted, labels, size, sampling, table.seed)
+        return ComposedClips(pasted, labels, size, sampling, table.seed, table.always_annotated)
     clips = AnnotatedClips(annotations, images, labels, sampling, augmentation, table.seed)
     if not len(clips):
         raise VisoloError(
