@@ -22,6 +22,7 @@ from visolo_train.learning.losses import (
     clip_losses,
     dice,
     focal,
+    loss_counts,
     mask_sum,
     tracking_sum,
 )
@@ -202,7 +203,8 @@ def test_perfect_predictions_cost_nothing() -> None:
     owner = torch.tensor([[[0, -1], [-1, 0]]])
     match = torch.full((1, 1, 2, 2), -20.0)
     match[0, 0, 0, 1] = 20
-    assert tracking_sum(match, owner).item() < 1e-6
+    nobody = ClipTargets(owner, (), ())
+    assert tracking_sum(match, nobody).item() < 1e-6
     logits = torch.full((1, 2, 3, 2), -20.0)
     logits[0, 0, 1, 0] = logits[0, 1, 1, 1] = 20
     masks = torch.ones(2, 1, 8, 8, dtype=torch.bool)
@@ -212,3 +214,21 @@ def test_perfect_predictions_cost_nothing() -> None:
     assert mask_sum(features, torch.full((1, 2, 1, 2), 20.0), targets).item() < 1e-6
     nothing = torch.zeros(1, 2, 2, dtype=torch.bool)
     assert dice(torch.ones(1, 2, 2), nothing, torch.tensor([0])).item() == 1
+
+
+def test_an_object_that_has_left_can_learn_to_match_nobody() -> None:
+    """Object 0 leaves; 1 stays, and moves to its cell. Officially, 0 learns nothing from that."""
+    owner = torch.tensor([[[0, 1, -1], [1, -1, -1]]])
+    for departed, rows in ((False, [1]), (True, [0, 1])):
+        targets = ClipTargets(owner, (), (), departed=departed)
+        match = torch.zeros(1, 1, 3, 3, requires_grad=True)
+        tracking_sum(match, targets).backward()  # type: ignore[no-untyped-call]
+        assert match.grad is not None
+        gradient = match.grad[0, 0]
+        assert gradient.any(dim=1).nonzero().flatten().tolist() == rows
+        assert (gradient[0] >= 0).all()  # what is learnt of a departed object is never a match
+        assert gradient[1, 0] < 0 < gradient[1, 2]
+        assert loss_counts(targets)[2] == 1
+    gone = ClipTargets(torch.tensor([[[0, -1, -1], [-1, -1, -1]]]), (), ())
+    assert loss_counts(gone)[2] == 0
+    assert loss_counts(gone._replace(departed=True))[2] == 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ _PAIRS = 0.3  # likewise: two of one class go side by side
 _RIDERS = 0.35  # of the clips that begin with something to ride
 _HEIGHTS = (0.047, 0.14, 0.98)  # of the frame: the smallest objects, ordinary ones, the largest
 _SMALL = 0.2  # of the cut-outs are smaller than ordinary ones
+_SAME_PLACE = 0.6  # of those that come in another's stead: where it was
 _ENLARGED = 2.0  # times its own size a cut-out is shown at most
 _RIDDEN = frozenset(("bicycle", "motorcycle", "motorbike", "animal", "horse", "elephant"))
 
@@ -33,6 +35,8 @@ class Actor:
     """The first of its frames that is shown, counted among those that show it."""
     look: Look
     path: PastedPath
+    present: tuple[float, float] = (-math.inf, math.inf)
+    """The first and the last time at which it is there."""
 
 
 class Cast:
@@ -131,6 +135,27 @@ class Cast:
         path = beside(other.path, offset, height, aspect, look.seen(cut_out.cut))
         return Actor(source, start, look, path)
 
+    def relayed(self, random: Random, actors: list[Actor], frames: int) -> list[Actor]:
+        """The first of them leaves, and another of its class comes, often to the same place."""
+        first, others = actors[0], actors[1:]
+        drawn = self.draw_cut_out(random, first.source.track.category_id)
+        if drawn is None or drawn[0] is first.source:
+            return actors
+        source, start, cut_out = drawn
+        look = self._draw_look(random, source, cut_out)
+        path, cut = first.path, look.seen(cut_out.cut)
+        aspect = cut_out.pixels.shape[1] / cut_out.pixels.shape[0]
+        height = path.height * float(random.uniform(0.85, 1.15))
+        if random.random() < _SAME_PLACE:
+            path = beside(path, random.normal(0, path.height / 5, 2), height, aspect, cut)
+        else:
+            path = draw_pasted_path(random, frames, path.size, height, aspect, cut)
+        change = frames * float(random.uniform(0.2, 0.8))
+        gap = frames * float(random.uniform(0, 0.2))
+        leaving = replace(first, present=(-math.inf, change))
+        coming = Actor(source, start, look, path, (change + gap, math.inf))
+        return [leaving, coming, *others]
+
     def _rider(self, random: Random, mount: Actor) -> Actor | None:
         """A person on a bicycle, a motorcycle or an animal."""
         drawn = self.draw_cut_out(random, self._people[0])
@@ -153,6 +178,8 @@ class Cast:
         shown: dict[tuple[int, int], NDArray[np.uint8]],
     ) -> NDArray[np.uint8] | None:
         """The cut-out [h, w, 4] for a frame, about as large as it is shown."""
+        if not actor.present[0] <= position <= actor.present[1]:
+            return None
         visible = actor.source.visible
         place = visible[there_and_back(actor.start + position, len(visible))]
         if (index, place) not in shown:

@@ -50,6 +50,7 @@ class PastedClips:
             are stretched from another ratio.
         empty: share of the other clips onto which no object is pasted: what is no object may be
             all that there is.
+        relays: share of the clips with cut-outs in which one leaves and another of its class comes.
         cameras: draws the camera of a clip.
 
     Raises:
@@ -64,6 +65,7 @@ class PastedClips:
         photos: float = 0.0,
         stretched: float = 0.0,
         empty: float = 0.0,
+        relays: float = 0.0,
         cameras: Callable[[Random], Camera] = draw_camera,
     ) -> None:
         self.labels = annotations.labels
@@ -71,6 +73,7 @@ class PastedClips:
         self._photos = photos
         self._stretched = stretched
         self._empty = empty
+        self._relays = relays
         self._cameras = cameras
         self._backdrops = Backdrops(self._stock, backgrounds)
         if not self._stock.sources or not (self._backdrops.names or self._stock.complete):
@@ -109,6 +112,8 @@ class PastedClips:
         empty = self._empty > 0 and not bare and random.random() < self._empty
         if not empty and (not bare or random.random() < _PASTED_PHOTOS):
             actors = self._cast.draw_actors(random, frames, size)
+            if self._relays > 0 and actors and random.random() < self._relays:
+                actors = self._cast.relayed(random, actors, frames)
         below = self._stock.tracks.get(scene.video.video_id, []) if scene.video else []
         scenery = self._draw_scenery(random, actors) if random.random() < _SCENERY else None
         decoys = self._draw_decoys(random, frames, size) if random.random() < _DECOYS else []

@@ -70,6 +70,7 @@ def _clips(
             photos=table.photos,
             stretched=table.stretched,
             empty=table.empty,
+            relays=table.relays,
         )
         return ComposedClips(pasted, labels, size, sampling, table.seed, table.always_annotated)
     clips = AnnotatedClips(annotations, images, labels, sampling, augmentation, table.seed)

@@ -64,6 +64,9 @@ class Schedule:
     """Of the category loss, over the paper's."""
     tracking_weight: float = 1.0
     """Of the tracking loss, likewise."""
+    departed: bool = False
+    """Whether an object learns to match nothing in a later frame without it, so that another that
+    comes in its place is not taken for it; the official code teaches nothing there."""
     precision: Autocast = "float32"
     """Of convolutions and products (autocast); weights and losses stay float32."""
     accumulate: int = 1
@@ -167,7 +170,7 @@ class Trainer:
         size = len(clips) // turns
         parts = [clips[at * size : (at + 1) * size] for at in range(turns)]
         targets = [self._targets(part) for part in parts]
-        counts = torch.stack([loss_counts(each.owner) for each in targets]).sum(dim=0)
+        counts = torch.stack([loss_counts(each) for each in targets]).sum(dim=0)
         counts = self.team.sum(counts)
         total = torch.zeros(3, device=self.team.device)
         for turn, (part, target) in enumerate(zip(parts, targets, strict=True)):
@@ -257,7 +260,7 @@ class Trainer:
         classes = tuple(clip.classes.to(device) for clip in clips)
         owner = torch.stack([assign_cells(each, grid, extent) for each in masks])
         unsure = tuple(clip.unsure.to(device) for clip in clips)
-        return ClipTargets(owner, classes, masks, unsure)
+        return ClipTargets(owner, classes, masks, unsure, self.schedule.departed)
 
     @torch.no_grad()
     def _average(self) -> None:

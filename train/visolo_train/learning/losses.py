@@ -42,22 +42,27 @@ class ClipTargets(NamedTuple):
     unsure: tuple[Tensor, ...] = ()
     """B of int64 [U], classes of which a clip may show more objects than the L: cells without an
     object learn nothing about them. An empty tuple means none in any clip."""
+    departed: bool = False
+    """Whether cells of an object learn that they match no cell of a later frame without it. In the
+    official code they learn nothing from such a frame."""
 
 
-def loss_counts(owner: Tensor) -> Tensor:
-    """The divisors of the three sums: frames, frames with an object, pairs with a match.
+def loss_counts(targets: ClipTargets) -> Tensor:
+    """The divisors of the three sums: frames, frames with an object, pairs of frames of which a
+    match is learnt.
 
     They are additive over the parts of a batch, so a batch that is split among processes or turns
     has the losses and gradients of the whole.
 
     Args:
-        owner: int64 [B, F, S], see :class:`ClipTargets`.
+        targets: of the clips.
 
     Returns:
         float32 [3].
     """
+    owner = targets.owner
     positive = owner >= 0
-    pairs = _same_object(owner).flatten(2).any(dim=2)
+    pairs = _matches(targets)[1].any(dim=2)
     counts = [positive[..., 0].numel(), positive.any(dim=2).sum(), pairs.sum()]
     return torch.stack([torch.as_tensor(each, device=owner.device) for each in counts]).float()
 
@@ -71,12 +76,12 @@ def clip_losses(output: ClipOutput, targets: ClipTargets, counts: Tensor | None 
         counts: :func:`loss_counts` of the whole batch; None uses these clips.
     """
     frames, with_objects, pairs = (
-        (loss_counts(targets.owner) if counts is None else counts).clamp(min=1).unbind()
+        (loss_counts(targets) if counts is None else counts).clamp(min=1).unbind()
     )
     return Losses(
         category_sum(output.class_logits, targets) / frames,
         MASK_WEIGHT * mask_sum(output.mask_features, output.kernels, targets) / with_objects,
-        tracking_sum(output.match_logits, targets.owner) / pairs,
+        tracking_sum(output.match_logits, targets) / pairs,
     )
 
 
@@ -146,24 +151,26 @@ def dice(probability: Tensor, truth: Tensor, owner: Tensor) -> Tensor:
     return 1 - 2 * overlap / (size + _EPSILON)
 
 
-def tracking_sum(match_logits: Tensor, owner: Tensor) -> Tensor:
+def tracking_sum(match_logits: Tensor, targets: ClipTargets) -> Tensor:
     """Sum over the pairs of frames of the focal loss of their match matrices [B, P, S, S].
 
-    A row counts if its cell has a partner in the later frame; its loss is summed, and the rows of
-    a pair are averaged.
+    A row counts if its cell has a partner in the later frame, or if it learns that it has none; its
+    loss is summed, and the rows of a pair are averaged.
     """
-    same = _same_object(owner)
-    counts = same.any(dim=-1)
+    same, counts = _matches(targets)
     weights = 1 / counts.sum(dim=-1, keepdim=True).clamp(min=1).expand_as(counts)[counts]
     # Few rows count: of the others, not even the loss is computed.
     of_row = focal(match_logits[counts], same[counts].to(match_logits.dtype)).sum(dim=-1)
     return (of_row * weights).sum()
 
 
-def _same_object(owner: Tensor) -> Tensor:
+def _matches(targets: ClipTargets) -> tuple[Tensor, Tensor]:
     """bool [B, P, S, S]: whether a cell of the earlier frame of a pair and one of the later show
-    the same object."""
+    the same object; and bool [B, P, S]: of which cells of the earlier frame that is learnt."""
+    owner = targets.owner
     pairs = list(combinations(range(owner.shape[1]), 2))
     earlier = torch.stack([owner[:, first] for first, _ in pairs], dim=1)
     later = torch.stack([owner[:, last] for _, last in pairs], dim=1)
-    return (earlier[..., :, None] == later[..., None, :]) & (earlier[..., :, None] >= 0)
+    shown = earlier >= 0
+    same = (earlier[..., :, None] == later[..., None, :]) & shown[..., :, None]
+    return same, shown if targets.departed else same.any(dim=-1)

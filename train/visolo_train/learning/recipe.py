@@ -97,6 +97,9 @@ class DataTable(_Table):
     another aspect ratio, as the runtime stretches every frame."""
     empty: float = Field(default=0.0, ge=0, le=1)
     """Of pasted clips that show no image of the set as it is: the share without any cut-out."""
+    relays: float = Field(default=0.0, ge=0, le=1)
+    """Of pasted clips with cut-outs: the share in which one leaves and another of its class comes,
+    often to the same place."""
     always_annotated: tuple[str, ...] = ()
     """Of pasted clips: names of the categories of which every object is annotated, also in images
     that are not ``exhaustive``. An image teaches that none of them is where none is annotated."""
