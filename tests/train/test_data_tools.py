@@ -333,7 +333,8 @@ def test_unusable_splits_are_refused(shapes: Path, tmp_path: Path) -> None:
 
 def test_pasted_data_on_disk(shapes: Path, tmp_path: Path) -> None:
     command = ("data", "synth", tmp_path / "out", "--videos", 3, "--frames", 6)
-    run_visolo(*command, "--paste", shapes / "instances.json", "--size", "120x80").succeeded()
+    relays = ("--size", "120x80", "--relays", "0.5")
+    run_visolo(*command, "--paste", shapes / "instances.json", *relays).succeeded()
     outcome = run_visolo("data", "check", tmp_path / "out" / "instances.json", "--labels", "shapes")
     outcome.succeeded()
 
@@ -348,6 +349,7 @@ def test_data_that_cannot_be_pasted(shapes: Path, tmp_path: Path) -> None:
     run_visolo(*command, "--paste", path).refused("annotated in full")
     run_visolo(*command, "--images", shapes).refused("--paste")
     run_visolo(*command, "--photos", "0.5").refused("--paste")
+    run_visolo(*command, "--relays", "0.5").refused("--paste")
     whole = shapes / "instances.json"
     run_visolo(*command, "--paste", whole, "--images", tmp_path).refused("cannot read the frame")
     assert not (tmp_path / "out").exists()

@@ -16,6 +16,7 @@ from visolo_core.categories import find_labels
 from visolo_core.errors import VisoloError
 from visolo_core.masks import encode_rle
 from visolo_train.data import pasting
+from visolo_train.data.actors import Cast
 from visolo_train.data.annotations import Annotations, read_annotations
 from visolo_train.data.camera import Camera, draw_camera, photograph, smeared
 from visolo_train.data.category_maps import is_living
@@ -321,6 +322,45 @@ def test_clips_without_an_object(flat: Path, compose: Compose) -> None:
     assert 0.05 < some < 0.6
     assert 0 not in objects(0.0, 0.0)
     assert objects(1.0, 1.0) == objects(1.0, 0.0)
+
+
+def test_one_leaves_and_another_comes(flat: Path) -> None:
+    annotations = read_annotations(flat / "instances.json")
+    cast = Cast(Stock(annotations, flat / "JPEGImages"), annotations.labels)
+    changes = 0
+    for number in range(40):
+        random = np.random.default_rng(number)
+        actors = cast.draw_actors(random, 30, (96, 144))
+        first, *others = cast.relayed(random, actors, 30)
+        if len(others) == len(actors) - 1:  # nobody of its class is left to come
+            assert [first, *others] == actors
+            continue
+        changes += 1
+        assert others[1:] == actors[1:]
+        leaving, coming = first.present[1], others[0].present[0]
+        assert 6 <= leaving <= coming <= 30
+        assert first.source.track.category_id == others[0].source.track.category_id
+        assert first.source is not others[0].source
+        for position in range(30):
+            seen = [cast.pixels(each, 0, position, {}) for each in (first, others[0])]
+            assert [each is not None for each in seen] == [position <= leaving, position >= coming]
+    assert changes > 5
+
+
+def test_clips_with_a_relay(flat: Path, compose: Compose) -> None:
+    """One object more than without; two of a class are never seen together."""
+    backgrounds = flat / "backgrounds"
+    relayed, others = (compose(backgrounds=backgrounds, relays=each) for each in (1.0, 0.0))
+    pairs = 0
+    for number in range(20):
+        clip = relayed.draw(3, number, 12, 64, 96)
+        before = others.draw(3, number, 12, 64, 96)
+        if len(clip.category_ids) > len(before.category_ids):
+            visible = clip.masks.any(axis=(2, 3))
+            together = (visible[:, :-1] & visible[:, 1:]).any(axis=0)
+            assert (~together & (np.diff(clip.category_ids) == 0)).any()
+            pairs += 1
+    assert pairs > 3
 
 
 @pytest.mark.parametrize("kind", ["photos", "videos"])

@@ -196,6 +196,15 @@ def synth(
         float,
         typer.Option(min=0, max=1, help="Share of the videos that show a frame of it as it is."),
     ] = 0.0,
+    relays: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of the other videos in which one object leaves and another of its class "
+            "comes, often to the same place.",
+        ),
+    ] = 0.0,
     images: Annotated[
         Path | None,
         typer.Option(help="Folder of its frames; by default JPEGImages beside the json."),
@@ -212,15 +221,16 @@ def synth(
     from visolo_train.data.pasting import PastedClips
     from visolo_train.data.synthetic_data import write_synthetic_data
 
-    if (images or backgrounds or photos) and not paste:
+    if (images or backgrounds or photos or relays) and not paste:
         raise VisoloError(
-            "--images, --backgrounds and --photos belong to a data set: name it with --paste"
+            "--images, --backgrounds, --photos and --relays belong to a data set: name it with "
+            "--paste"
         )
     dimensions = parse_size(size)
     pasted = None
     if paste:
         images = images or paste.parent / "JPEGImages"
-        pasted = PastedClips(read_annotations(paste), images, backgrounds, photos)
+        pasted = PastedClips(read_annotations(paste), images, backgrounds, photos, relays=relays)
     with _progress("drawing") as progress:
         write_synthetic_data(
             output, videos, seed, frames, dimensions, lambda done: progress(done, videos), pasted

@@ -48,6 +48,7 @@ _SMALL_NETWORKS = {
     "extent": "mask",
     "category_weight": 2.0,
     "tracking_weight": 0.3,
+    "departed": True,
 }
 _PAPERS = {
     "learning_rate": 1e-4,
