@@ -11,8 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
+from helpers import run_visolo
 from visolo_core.masks import encode_rle
 from visolo_core.nn.checkpoint import load_checkpoint
+from visolo_train.learning import start
 from visolo_train.learning.data_sets import build_clips
 from visolo_train.learning.recipe import read_recipe
 from visolo_train.learning.team import Team
@@ -116,3 +118,34 @@ def test_a_recipe_can_say_what_is_annotated_everywhere(settings: list[str]) -> N
         recipe = read_recipe("everyday", [*settings, *changes])
         clips = build_clips(recipe, recipe.network.label_set(), print)
         assert {len(clips[number].unsure) for number in range(6)} <= unsure
+
+
+def test_what_a_recipe_starts_from_is_trained_first(
+    settings: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after the other, each from the weights of the one before; an interrupted one goes on."""
+    monkeypatch.chdir(tmp_path)
+    small = [*settings, "schedule.steps=2", "run.workers=0"]
+    names = ("everyday_base", "everyday_spans")
+    before = [(Path("runs", name), read_recipe(name, small)) for name in names]
+    options = [part for each in small for part in ("--set", each)]
+    run_visolo("train", "everyday", *options).refused("--with-start")
+    run_visolo("train", "--with-start").refused("name a recipe")
+    monkeypatch.setattr(start, "missing_starts", lambda *_: before)
+    assert not trained(small, before[0][0], stop_after=1)
+    command = ("train", "everyday", "--with-start", *options)
+    run_visolo(*command).refused("runs/everyday_base' holds a training: continue it with --resume")
+    outcome = run_visolo(*command, "--resume").succeeded()
+    assert outcome.out.split() == ["runs/everyday/weights.safetensors"]
+    assert "training 2 of 3: runs/everyday_spans" in outcome.err
+    first, second, third = (
+        load_checkpoint(Path("runs", name, "weights.safetensors")).state
+        for name in (*names, "everyday")
+    )
+    kept = "backbone.features.3.conv.0.0.weight"
+    assert torch.equal(first[kept], second[kept])
+    assert torch.equal(first[kept], third[kept])
+    learns = "category_branch.before_memory.0.conv.weight"
+    assert not torch.equal(first[learns], third[learns])
+    near = [torch.dist(first[learns], each[learns]) for each in (second, third)]
+    assert near[0] < near[1]

@@ -15,7 +15,12 @@ from visolo_core.nn import Visolo
 from visolo_core.nn.checkpoint import load_checkpoint
 from visolo_runtime.models.shipped import shipped_weights
 from visolo_train.learning.recipe import read_recipe
-from visolo_train.learning.start import build_network, load_backbone, load_branches
+from visolo_train.learning.start import (
+    build_network,
+    load_backbone,
+    load_branches,
+    missing_starts,
+)
 
 SMALL = ["network.input_size=[64,96]", "network.grid=[4,6]"]
 
@@ -123,6 +128,37 @@ def test_a_recipe_that_goes_on_from_another(
     other = read_recipe("everyday", ["start.weights=mine.safetensors"])
     with pytest.raises(VisoloError, match=r"cannot read 'mine\.safetensors'"):
         build_network(other.network, other.start)
+
+
+def test_what_has_to_be_trained_before_a_recipe(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where the data are and how it runs is the same in all; nothing else is."""
+    monkeypatch.chdir(tmp_path)
+    changes = [
+        "data.stills.annotations=mine.json", "run.threads=2", "data.stills.reach=5",
+        "schedule.steps=7",
+    ]  # fmt: skip
+
+    def before(name: str) -> list[str]:
+        return [path.as_posix() for path, _ in missing_starts(read_recipe(name, changes), changes)]
+
+    assert before("everyday") == ["runs/everyday_base", "runs/everyday_spans"]
+    for (_, ours), name in zip(
+        missing_starts(read_recipe("everyday", changes), changes),
+        ("everyday_base", "everyday_spans"),
+        strict=True,
+    ):
+        assert ours == read_recipe(name, changes[:2])
+    assert before("everyday_base") == []
+    own = ["data.coco.annotations=coco.json", "data.ytvis2019.annotations=videos.json"]
+    ((_, coco),) = missing_starts(read_recipe("ytvis2019_r50", own), own)
+    assert coco == read_recipe("coco_r50", own[:1])
+    Path("runs/everyday_base").mkdir(parents=True)
+    Path("runs/everyday_base/weights.safetensors").touch()
+    assert before("everyday") == ["runs/everyday_spans"]
+    other = read_recipe("everyday", ["start.weights=everyday"])
+    assert missing_starts(other, []) == []
 
 
 def test_the_network_of_the_package_is_that_of_its_recipe() -> None:

@@ -66,6 +66,14 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue where the training in the folder stopped.")
     ] = False,
+    with_start: Annotated[
+        bool,
+        typer.Option(
+            "--with-start",
+            help="If the recipe goes on from others that are not trained yet, train them first, "
+            "in runs/, with the same data.",
+        ),
+    ] = False,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -80,15 +88,15 @@ def train(
     Ctrl-C finishes the current step, saves and exits; --resume continues with the next step. For
     several GPUs: torchrun --nproc-per-node N --no-python visolo train RECIPE.
     """
-    _check_use(
-        recipe, start, data, images or backgrounds or classes or empty_frames or crowd_objects
-    )
+    others = images or backgrounds or classes or empty_frames or crowd_objects
+    _check_use(recipe, start, data, others, with_start)
 
     from visolo.commands.train_progress import TrainProgress
     from visolo_runtime.stop_flag import StopFlag
     from visolo_train.data.own_data import read_own_data
     from visolo_train.learning.own_classes import own_training, prepared
     from visolo_train.learning.recipe import read_recipe
+    from visolo_train.learning.start import missing_starts
     from visolo_train.learning.team import join
     from visolo_train.learning.training import WEIGHTS, Training, set_threads
 
@@ -98,20 +106,27 @@ def train(
         named = [name for each in classes or [] for name in each.split(",")]
         own_data = read_own_data(data, images, named, empty_frames, crowd_objects)
         own = own_training(start, own_data, folder, backgrounds, settings or [])
-    training_recipe = own.recipe if own else read_recipe(recipe or "", settings or [])
-    set_threads(training_recipe.run.threads)
-    team = join(training_recipe.run.device)
+    last = own.recipe if own else read_recipe(recipe or "", settings or [])
+    stages = [*(missing_starts(last, settings or []) if with_start else ()), (folder, last)]
+    team = join(last.run.device)
     interrupt = StopFlag()
     try:
-        with prepared(own, folder) if own and team.leads else nullcontext():
-            team.wait()
-            training = Training(training_recipe, folder, team, resume)
-        training.notes[:0] = own.notes if own else ()
-        with (
-            interrupt.on_interrupt(),
-            TrainProgress(training, estimate=own is not None) as progress,
-        ):
-            finished = training.run(progress.step, progress.scored, lambda: interrupt.is_set)
+        for at, (place, each) in enumerate(stages):
+            if team.leads and len(stages) > 1:
+                typer.echo(f"training {at + 1} of {len(stages)}: {place}", err=True)
+            set_threads(each.run.threads)
+            with prepared(own, folder) if own and team.leads else nullcontext():
+                team.wait()
+                training = Training(each, place, team, resume)
+            training.notes[:0] = own.notes if own else ()
+            with (
+                interrupt.on_interrupt(),
+                TrainProgress(training, estimate=own is not None) as progress,
+            ):
+                finished = training.run(progress.step, progress.scored, lambda: interrupt.is_set)
+            if not finished:
+                break
+            team.wait()  # until the weights are written, with which the next one starts
     finally:
         team.leave()
     if not finished:
@@ -121,7 +136,9 @@ def train(
         typer.echo(folder / WEIGHTS)
 
 
-def _check_use(recipe: str | None, start: str | None, data: Path | None, others: object) -> None:
+def _check_use(
+    recipe: str | None, start: str | None, data: Path | None, others: object, with_start: bool
+) -> None:
     """Make sure that there is a recipe, or a network and data instead.
 
     Raises:
@@ -139,6 +156,8 @@ def _check_use(recipe: str | None, start: str | None, data: Path | None, others:
     if (start is None) != (data is None):
         missing = "--data FILE" if data is None else "--from NETWORK, such as --from everyday"
         raise VisoloError(f"--from and --data go together: add {missing}")
+    if recipe is None and with_start:
+        raise VisoloError("--with-start belongs to a recipe, such as visolo train everyday")
     if recipe is not None and others:
         raise VisoloError(
             "--images, --backgrounds, --classes, --empty-frames and --crowd-objects belong to "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -21,11 +21,12 @@ from visolo_core.nn.mobilenet import LATERAL, MobileNetV2
 from visolo_core.nn.tensor_files import check_state, load_tensors, read_safetensors
 from visolo_runtime.models.shipped import SHIPPED, shipped_weights
 from visolo_train.data.category_maps import class_partners
-from visolo_train.learning.recipe import NetworkTable, StartTable, names
+from visolo_train.learning.recipe import NetworkTable, Recipe, StartTable, names, read_recipe
 
 IMAGENET = "imagenet"
 _SHAPES = "lite"
 _CLASSIFIER = "category_branch.classifier."
+_PLACES = ("annotations", "images", "backgrounds")  # of a data set
 
 
 def build_network(
@@ -176,6 +177,40 @@ def load_branches(model: Visolo, source: str) -> list[str]:
     return sorted(fitting)
 
 
+def missing_starts(recipe: Recipe, changes: list[str]) -> list[tuple[Path, Recipe]]:
+    """What has to be trained before a recipe can start: each recipe with the folder of its
+    training, in the order in which they are trained.
+
+    Args:
+        recipe: with its changes.
+        changes: of it; those of where the data are and of ``run`` are made in the others too.
+
+    Raises:
+        VisoloError: if a change does not fit.
+    """
+    starts: list[tuple[Path, Recipe]] = []
+    while recipe.start.weights and (before := _recipe_before(recipe.start.weights)):
+        tables = read_recipe(before, []).data
+        recipe = read_recipe(before, [each for each in changes if _is_shared(each, tables)])
+        starts.insert(0, (Path("runs", before), recipe))
+    return starts
+
+
+def _is_shared(change: str, tables: Container[str]) -> bool:
+    """Whether a change holds for the recipes before one, too, whose data sets are given."""
+    table, *rest = change.partition("=")[0].strip().split(".")
+    if table != "data":
+        return table == "run"
+    return len(rest) == 2 and rest[0] in tables and rest[1] in _PLACES
+
+
+def _recipe_before(path: Path) -> str:
+    """The recipe whose training writes these weights, if they are missing; otherwise nothing."""
+    before = path.parent.name
+    written = before in names() and path == Path("runs", before, "weights.safetensors")
+    return before if written and not path.exists() else ""
+
+
 def weights_file(name_or_path: Path) -> Path:
     """The weights of a network of the package, by its name; any other path stays as it is."""
     name = str(name_or_path)
@@ -191,12 +226,12 @@ def _load_weights(
     new network, only those that the checkpoint does not know.
     """
     path = weights_file(path)
-    before = path.parent.name
-    of_recipe = before in names() and path == Path("runs", before, "weights.safetensors")
-    if of_recipe and not path.exists():
+    before = _recipe_before(path)
+    if before:
         raise VisoloError(
             f"'{path}' does not exist: this recipe goes on from another, so run first "
-            f"'visolo train {before}', or name weights with --set start.weights=FILE"
+            f"'visolo train {before}', let --with-start do it, or name weights with "
+            "--set start.weights=FILE"
         )
     checkpoint = load_checkpoint(path)
     ours: dict[str, Tensor] = model.state_dict()
