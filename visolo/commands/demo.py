@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from visolo_runtime.sources.clip import Clip
 
 _CLIP_SEED, _CLIP_NUMBER = 2026, 13  # of 48 clips, one with an IDF1 (89) near the median (90)
+_SHOWN = 0.3  # of a source: what has a lower score is often nothing
 _VALIDATION_SEED = 2027  # not a seed that the model was trained on
 
 
@@ -49,7 +50,8 @@ def demo(
 
     Without a source, the model for six drawn shapes (disc, square, triangle, star, cross, ring)
     runs on a drawn clip and is scored on drawn videos. With --source, the model for people,
-    vehicles and animals runs on it until it ends or Ctrl-C.
+    vehicles and animals runs on it until it ends or Ctrl-C, and shows what it finds with a score
+    of .3 or more; --conf changes that.
     """
     from visolo.commands.progress import RunProgress
     from visolo_core.errors import VisoloError
@@ -70,7 +72,8 @@ def demo(
     except OSError as error:
         raise VisoloError(f"cannot write '{output}': {reason(error)}") from error
     if source is not None:
-        _show(_opened("everyday", device, classes, confidence), clips, output, frames)
+        lowest = _SHOWN if confidence is None else confidence
+        _show(_opened("everyday", device, classes, lowest), clips, output, frames)
         return
     model = _show(_opened("shapes", device), clips, output, None)
     annotations, clips = drawn_data(_VALIDATION_SEED, videos, 16, (192, 336))
