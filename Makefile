@@ -49,8 +49,9 @@ types-3.10: $(READY)
 	$(BIN)/mypy --python-version 3.10 --disable-error-code no-any-return --no-warn-unused-ignores \
 		visolo visolo_core runtime/visolo_runtime export/visolo_export
 
+# Two processes; the tests of a file stay together, since they share what is made for them.
 unit: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # Numbers against numbers once more, as on an x86 processor without AVX-512: it adds up in another
 # order, and no tolerance may lean on the order of this one. Of test_onnx_export.py the tests that

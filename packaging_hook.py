@@ -86,6 +86,7 @@ def dependencies(name: str) -> tuple[list[str], dict[str, list[str]]]:
             "pytest>=8",
             "pytest-timeout>=2.3",
             "pytest-cov>=6",
+            "pytest-xdist>=3.6",
             "hypothesis>=6.100",
             "ruff>=0.12",
             "mypy>=1.15",

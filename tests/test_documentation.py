@@ -298,14 +298,14 @@ def test_the_first_example_prints_instances(
     assert re.search(r"^\d+ disc 0\.\d+ \(.*\) \(96, 160\)$", capsys.readouterr().out, re.M)
 
 
-def write_photos(folder: Path, name: str, seed: int, count: int) -> None:
-    """Frames of a drawn clip as photos in ``labelled/``, and a json in COCO's format for them."""
+def write_photos(folder: Path, name: str, pictures: str, seed: int, count: int) -> None:
+    """Frames of a drawn clip as photos in a folder, and a json in COCO's format for them."""
     clip = draw_clip(seed, 0, count, 64, 96)
     images, annotations = [], list[dict[str, Any]]()
-    (folder / "labelled").mkdir(exist_ok=True)
+    (folder / pictures).mkdir()
     for at, frame in enumerate(clip.frames):
         file_name = f"{Path(name).stem}{at}.png"
-        Image.fromarray(frame).save(folder / "labelled" / file_name)
+        Image.fromarray(frame).save(folder / pictures / file_name)
         images.append({"id": at, "file_name": file_name, "height": 64, "width": 96})
         for category, mask in zip(clip.category_ids, clip.masks[at], strict=True):
             entry = {"id": len(annotations), "image_id": at, "category_id": category}
@@ -322,8 +322,8 @@ def test_the_afternoon_goes_as_the_page_says(
     """Every command of the page, in its order, on drawn things at a small size. What ``import``
     would write is there already."""
     monkeypatch.chdir(tmp_path)
-    write_photos(tmp_path, "table.json", seed=3, count=6)
-    write_photos(tmp_path, "later.json", seed=3, count=2)
+    write_photos(tmp_path, "table.json", "labelled", seed=3, count=6)
+    write_photos(tmp_path, "later.json", "later", seed=3, count=2)
     write_video(tmp_path / "video.mp4", frames=2)
     small = [
         "network.input_size=[64,96]", "network.grid=[4,6]", "schedule.steps=2", "run.threads=1",

@@ -117,9 +117,9 @@ def test_it_keeps_what_the_card_says() -> None:
 def test_everyday_keeps_what_its_card_says(precision: str) -> None:
     model = load("everyday", precision=precision)
     videos = score_videos(model, real_data("real-vis/instances.json"), None)
-    assert videos["mean_overlap"] >= 0.65
-    assert videos["found"] >= 0.76
-    assert videos["ap50"] >= 0.89
-    assert videos["strays_per_complete_video"] <= 0.61
+    assert videos["mean_overlap"] >= 0.67
+    assert videos["found"] >= 0.8
+    assert videos["ap50"] >= 0.9
+    assert videos["strays_per_complete_video"] <= 0.54  # one more than on the card
     stills = score_stills(model, real_data("real-stills/instances.json"), None, 0.05)
-    assert stills["AP50"] >= 0.9
+    assert stills["AP50"] >= 0.91
