@@ -356,7 +356,7 @@ def test_clips_with_a_relay(flat: Path, compose: Compose) -> None:
         clip = relayed.draw(3, number, 12, 64, 96)
         before = others.draw(3, number, 12, 64, 96)
         if len(clip.category_ids) > len(before.category_ids):
-            visible = clip.masks.any(axis=(2, 3))
+            visible = np.asarray(clip.masks.any(axis=(2, 3)))
             apart = ~(visible[:, :-1] & visible[:, 1:])
             assert (apart.all(axis=0) & (np.diff(clip.category_ids) == 0)).any()
             pairs += 1
