@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -183,25 +183,30 @@ def missing_starts(recipe: Recipe, changes: list[str]) -> list[tuple[Path, Recip
 
     Args:
         recipe: with its changes.
-        changes: of it; those of where the data are and of ``run`` are made in the others too.
+        changes: of it; those of where data and backbone are and of ``run`` are made in the others
+            too.
 
     Raises:
         VisoloError: if a change does not fit.
     """
     starts: list[tuple[Path, Recipe]] = []
     while recipe.start.weights and (before := _recipe_before(recipe.start.weights)):
-        tables = read_recipe(before, []).data
-        recipe = read_recipe(before, [each for each in changes if _is_shared(each, tables)])
+        as_written = read_recipe(before, [])
+        recipe = read_recipe(before, [each for each in changes if _is_shared(each, as_written)])
         starts.insert(0, (Path("runs", before), recipe))
     return starts
 
 
-def _is_shared(change: str, tables: Container[str]) -> bool:
-    """Whether a change holds for the recipes before one, too, whose data sets are given."""
-    table, *rest = change.partition("=")[0].strip().split(".")
-    if table != "data":
-        return table == "run"
-    return len(rest) == 2 and rest[0] in tables and rest[1] in _PLACES
+def _is_shared(change: str, before: Recipe) -> bool:
+    """Whether a change of a recipe holds for one before it, too."""
+    match change.partition("=")[0].strip().split("."):
+        case ["run", _]:
+            return True
+        case ["start", "backbone"]:
+            return bool(before.start.backbone)
+        case ["data", name, setting]:
+            return name in before.data and setting in _PLACES
+    return False
 
 
 def _recipe_before(path: Path) -> str:
