@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import resource
 import socket
@@ -26,6 +27,7 @@ from clips import write_video
 from helpers import LIMIT_S
 from serving import Serving, serving, until
 from visolo_core.errors import VisoloError
+from visolo_runtime.serving.app import until_first
 from visolo_runtime.serving.client import watch
 from visolo_runtime.serving.guard import Guard
 from visolo_runtime.serving.service import ServiceOptions
@@ -129,6 +131,25 @@ def test_viewers_that_vanish_are_no_error(model: Model, capfd: pytest.CaptureFix
         until(lambda: "visolo_viewers 0" in httpx.get(f"{served.address}/metrics").text, "viewers")
         until(lambda: len(served.hub.streams()) == 1, "the visitors' streams stayed")
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_work_that_swallows_its_cancellation_is_cancelled_again() -> None:
+    """As ``asyncio.wait_for`` does before Python 3.12, now and then."""
+    swallowed = []
+
+    async def stubborn() -> None:
+        for _ in range(2):
+            try:
+                await asyncio.sleep(10 * LIMIT_S)
+            except asyncio.CancelledError:
+                swallowed.append(True)
+        await asyncio.sleep(10 * LIMIT_S)
+
+    async def both() -> None:
+        await asyncio.wait_for(until_first(stubborn(), asyncio.sleep(0.01)), LIMIT_S)
+
+    asyncio.run(both())
+    assert len(swallowed) == 2
 
 
 def test_the_last_frame_of_a_stream_is_sent(model: Model, film: Path) -> None:

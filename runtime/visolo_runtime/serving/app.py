@@ -28,6 +28,7 @@ from visolo_runtime.serving.tracked import TrackedFrame
 from visolo_runtime.serving.viewer import Viewer
 from visolo_runtime.serving.visitor import IN_FLIGHT, TooFastError, Visitor
 
+_AGAIN_S = 0.2
 _MEDIA = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -198,7 +199,7 @@ class _Routes:
         viewer = Viewer(self._service.hub, streams)
         self._counters.viewers += 1
         try:
-            await _until_first(
+            await until_first(
                 viewer.send(lambda message: self._send(socket, message)), _answers(socket, viewer)
             )
         finally:
@@ -224,7 +225,7 @@ class _Routes:
         stop = self._service.hub.listen(stream, answer)
         try:
             greeting = {"stream": stream.number, "in_flight": IN_FLIGHT}
-            await _until_first(
+            await until_first(
                 self._answer(socket, greeting, answers), _take_frames(socket, visitor)
             )
         finally:
@@ -248,13 +249,18 @@ class _Routes:
         self._counters.sent_bytes += len(message)
 
 
-async def _until_first(*work: Awaitable[None]) -> None:
+async def until_first(*work: Awaitable[None]) -> None:
     """Until one of them is done; the others are cancelled."""
     tasks = [asyncio.ensure_future(each) for each in work]
-    done, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in pending:
-        task.cancel()
-    await asyncio.gather(*pending, return_exceptions=True)
+    done, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    pending = others
+    while pending:
+        for task in pending:
+            task.cancel()
+        # Again, since before Python 3.12 asyncio.wait_for swallows a cancellation that comes at the
+        # same moment as what it waits for.
+        _, pending = await asyncio.wait(pending, timeout=_AGAIN_S)
+    await asyncio.gather(*others, return_exceptions=True)
     for task in done:
         error = task.exception()
         if error is not None and not isinstance(error, (WebSocketDisconnect, RuntimeError)):
