@@ -28,7 +28,7 @@ from visolo_runtime.serving.tracked import TrackedFrame
 from visolo_runtime.serving.viewer import Viewer
 from visolo_runtime.serving.visitor import IN_FLIGHT, TooFastError, Visitor
 
-_AGAIN_S = 0.2
+_AGAIN_S = 0.2  # until work that swallowed its cancellation is cancelled once more
 _MEDIA = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",

@@ -164,15 +164,15 @@ def check_labels(model: LabelSet, data: LabelSet) -> None:
         VisoloError: if the data set lacks an id of the model, or names it differently.
     """
     names = dict(zip(data.ids, data.names, strict=True))
-    hint = ""
-    if set(map(plain_name, model.names)) <= set(map(plain_name, data.names)):
-        hint = (
-            "; only the numbers differ, and visolo data import --labels gives categories the "
-            "numbers of another json"
-        )
     for number, name in zip(model.ids, model.names, strict=True):
         there = names.get(number)
         if there is None or (model.name != UNNAMED and plain_name(there) != plain_name(name)):
+            hint = ""
+            if set(map(plain_name, model.names)) <= set(map(plain_name, data.names)):
+                hint = (
+                    "; only the numbers differ, and visolo data import --labels gives categories "
+                    "the numbers of another json"
+                )
             raise VisoloError(
                 f"the model's category {number} is '{name}' ({model.name}), in '{data.name}' it is "
                 f"{repr(there) if there else 'none'}: the model does not fit the data set{hint}"
