@@ -114,6 +114,14 @@ class Cast:
         supple = source.track.category_id in self._living and not any(cut_out.cut)
         return draw_look(random, supple)
 
+    def _draw_peer(
+        self, random: Random, source: Source, cut_out: CutOut, path: PastedPath
+    ) -> tuple[Look, float, float]:
+        """Look, height in pixels and aspect of one about as tall as who is on this path."""
+        look = self._draw_look(random, source, cut_out)
+        height = path.height * float(random.uniform(0.85, 1.15))
+        return look, height, cut_out.pixels.shape[1] / cut_out.pixels.shape[0]
+
     def _companion(
         self, random: Random, other: Actor, frames: int, size: tuple[int, int], twin: bool
     ) -> Actor:
@@ -126,9 +134,7 @@ class Cast:
         if drawn is None:
             return other
         source, start, cut_out = drawn
-        look = self._draw_look(random, source, cut_out)
-        height = other.path.height * float(random.uniform(0.85, 1.15))
-        aspect = cut_out.pixels.shape[1] / cut_out.pixels.shape[0]
+        look, height, aspect = self._draw_peer(random, source, cut_out, other.path)
         apart = (other.path.aspect * other.path.height + aspect * height) / 2
         side = 1 if random.random() < 0.5 else -1
         offset = np.array([side * apart * random.uniform(0.6, 1.15), random.normal(0, height / 15)])
@@ -142,10 +148,9 @@ class Cast:
         if drawn is None or drawn[0] is first.source:
             return actors
         source, start, cut_out = drawn
-        look = self._draw_look(random, source, cut_out)
-        path, cut = first.path, look.seen(cut_out.cut)
-        aspect = cut_out.pixels.shape[1] / cut_out.pixels.shape[0]
-        height = path.height * float(random.uniform(0.85, 1.15))
+        path = first.path
+        look, height, aspect = self._draw_peer(random, source, cut_out, path)
+        cut = look.seen(cut_out.cut)
         if random.random() < _SAME_PLACE:
             path = beside(path, random.normal(0, path.height / 5, 2), height, aspect, cut)
         else:
